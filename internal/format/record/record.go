@@ -1,0 +1,2 @@
+// Package record reads, verifies, stamps, builds and rewrites record batches.
+package record
