@@ -1,44 +1,360 @@
-// Package controller decides the metadata records that answer a request or a
-// deadline that has passed. It is the active controller without its Raft
-// group: the host appends what Decide returns and calls Apply.
 package controller
 
 import (
-	"time"
-
 	"chronik/internal/base/kafka"
+	"chronik/internal/core/config"
 	"chronik/internal/core/metadata"
 )
-
-// Ticket is a number that the host chooses to recognise a request's reply.
-type Ticket uint64
-
-// Decision is what the caller must now do, in the order of the fields.
-type Decision struct {
-	Records []metadata.Record // append these as one atomic batch; may be empty
-	Replies []Reply           // release when Records are committed; at once when there are none
-	Wake    time.Time         // call Tick again by then; zero means no need
-	Events  []Event           // what an operator wants to know; log when Records are committed
-}
-
-// Reply answers the request with the given ticket.
-type Reply struct {
-	Ticket   Ticket
-	Response Response
-}
-
-// Event is one line for the operator's log: what changed, to what, and why.
-type Event struct {
-	Kind      string // past tense, constant: "leader changed", "broker fenced"
-	Topic     string // "" where it does not apply
-	Partition int32
-	Node      kafka.NodeID
-	Detail    string // from what to what
-	Cause     string // why
-}
 
 // Request is one of the request types of this package.
 type Request interface{ request() }
 
-// Response is one of the response types of this package.
+// Response is one of the response types of this package. Lists in a response
+// are in the order of the request unless said otherwise.
 type Response interface{ response() }
+
+// Status is the outcome of a request or of one item of it.
+type Status struct {
+	Error   kafka.ErrorCode
+	Message string // for humans; "" without an error
+}
+
+// RegisterBroker announces a process that wants to be the broker Node. It
+// starts fenced and is unfenced by a heartbeat once it has read its own
+// registration.
+type RegisterBroker struct {
+	Node          kafka.NodeID
+	ClusterID     string // the cluster that it believes to belong to; "" when it does not know
+	Incarnation   [16]byte
+	Directory     [16]byte
+	Host          string
+	Port          int32
+	PeerAddress   string
+	Rack          string
+	Version       string
+	CleanShutdown bool // its last process synced everything before it ended (rule 19)
+}
+
+// RegisterBrokerResult answers RegisterBroker.
+type RegisterBrokerResult struct {
+	Status
+	Epoch     kafka.BrokerEpoch
+	ClusterID string
+}
+
+// Heartbeat renews a broker's session.
+type Heartbeat struct {
+	Node           kafka.NodeID
+	Epoch          kafka.BrokerEpoch
+	MetadataOffset kafka.Offset // the image that the broker acts on
+	WantFence      bool
+	WantShutdown   bool
+}
+
+// HeartbeatResult answers Heartbeat.
+type HeartbeatResult struct {
+	Status
+	CaughtUp       bool // the broker has read its own registration
+	Fenced         bool
+	ShouldShutDown bool // controlled shutdown is done: the process may end
+}
+
+// PeerLost is the transport's proof that the process of a broker is gone: its
+// connection closed and a new one was refused. It is fenced at once.
+type PeerLost struct {
+	Node  kafka.NodeID
+	Epoch kafka.BrokerEpoch // NoBrokerEpoch: whichever is registered
+}
+
+// UnregisterBroker forgets a broker that will not come back.
+type UnregisterBroker struct {
+	Node kafka.NodeID
+}
+
+// StatusResult answers requests whose outcome is one status: UnregisterBroker, PeerLost.
+type StatusResult struct {
+	Status
+}
+
+// NewTopic is one topic to create.
+type NewTopic struct {
+	Name              string
+	Partitions        int32 // -1: num.partitions
+	ReplicationFactor int16 // -1: default.replication.factor
+	Assignment        []Assignment
+	Configs           []ConfigValue
+}
+
+// Assignment places one partition by hand.
+type Assignment struct {
+	Partition int32
+	Replicas  []kafka.NodeID
+}
+
+// ConfigValue is one config to set; a nil value stands for the default.
+type ConfigValue struct {
+	Name  string
+	Value *string
+}
+
+// CreateTopics creates topics, each on its own.
+type CreateTopics struct {
+	Topics       []NewTopic
+	ValidateOnly bool
+}
+
+// AutoCreateTopics creates topics that a client or a coordinator asked for
+// with the broker's defaults; internal topics get their own configs. It does
+// so whatever auto.create.topics.enable says: the caller asks that.
+type AutoCreateTopics struct {
+	Names []string
+}
+
+// CreateTopicsResult answers CreateTopics and AutoCreateTopics. A name given
+// twice has one entry.
+type CreateTopicsResult struct {
+	Topics []CreatedTopic
+}
+
+// CreatedTopic is the outcome of one topic.
+type CreatedTopic struct {
+	Status
+	Name              string
+	ID                kafka.TopicID
+	Partitions        int32
+	ReplicationFactor int16
+	Configs           []config.Entry // all effective topic configs
+}
+
+// TopicRef names a topic by name, or by id if Name is "".
+type TopicRef struct {
+	Name string
+	ID   kafka.TopicID
+}
+
+// DeleteTopics deletes topics, each on its own.
+type DeleteTopics struct {
+	Topics []TopicRef
+}
+
+// DeleteTopicsResult answers DeleteTopics. A topic given twice has one entry.
+type DeleteTopicsResult struct {
+	Topics []DeletedTopic
+}
+
+// DeletedTopic is the outcome of one topic. Name and ID are both set where the topic was found.
+type DeletedTopic struct {
+	Status
+	TopicRef
+}
+
+// CreatePartitions adds partitions to topics, each on its own.
+type CreatePartitions struct {
+	Topics       []MorePartitions
+	ValidateOnly bool
+}
+
+// MorePartitions asks for a topic to have Count partitions.
+type MorePartitions struct {
+	Name       string
+	Count      int32
+	Assignment [][]kafka.NodeID // of the new partitions; nil: placed by the controller
+}
+
+// CreatePartitionsResult answers CreatePartitions. A name given twice has one entry.
+type CreatePartitionsResult struct {
+	Topics []TopicStatus
+}
+
+// TopicStatus is the outcome of one topic.
+type TopicStatus struct {
+	Status
+	Name string
+}
+
+// ConfigOp says what an incremental change does to a config, numbered as in
+// the Kafka protocol.
+type ConfigOp int8
+
+// The operations of IncrementalAlterConfigs.
+const (
+	OpSet      ConfigOp = 0
+	OpDelete   ConfigOp = 1
+	OpAppend   ConfigOp = 2
+	OpSubtract ConfigOp = 3
+)
+
+// AlterConfigs replaces all configs of resources by the given ones.
+type AlterConfigs struct {
+	Resources    []ResourceConfigs
+	ValidateOnly bool
+}
+
+// ResourceConfigs is all that is to be set for one resource.
+type ResourceConfigs struct {
+	Resource metadata.ConfigResource
+	Configs  []ConfigValue
+}
+
+// IncrementalAlterConfigs changes single configs of resources.
+type IncrementalAlterConfigs struct {
+	Resources    []ResourceChanges
+	ValidateOnly bool
+}
+
+// ResourceChanges is the list of changes for one resource.
+type ResourceChanges struct {
+	Resource metadata.ConfigResource
+	Changes  []ConfigChange
+}
+
+// ConfigChange is one change of one config.
+type ConfigChange struct {
+	ConfigValue
+	Op ConfigOp
+}
+
+// AlterConfigsResult answers AlterConfigs and IncrementalAlterConfigs. A
+// resource given twice has an entry for each time.
+type AlterConfigsResult struct {
+	Resources []ResourceStatus
+}
+
+// ResourceStatus is the outcome of one resource.
+type ResourceStatus struct {
+	Status
+	Resource metadata.ConfigResource
+}
+
+// AlterPartition is a leader's wish to change in-sync sets (KIP-497).
+type AlterPartition struct {
+	Node    kafka.NodeID
+	Epoch   kafka.BrokerEpoch
+	Changes []InSyncChange
+}
+
+// InSyncChange is the wish for one partition.
+type InSyncChange struct {
+	Topic          kafka.TopicID
+	Partition      int32
+	LeaderEpoch    kafka.LeaderEpoch
+	PartitionEpoch kafka.PartitionEpoch
+	InSync         []InSyncMember
+	Recovering     bool
+}
+
+// InSyncMember is a member of a wished-for in-sync set.
+type InSyncMember struct {
+	Node  kafka.NodeID
+	Epoch kafka.BrokerEpoch // of the registration that caught up; NoBrokerEpoch: not checked
+}
+
+// AlterPartitionResult answers AlterPartition.
+type AlterPartitionResult struct {
+	Status     // STALE_BROKER_EPOCH: nothing was looked at
+	Partitions []AlteredPartition
+}
+
+// AlteredPartition is the outcome for one partition.
+type AlteredPartition struct {
+	Status
+	Topic     kafka.TopicID
+	Partition int32
+	State     *metadata.Partition // as the controller has it after the change; nil if unknown
+}
+
+// ElectLeaders asks for elections (KIP-460).
+type ElectLeaders struct {
+	Unclean    bool                   // else the preferred replica
+	Partitions []kafka.TopicPartition // nil: all that need it
+}
+
+// ElectLeadersResult answers ElectLeaders. Without a list of partitions it
+// names only those whose election was tried.
+type ElectLeadersResult struct {
+	Status
+	Partitions []PartitionStatus
+}
+
+// PartitionStatus is the outcome of one partition.
+type PartitionStatus struct {
+	Status
+	kafka.TopicPartition
+}
+
+// AlterPartitionReassignments moves partitions to other replicas (KIP-455).
+type AlterPartitionReassignments struct {
+	Partitions                     []Reassignment
+	RefuseReplicationFactorChanges bool // KIP-860
+}
+
+// Reassignment is the wish for one partition.
+type Reassignment struct {
+	kafka.TopicPartition
+	Replicas []kafka.NodeID // the target; nil: cancel what is in progress
+}
+
+// AlterPartitionReassignmentsResult answers AlterPartitionReassignments.
+type AlterPartitionReassignmentsResult struct {
+	Status
+	Partitions []PartitionStatus
+}
+
+// ListPartitionReassignments lists reassignments in progress.
+type ListPartitionReassignments struct {
+	Partitions []kafka.TopicPartition // nil: all
+}
+
+// ListPartitionReassignmentsResult answers ListPartitionReassignments, sorted
+// by topic and partition.
+type ListPartitionReassignmentsResult struct {
+	Partitions []OngoingReassignment
+}
+
+// OngoingReassignment is a reassignment in progress.
+type OngoingReassignment struct {
+	kafka.TopicPartition
+	Replicas, Adding, Removing []kafka.NodeID
+}
+
+// AllocateProducerIDs gives a broker a block of producer ids for itself.
+type AllocateProducerIDs struct {
+	Node  kafka.NodeID
+	Epoch kafka.BrokerEpoch
+}
+
+// AllocateProducerIDsResult answers AllocateProducerIDs.
+type AllocateProducerIDsResult struct {
+	Status
+	First kafka.ProducerID
+	Count int32
+}
+
+func (RegisterBroker) request()              {}
+func (Heartbeat) request()                   {}
+func (PeerLost) request()                    {}
+func (UnregisterBroker) request()            {}
+func (CreateTopics) request()                {}
+func (AutoCreateTopics) request()            {}
+func (DeleteTopics) request()                {}
+func (CreatePartitions) request()            {}
+func (AlterConfigs) request()                {}
+func (IncrementalAlterConfigs) request()     {}
+func (AlterPartition) request()              {}
+func (ElectLeaders) request()                {}
+func (AlterPartitionReassignments) request() {}
+func (ListPartitionReassignments) request()  {}
+func (AllocateProducerIDs) request()         {}
+
+func (RegisterBrokerResult) response()              {}
+func (HeartbeatResult) response()                   {}
+func (StatusResult) response()                      {}
+func (CreateTopicsResult) response()                {}
+func (DeleteTopicsResult) response()                {}
+func (CreatePartitionsResult) response()            {}
+func (AlterConfigsResult) response()                {}
+func (AlterPartitionResult) response()              {}
+func (ElectLeadersResult) response()                {}
+func (AlterPartitionReassignmentsResult) response() {}
+func (ListPartitionReassignmentsResult) response()  {}
+func (AllocateProducerIDsResult) response()         {}

@@ -1,0 +1,3 @@
+package metadata
+
+type recordType uint8
