@@ -1,3 +1,0 @@
-package metadata
-
-type recordType uint8
