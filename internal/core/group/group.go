@@ -1,0 +1,222 @@
+// Package group decides for the groups of one partition of __consumer_offsets:
+// who is a member, who owns what, and which offsets are committed.
+//
+// A Shard is stepped by its host. Decide and Tick change soft state only
+// (members that wait, deadlines) and return records; the host applies those at
+// once with Apply, appends them as one atomic batch, and releases the replies
+// when they, and all records before them, are committed. When records cannot
+// be committed the shard is thrown away and rebuilt from the log: Apply for
+// each record, then Start.
+//
+// Both protocols are here: the classic one, where the members' leader assigns
+// (classic*.go), and that of KIP-848, where the coordinator does
+// (consumer*.go). Offsets are the same for both (offset*.go).
+package group
+
+import (
+	"math/rand/v2"
+	"time"
+
+	"chronik/internal/base/kafka"
+	"chronik/internal/format/offsets"
+)
+
+// Ticket is the host's number for a request that waits for its reply. Each is
+// answered exactly once.
+type Ticket uint64
+
+// Record is one change of durable state.
+type Record struct {
+	Data     offsets.Record // nil for a marker
+	Producer *Producer      // of the transaction that the record is part of; nil outside of one
+	Marker   Marker         // ends the producer's transaction; stored as a control record
+}
+
+// Producer is the producer of a transaction.
+type Producer struct {
+	ID               kafka.ProducerID
+	Epoch            kafka.ProducerEpoch
+	CoordinatorEpoch int32 // of a marker
+}
+
+// Marker is the end of a transaction.
+type Marker int8
+
+// Markers.
+const (
+	NoMarker     Marker = 0
+	AbortMarker  Marker = 1
+	CommitMarker Marker = 2
+)
+
+// Reply is the answer to the request that has Ticket.
+type Reply struct {
+	Ticket   Ticket
+	Response Response
+}
+
+// Decision is what the host must do, in the order of the fields.
+type Decision struct {
+	Records []Record  // apply, then append as one atomic batch; all have the same Producer
+	Replies []Reply   // release when Records, and all records before them, are committed
+	Events  []Event   // what an operator may want to know
+	Wake    time.Time // call Tick again by then; zero for never
+}
+
+// EventKind is the kind of an Event, a constant past-tense phrase.
+type EventKind string
+
+// The kinds of events.
+const (
+	EventRebalanceStarted   EventKind = "group rebalance started"
+	EventGenerationStarted  EventKind = "group generation started"
+	EventGenerationAssigned EventKind = "group assignment stored"
+	EventGroupEmptied       EventKind = "group became empty"
+	EventMemberJoined       EventKind = "group member joined"
+	EventMemberLeft         EventKind = "group member left"
+	EventMemberExpired      EventKind = "group member expired"
+	EventMemberFenced       EventKind = "group member fenced"
+	EventGroupDeleted       EventKind = "group deleted"
+	EventOffsetsExpired     EventKind = "group offsets expired"
+)
+
+// Event is something that happened in a group.
+type Event struct {
+	Kind       EventKind
+	Group      string
+	MemberID   string // "" when it is not about a member
+	Generation int32  // or group epoch
+	Members    int
+	Cause      string // why, in words: "member X missed heartbeats for 45s"
+}
+
+// Topics is an immutable view of the cluster's topics.
+type Topics interface {
+	// Version changes with every change of what the view shows.
+	Version() int64
+	// ByName finds a topic; false when there is none.
+	ByName(name string) (Topic, bool)
+	// ByID finds a topic; false when there is none.
+	ByID(id kafka.TopicID) (Topic, bool)
+	// Each calls fn for all topics in the order of their names until it returns false.
+	Each(fn func(Topic) bool)
+}
+
+// Topic is one topic of a Topics view.
+type Topic struct {
+	ID         kafka.TopicID
+	Name       string
+	Partitions int32
+	Racks      func(partition int32) []string // of the replicas; nil when unknown
+}
+
+// Options are the settings of a shard. Zero values stand for the defaults.
+type Options struct {
+	InitialRebalanceDelay time.Duration // group.initial.rebalance.delay.ms; default 3 s, negative for none
+	SessionTimeoutMin     time.Duration // group.min.session.timeout.ms; default 6 s
+	SessionTimeoutMax     time.Duration // group.max.session.timeout.ms; default 30 min
+	MaxSize               int           // group.max.size: members of a classic group; default no limit
+	OffsetsRetention      time.Duration // offsets.retention.minutes; default 7 days
+	RetentionCheck        time.Duration // offsets.retention.check.interval.ms; default 10 min
+	OffsetMetadataMax     int           // offset.metadata.max.bytes; default 4096
+	NewMemberTimeout      time.Duration // a joining member must be met by a generation within; default 5 min
+
+	ConsumerSessionTimeout    time.Duration // group.consumer.session.timeout.ms; default 45 s
+	ConsumerHeartbeatInterval time.Duration // group.consumer.heartbeat.interval.ms; default 5 s
+	ConsumerMaxSize           int           // group.consumer.max.size; default no limit
+	ConsumerAssignors         []string      // group.consumer.assignors, the default first; default uniform, range
+}
+
+func (o Options) withDefaults() Options {
+	def := func(d *time.Duration, v time.Duration) {
+		if *d == 0 {
+			*d = v
+		}
+	}
+	def(&o.InitialRebalanceDelay, 3*time.Second)
+	def(&o.SessionTimeoutMin, 6*time.Second)
+	def(&o.SessionTimeoutMax, 30*time.Minute)
+	def(&o.OffsetsRetention, 7*24*time.Hour)
+	def(&o.RetentionCheck, 10*time.Minute)
+	def(&o.NewMemberTimeout, 5*time.Minute)
+	def(&o.ConsumerSessionTimeout, 45*time.Second)
+	def(&o.ConsumerHeartbeatInterval, 5*time.Second)
+	o.InitialRebalanceDelay = max(o.InitialRebalanceDelay, 0)
+	if o.MaxSize <= 0 {
+		o.MaxSize = 1<<31 - 1
+	}
+	if o.ConsumerMaxSize <= 0 {
+		o.ConsumerMaxSize = 1<<31 - 1
+	}
+	if o.OffsetMetadataMax <= 0 {
+		o.OffsetMetadataMax = 4096
+	}
+	if len(o.ConsumerAssignors) == 0 {
+		o.ConsumerAssignors = []string{AssignorUniform, AssignorRange}
+	}
+	return o
+}
+
+// The assignors of the coordinator.
+const (
+	AssignorUniform = "uniform"
+	AssignorRange   = "range"
+)
+
+// Shard is all groups of one partition of __consumer_offsets. It is not safe
+// for concurrent use.
+type Shard struct {
+	opts Options
+	rand *rand.Rand
+}
+
+// New makes an empty shard. The random numbers are for member ids.
+func New(opts Options, r *rand.Rand) *Shard {
+	return &Shard{opts: opts.withDefaults(), rand: r}
+}
+
+// SetOptions replaces the settings; they hold from the next request on.
+func (s *Shard) SetOptions(opts Options) { s.opts = opts.withDefaults() }
+
+// SetTopics replaces the view of the cluster's topics. Groups whose topics
+// changed rebalance with their members' next heartbeat.
+func (s *Shard) SetTopics(t Topics) {}
+
+// Start ends loading: members get a full session from now on.
+func (s *Shard) Start(now time.Time) Decision { return Decision{} }
+
+// Decide answers req, now or in a later Decision.
+func (s *Shard) Decide(now time.Time, req Request, t Ticket) Decision { return Decision{} }
+
+// Tick acts on the deadlines that have passed.
+func (s *Shard) Tick(now time.Time) Decision { return Decision{} }
+
+// Apply changes durable state by one record.
+func (s *Shard) Apply(r Record) {}
+
+// Waiting calls fn for all tickets without a reply, which the host answers
+// itself when it drops the shard.
+func (s *Shard) Waiting(fn func(Ticket)) {}
+
+// CommittedOffset is one committed offset, for metrics.
+type CommittedOffset struct {
+	Group     string
+	Topic     string
+	Partition int32
+	Offset    kafka.Offset
+}
+
+// EachOffset calls fn for every committed offset, by group, topic and partition.
+func (s *Shard) EachOffset(fn func(CommittedOffset)) {}
+
+// GroupStats is the size of one group, for metrics.
+type GroupStats struct {
+	Group      string
+	Type       string // "classic" or "consumer"
+	State      string
+	Members    int
+	Generation int32 // or group epoch
+}
+
+// EachGroup calls fn for every group, by name.
+func (s *Shard) EachGroup(fn func(GroupStats)) {}
