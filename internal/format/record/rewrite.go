@@ -1,0 +1,103 @@
+package record
+
+import (
+	"encoding/binary"
+	"fmt"
+)
+
+// Recompress is b with its records compressed another way, in fresh bytes.
+// Nothing else changes. The level is on the scale of the topic's setting; 0
+// is the codec's default. Errors wrap ErrCorrupt.
+func Recompress(b Batch, codec Codec, level, decompressBytesMax int) (Batch, error) {
+	p := payloads.Get().(*payload)
+	defer func() {
+		p.close()
+		payloads.Put(p)
+	}()
+	if err := p.open(b, decompressBytesMax, false, true); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrCorrupt, err)
+	}
+	records, err := p.all()
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrCorrupt, err)
+	}
+	size := len(b)
+	if codec == None {
+		size = HeaderSize + len(records)
+	}
+	out := make([]byte, HeaderSize, size)
+	copy(out, b[:HeaderSize])
+	return finish(compress(out, codec, level, records), codec), nil
+}
+
+// finish sets what depends on the bytes after the header.
+func finish(b []byte, codec Codec) Batch {
+	b[atAttributes+1] = b[atAttributes+1]&^attrCodec | byte(codec)
+	binary.BigEndian.PutUint32(b[atLength:], uint32(len(b)-Overhead))
+	Batch(b).setCRC()
+	return Batch(b[:len(b):len(b)])
+}
+
+// FilterOptions say how Filter rewrites.
+type FilterOptions struct {
+	// SetDeleteHorizon puts DeleteHorizon, in ms, on the batch, unless it has
+	// one already (KIP-534).
+	SetDeleteHorizon bool
+	DeleteHorizon    int64
+	Level            int // of compression; 0: the codec's default
+}
+
+// Filter is b without the records for which keep says no, for compaction. The
+// offsets that the batch spans and all about its producer stay as they are. A
+// batch of which nothing is left has a header only, which keeps the
+// producer's last sequence; the caller may drop it if it needs neither that
+// nor the offset. When nothing changes, the result is b itself, else it is
+// fresh bytes. Errors wrap ErrCorrupt.
+func Filter(b Batch, scratch *Scratch, opts FilterOptions, keep func(*Record) bool) (Batch, error) {
+	base, horizon := b.BaseTimestamp(), opts.SetDeleteHorizon && !b.HasDeleteHorizon()
+	if horizon {
+		base = opts.DeleteHorizon
+	}
+	out := make([]byte, HeaderSize, len(b)+16)
+	copy(out, b[:HeaderSize])
+	// LogAppendTime keeps its one timestamp; deltas have no meaning then.
+	logAppendTime := b.TimestampType() == LogAppendTime
+	maxTimestamp := NoTimestamp
+	var kept int32
+	it := b.Records(scratch)
+	for it.Next() {
+		r := it.Record()
+		if !keep(r) {
+			continue
+		}
+		maxTimestamp = max(maxTimestamp, r.Timestamp)
+		kept++
+		out = appendRecord(out, r, r.Timestamp-base)
+	}
+	if err := it.Err(); err != nil {
+		return nil, err
+	}
+	if kept == b.Count() && !horizon {
+		return b, nil
+	}
+	codec := b.Codec()
+	binary.BigEndian.PutUint32(out[atCount:], uint32(kept))
+	if kept == 0 {
+		out[atAttributes+1] &^= attrDeleteHorizon
+		binary.BigEndian.PutUint64(out[atBaseTimestamp:], uint64(b.MaxTimestamp()))
+		return finish(out, None), nil
+	}
+	if horizon {
+		out[atAttributes+1] |= attrDeleteHorizon
+	}
+	binary.BigEndian.PutUint64(out[atBaseTimestamp:], uint64(base))
+	if !logAppendTime {
+		binary.BigEndian.PutUint64(out[atMaxTimestamp:], uint64(maxTimestamp))
+	}
+	if codec == None {
+		return finish(out, None), nil
+	}
+	packed := make([]byte, HeaderSize, len(b))
+	copy(packed, out)
+	return finish(compress(packed, codec, opts.Level, out[HeaderSize:]), codec), nil
+}
