@@ -1,0 +1,19 @@
+//go:build !linux
+
+package vfs
+
+func (f *diskFile) WriteVAt(pieces [][]byte, off int64) (int, error) {
+	total := 0
+	for _, p := range pieces {
+		n, err := f.WriteAt(p, off+int64(total))
+		total += n
+		if err != nil {
+			return total, err
+		}
+	}
+	return total, nil
+}
+
+func (f *diskFile) Preallocate(off, length int64) error { return nil }
+
+func (f *diskFile) DropCache(off, length int64) error { return nil }

@@ -1,0 +1,144 @@
+// Package vfs is the file operations that storage uses, as an interface: on
+// the real disk, on a disk in memory that can lose power, or with faults.
+package vfs
+
+import (
+	"errors"
+	"io"
+	"io/fs"
+	"path/filepath"
+)
+
+// Flags say how Open opens a file. Without ReadWrite it is read-only.
+type Flags int
+
+// The ways to open a file.
+const (
+	ReadOnly  Flags = 0
+	ReadWrite Flags = 1 << iota
+	Create          // make the file if it is not there; needs ReadWrite
+	Exclusive       // with Create: the file must not be there yet
+	Truncate        // cut the file to nothing; needs ReadWrite
+)
+
+// Errors that callers tell apart. ErrNotExist and ErrExist are those of io/fs.
+var (
+	ErrNotExist = fs.ErrNotExist
+	ErrExist    = fs.ErrExist
+	// ErrLocked means that another process, or this one, holds the lock.
+	ErrLocked = errors.New("locked by another process")
+	// ErrNoSpace means that the disk is full. Disk wraps it around the
+	// system's own error.
+	ErrNoSpace = errors.New("no space left on device")
+)
+
+// Info is what Stat tells of a file or directory.
+type Info struct {
+	Size int64 // bytes; of no meaning for a directory
+	Dir  bool
+}
+
+// Entry is one name in a directory.
+type Entry struct {
+	Name string // without the directory
+	Dir  bool
+}
+
+// FS is a file system. Names are paths in the system's notation; what they
+// are relative to is the implementation's affair. All methods may be called
+// at the same time from several goroutines.
+//
+// Nothing that an FS or a File does is durable until Sync, for the content and
+// size of a file, or SyncDir, for the names in a directory, has returned
+// without an error. After a loss of power any part of what was not synced may
+// be there or not.
+type FS interface {
+	// Open opens or makes a file.
+	Open(name string, flags Flags) (File, error)
+	// MkdirAll makes a directory and those above it that are missing.
+	MkdirAll(dir string) error
+	// Remove removes a file or an empty directory.
+	Remove(name string) error
+	// RemoveAll removes a file or a directory with all in it. It is no error
+	// when there is none.
+	RemoveAll(name string) error
+	// Rename renames a file or directory and replaces a file of the new name.
+	Rename(from, to string) error
+	// List returns the entries of a directory, sorted by name.
+	List(dir string) ([]Entry, error)
+	// Stat describes a file or directory.
+	Stat(name string) (Info, error)
+	// SyncDir makes the names in the directory durable.
+	SyncDir(dir string) error
+	// Lock takes the lock file name, making it if necessary, until the result
+	// is closed or the process ends. ErrLocked means that it is taken.
+	Lock(name string) (io.Closer, error)
+	// FreeBytes is the space that is left for files in dir.
+	FreeBytes(dir string) (int64, error)
+}
+
+// File is an open file. ReadAt, WriteAt and Sync may be called at the same
+// time from several goroutines.
+type File interface {
+	io.ReaderAt
+	io.WriterAt
+	io.Closer
+	// WriteVAt writes the pieces one after the other from off on, with one
+	// system call where the system can. It leaves pieces as it was.
+	WriteVAt(pieces [][]byte, off int64) (int, error)
+	// Sync makes content and size durable (fdatasync). After an error it is
+	// unknown what is on disk, and a later Sync that returns nil proves
+	// nothing about it.
+	Sync() error
+	// Truncate sets the size. Space that was preallocated beyond it is given
+	// back.
+	Truncate(size int64) error
+	// Size is the size in bytes.
+	Size() (int64, error)
+	// Preallocate reserves space for length bytes from off on and leaves the
+	// size as it is. Where the system cannot, it does nothing.
+	Preallocate(off, length int64) error
+	// DropCache tells the system that the bytes will not be read soon. Only
+	// synced bytes are dropped.
+	DropCache(off, length int64) error
+}
+
+// ReadFile returns what the file holds.
+func ReadFile(fsys FS, name string) ([]byte, error) {
+	f, err := fsys.Open(name, ReadOnly)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	size, err := f.Size()
+	if err != nil {
+		return nil, err
+	}
+	b := make([]byte, size)
+	n, err := f.ReadAt(b, 0)
+	if err == io.EOF {
+		err = nil
+	}
+	return b[:n], err
+}
+
+// MkdirAllSync makes the directory and those above it that are missing, and
+// makes their names durable.
+func MkdirAllSync(fsys FS, dir string) error {
+	parent := filepath.Dir(dir)
+	switch info, err := fsys.Stat(dir); {
+	case err == nil && info.Dir:
+		return nil
+	case err != nil && !errors.Is(err, ErrNotExist):
+		return err
+	}
+	if parent != dir {
+		if err := MkdirAllSync(fsys, parent); err != nil {
+			return err
+		}
+	}
+	if err := fsys.MkdirAll(dir); err != nil {
+		return err
+	}
+	return fsys.SyncDir(parent)
+}
