@@ -3,11 +3,6 @@
 // value comes about.
 package config
 
-import (
-	"chronik/internal/base/kafka"
-	"chronik/internal/core/metadata"
-)
-
 // Type is the type of a config's value, numbered as in DescribeConfigs.
 type Type int8
 
@@ -45,7 +40,7 @@ type Key struct {
 	Type      Type
 	Default   string
 	NoDefault bool   // the value is null unless set
-	Synonym   string // of a topic's or group's config: the broker's config that is its default; "" if none
+	Synonym   string // of a topic's or group's config: the broker's config that gives it its default; "" if none
 	Sensitive bool
 	ReadOnly  bool // not to be changed at run time
 	Doc       string
@@ -73,17 +68,3 @@ type Synonym struct {
 	Value  *string
 	Source Source
 }
-
-// Resolver finds effective values on one node.
-type Resolver struct {
-	node   kafka.NodeID
-	static Static
-}
-
-// NewResolver returns the Resolver of a node with these static settings. A
-// static value that the config does not accept is an error.
-func NewResolver(node kafka.NodeID, static Static) (*Resolver, error) {
-	return &Resolver{node, static}, nil
-}
-
-var _ = metadata.ResourceTopic
