@@ -7,6 +7,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"chronik/internal/base/kafka"
 	"chronik/internal/format/wire"
 )
 
@@ -20,6 +21,10 @@ type Client struct {
 
 	SoftwareName    string // from ApiVersions v3 and later; "" when not told
 	SoftwareVersion string
+
+	header  wire.Header // of the last request, so that the client id is kept
+	refused refusedBatches
+	fetched fetchHint
 }
 
 // Request is one decoded request.
@@ -31,9 +36,11 @@ type Request struct {
 
 // Answer ends a request.
 type Answer struct {
-	Response kmsg.Response // nil: nothing is sent (produce with acks=0)
-	Close    bool          // close the connection once everything before has been sent
-	Release  func()        // called after the response has been encoded; may be nil
+	Response      kmsg.Response // nil: nothing is sent (produce with acks=0)
+	CorrelationID int32         // of the request; Handle sets it
+	Close         bool          // close the connection once everything before has been sent
+	Err           error         // why it is to be closed; for the log
+	Release       func()        // called after the response has been encoded, or dropped; may be nil
 }
 
 // Reply must be called exactly once for each request, from any goroutine, at
@@ -42,9 +49,41 @@ type Reply func(Answer)
 
 // Handler serves the versions Min to Max of one API key.
 type Handler struct {
-	Key       int16
-	Name      string
-	Min, Max  int16 // served
-	Advertise int16 // lowest advertised version; differs from Min for Produce only (KAFKA-18659)
-	Serve     func(s *Server, now time.Time, req *Request, reply Reply)
+	Key      int16
+	Name     string
+	Min, Max int16 // served
+	Lowest   bool  // advertised from version 0 on, though Min is served (KAFKA-18659)
+	Serve    func(s *Server, now time.Time, req *Request, reply Reply)
 }
+
+// respond ends a request with a response.
+func (r Reply) respond(resp kmsg.Response) { r(Answer{Response: resp}) }
+
+// text is a nullable string of a response: "" is null.
+func text(s string) *string {
+	if s == "" {
+		return nil
+	}
+	return &s
+}
+
+// ids are node ids as responses hold them.
+func ids(nodes []kafka.NodeID) []int32 {
+	out := make([]int32, len(nodes))
+	for i, n := range nodes {
+		out[i] = int32(n)
+	}
+	return out
+}
+
+// nodes are node ids as requests hold them.
+func nodes(ids []int32) []kafka.NodeID {
+	out := make([]kafka.NodeID, len(ids))
+	for i, n := range ids {
+		out[i] = kafka.NodeID(n)
+	}
+	return out
+}
+
+// millis is a duration as requests hold it; negative ones are none at all.
+func millis(ms int32) time.Duration { return time.Duration(max(ms, 0)) * time.Millisecond }

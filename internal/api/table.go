@@ -1,0 +1,29 @@
+package api
+
+// table lists what is served. ApiVersions is computed from it: what does not
+// stand here is not advertised.
+var table = []Handler{}
+
+func init() {
+	table = []Handler{
+		apiVersions,
+	}
+	for i := range table {
+		byKey[table[i].Key] = &table[i]
+	}
+}
+
+const keyMax = 127
+
+var byKey [keyMax + 1]*Handler
+
+// lookup returns the handler of an API key, or nil.
+func lookup(key int16) *Handler {
+	if key < 0 || key > keyMax {
+		return nil
+	}
+	return byKey[key]
+}
+
+// Handlers lists what is served, in the order of the keys.
+func Handlers() []Handler { return table }
