@@ -6,7 +6,7 @@ var removed = map[int]bool{4: true, 5: true, 6: true, 7: true}
 // tagSince has the first version that knows a tag, where that is not the
 // first flexible one. The protocol's older versions refuse such a tag.
 var tagSince = map[string]int{
-	"FetchRequest.ReplicaState":                             15,
+	"FetchRequest.ReplicaState":                                 15,
 	"FetchRequest.Topics.Partitions.ReplicaDirectoryID":         17,
 	"FetchRequest.Topics.Partitions.HighWatermark":              18,
 	"FetchSnapshotRequest.Topics.Partitions.ReplicaDirectoryID": 1,
