@@ -77,7 +77,7 @@ func Filter(b Batch, scratch *Scratch, opts FilterOptions, keep func(*Record) bo
 	if err := it.Err(); err != nil {
 		return nil, err
 	}
-	if kept == b.Count() && !horizon {
+	if kept == b.Count() && (!horizon || kept == 0) {
 		return b, nil
 	}
 	codec := b.Codec()
