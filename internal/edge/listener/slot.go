@@ -1,0 +1,144 @@
+package listener
+
+import (
+	"sync/atomic"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"chronik/internal/api"
+	"chronik/internal/base/invariant"
+	"chronik/internal/format/wire"
+)
+
+// slot is the place of one request's answer in the order of the connection.
+type slot struct {
+	c        *conn
+	frame    *wire.Frame
+	size     int // of frame
+	begun    time.Time
+	key      int16
+	version  int16
+	answered atomic.Bool
+
+	// Guarded by c.mu.
+	next   *slot
+	buffer *buffer // nil: nothing to send
+	done   bool
+	close  bool
+}
+
+// answer is the slot's api.Reply.
+func (s *slot) answer(a api.Answer) {
+	invariant.Check(!s.answered.Swap(true), "answers a request twice")
+	c := s.c
+	var b *buffer
+	size := 0
+	if a.Response != nil {
+		b = newBuffer(sizeHint(a.Response))
+		b.bytes = wire.AppendResponse(b.bytes[:0], a.CorrelationID, a.Response)
+		size = len(b.bytes)
+		c.l.budget.take(size)
+	}
+	if a.Release != nil {
+		a.Release()
+	}
+	if a.Err != nil {
+		c.refused(a.Err)
+	}
+	s.frame.Release()
+	s.frame = nil
+	if observe := c.l.options.Observe; observe != nil {
+		observe(s.key, s.version, time.Since(s.begun), s.size+4, size)
+	}
+	c.l.count.Waiting.Add(-1)
+
+	c.mu.Lock()
+	c.held -= int64(s.size + 4)
+	if c.dead {
+		c.mu.Unlock()
+		if b != nil {
+			b.free()
+		}
+		c.l.budget.give(s.size + 4 + size)
+		return
+	}
+	c.held += int64(size)
+	s.buffer, s.close, s.done = b, a.Close, true
+	write := false
+	if c.first == s && !c.corked {
+		write = c.startWriting()
+	}
+	if !write {
+		c.room.Signal()
+	}
+	c.mu.Unlock()
+	c.l.budget.give(s.size + 4)
+	if write {
+		c.send.run()
+	}
+}
+
+// collect moves the answers that are next in order to ready. c.mu is held.
+func (c *conn) collect() {
+	for s := c.first; s != nil && s.done && !c.closing; s = c.first {
+		c.first = s.next
+		if c.first == nil {
+			c.last = nil
+		}
+		c.inFlight--
+		if s.buffer != nil {
+			c.ready = append(c.ready, s.buffer)
+			c.pending += int64(len(s.buffer.bytes))
+			s.buffer = nil
+		}
+		c.closing = s.close
+	}
+}
+
+// startWriting says whether the caller must run the sender, which it must do
+// after it has given up c.mu, which is held.
+func (c *conn) startWriting() bool {
+	if c.writing || c.dead {
+		return false
+	}
+	c.collect()
+	if len(c.ready) == 0 {
+		if c.closing {
+			c.room.Signal()
+			c.wakeToClose()
+		}
+		return false
+	}
+	c.writing = true
+	return true
+}
+
+// wakeToClose has a reader that waits for bytes find out that the connection
+// ends. c.mu is held.
+func (c *conn) wakeToClose() {
+	c.stopping.Store(true)
+	c.socket.SetReadDeadline(longAgo)
+}
+
+// sizeHint guesses how long the response will be, so that it is not copied
+// while it grows: only fetch responses are long.
+func sizeHint(response kmsg.Response) int {
+	fetch, ok := response.(*kmsg.FetchResponse)
+	if !ok {
+		return 0
+	}
+	size := 64
+	for i := range fetch.Topics {
+		t := &fetch.Topics[i]
+		size += 32 + len(t.Topic)
+		for j := range t.Partitions {
+			p := &t.Partitions[j]
+			size += 96 + len(p.RecordBatches) + 16*len(p.AbortedTransactions)
+		}
+	}
+	for i := range fetch.Brokers {
+		size += 48 + len(fetch.Brokers[i].Host)
+	}
+	return size
+}
