@@ -1,0 +1,151 @@
+package replica
+
+import (
+	"slices"
+	"time"
+
+	"chronik/internal/base/kafka"
+)
+
+// pendingChange is the wish for another in-sync set that is under way. There
+// is one at a time.
+type pendingChange struct {
+	active bool
+	seq    uint64
+	set    []kafka.NodeID
+	again  time.Time // zero while an answer is awaited: when to ask again
+}
+
+// changeTimeout is how long the answer of a controller is waited for before
+// the wish is repeated. It is only a net under a host that has to answer.
+const changeTimeout = 30 * time.Second
+
+// markInSync brings the followers' flags in line with the sets.
+func (r *Replica) markInSync() {
+	c := &r.leader.change
+	for _, f := range r.leader.followers {
+		f.inSync = slices.Contains(r.assignment.InSync, f.node)
+		f.wanted = c.active && slices.Contains(c.set, f.node)
+	}
+}
+
+// reviewInSync asks for another in-sync set if followers have fallen behind or
+// caught up.
+func (r *Replica) reviewInSync(now time.Time) {
+	l := &r.leader
+	if l.change.active {
+		if due(l.change.again, now) {
+			r.wish(now, l.change.set)
+		}
+		return
+	}
+	if now.Before(l.changeAt) {
+		return
+	}
+	l.changeAt = time.Time{}
+	if r.assignment.Recovering {
+		r.wish(now, slices.Clone(r.assignment.InSync))
+		return
+	}
+	lost, joined := 0, 0
+	for _, f := range l.followers {
+		if f.inSync && r.lags(now, f) {
+			lost++
+		}
+		if !f.inSync && r.joins(f) {
+			joined++
+		}
+	}
+	if lost == 0 && joined == 0 {
+		return
+	}
+	// Those who fall out go first: only one change is under way at a time.
+	set := make([]kafka.NodeID, 0, len(r.assignment.Replicas))
+	for _, node := range r.assignment.Replicas {
+		i := slices.IndexFunc(l.followers, func(f *follower) bool { return f.node == node })
+		switch {
+		case i < 0:
+			set = append(set, node)
+		case l.followers[i].inSync && !(lost > 0 && r.lags(now, l.followers[i])):
+			set = append(set, node)
+		case !l.followers[i].inSync && lost == 0 && r.joins(l.followers[i]):
+			set = append(set, node)
+		}
+	}
+	r.wish(now, set)
+}
+
+// lags says whether a member of the in-sync set must leave it.
+func (r *Replica) lags(now time.Time, f *follower) bool {
+	return f.synced < r.end && now.Sub(f.caughtUpAt) > r.opts.LagTimeMax
+}
+
+// joins says whether a follower may enter the in-sync set: it has all that is
+// committed, and all that was there when this leader began.
+func (r *Replica) joins(f *follower) bool {
+	return f.eligible() && f.synced >= r.highWatermark && f.synced >= r.leader.epochStart
+}
+
+func (r *Replica) wish(now time.Time, set []kafka.NodeID) {
+	l := &r.leader
+	l.changeSeq++
+	l.change = pendingChange{active: true, seq: l.changeSeq, set: set, again: now.Add(changeTimeout)}
+	r.markInSync()
+	change := &InSyncChange{Seq: l.changeSeq, LeaderEpoch: r.assignment.LeaderEpoch, PartitionEpoch: r.assignment.PartitionEpoch}
+	for _, node := range set {
+		m := InSyncMember{node, r.brokerEpoch}
+		for _, f := range l.followers {
+			if f.node == node {
+				m.Epoch = f.seenEpoch
+			}
+		}
+		change.InSync = append(change.InSync, m)
+	}
+	r.out.InSync = change
+}
+
+// InSyncResult takes in the controller's answer. A refusal that newer metadata
+// will explain leaves the wish standing: until then it may have been granted,
+// so that both sets count.
+func (r *Replica) InSyncResult(now time.Time, res InSyncResult) {
+	l := &r.leader
+	if r.role != Leader || !l.change.active || res.Seq != l.change.seq {
+		return
+	}
+	a := &r.assignment
+	switch res.Code {
+	case kafka.None:
+		if res.LeaderEpoch != a.LeaderEpoch {
+			return // the metadata will tell
+		}
+		l.change = pendingChange{}
+		if res.PartitionEpoch >= a.PartitionEpoch {
+			a.PartitionEpoch, a.InSync, a.Recovering = res.PartitionEpoch, slices.Clone(res.InSync), false
+		}
+	case kafka.ErrIneligibleReplica, kafka.ErrOperationNotAttempted:
+		l.change = pendingChange{}
+		l.changeAt = now.Add(r.opts.RetryMax)
+	case kafka.ErrFencedLeaderEpoch, kafka.ErrInvalidUpdateVersion, kafka.ErrUnknownTopicOrPartition,
+		kafka.ErrUnknownTopicID, kafka.ErrInvalidRequest, kafka.ErrNewLeaderElected:
+		return
+	default:
+		l.change.again = now.Add(r.opts.RetryMin * 2)
+		return
+	}
+	r.markInSync()
+	r.advance(now)
+}
+
+func (r *Replica) wakeInSync() time.Time {
+	l := &r.leader
+	if l.change.active {
+		return l.change.again
+	}
+	at := l.changeAt
+	for _, f := range l.followers {
+		if f.inSync && f.synced < r.end {
+			at = earlier(at, f.caughtUpAt.Add(r.opts.LagTimeMax+time.Millisecond))
+		}
+	}
+	return at
+}

@@ -1,0 +1,190 @@
+package replica
+
+import (
+	"cmp"
+	"encoding/binary"
+	"errors"
+	"slices"
+	"time"
+
+	"chronik/internal/base/kafka"
+)
+
+// ErrSnapshot means that the bytes are no snapshot of producers.
+var ErrSnapshot = errors.New("producer snapshot is malformed")
+
+// snapshotVersion is the first byte of a snapshot. All numbers after it are
+// big-endian and of the size of their type:
+//
+//	end | last | entries: count, {id, epoch, coordinator epoch, transaction start,
+//	last timestamp, seen, runs: count, {first, last sequence, last offset,
+//	timestamp, offset delta}} | open: count, {id, first} | ended: count,
+//	{id, first, last} | aborted: count, {id, first, last}
+const snapshotVersion = 1
+
+// Snapshot is the state of producers and transactions as of the log's end,
+// to be given to Restore, and that end.
+func (r *Replica) Snapshot() ([]byte, kafka.Offset) {
+	ps, be := &r.producers, binary.BigEndian
+	b := append(make([]byte, 0, 64+len(ps.entries)*96), snapshotVersion)
+	b = be.AppendUint64(b, uint64(r.end))
+	b = be.AppendUint64(b, uint64(ps.last))
+	b = be.AppendUint32(b, uint32(len(ps.entries)))
+	for _, id := range ps.ids() {
+		e := ps.entries[id]
+		b = be.AppendUint64(b, uint64(id))
+		b = be.AppendUint16(b, uint16(e.epoch))
+		b = be.AppendUint32(b, uint32(e.coordinatorEpoch))
+		b = be.AppendUint64(b, uint64(e.txnStart))
+		b = be.AppendUint64(b, uint64(e.lastTimestamp))
+		b = be.AppendUint64(b, uint64(e.seen))
+		b = append(b, e.n)
+		for _, run := range e.batches[:e.n] {
+			b = be.AppendUint32(b, uint32(run.firstSequence))
+			b = be.AppendUint32(b, uint32(run.lastSequence))
+			b = be.AppendUint64(b, uint64(run.lastOffset))
+			b = be.AppendUint64(b, uint64(run.timestamp))
+			b = be.AppendUint32(b, uint32(run.offsetDelta))
+		}
+	}
+	appendSpan := func(s span) {
+		b = be.AppendUint64(b, uint64(s.producer))
+		b = be.AppendUint64(b, uint64(s.first))
+		b = be.AppendUint64(b, uint64(s.last))
+	}
+	b = be.AppendUint32(b, uint32(len(ps.open)))
+	for _, s := range ps.open {
+		appendSpan(s)
+	}
+	b = be.AppendUint32(b, uint32(len(ps.ended)))
+	for _, s := range ps.ended {
+		appendSpan(s)
+	}
+	b = be.AppendUint32(b, uint32(len(ps.aborted)))
+	for _, a := range ps.aborted {
+		appendSpan(span{a.ProducerID, a.FirstOffset, a.LastOffset})
+	}
+	return b, r.end
+}
+
+// Restore forgets all about producers and takes what the snapshot says. Nil,
+// a snapshot that is malformed and one of a longer log count as empty ones;
+// the error tells of the second. The batches from the offset returned up to
+// the log's end must then be given to Replay.
+func (r *Replica) Restore(snapshot []byte) (kafka.Offset, error) {
+	r.producers.reset()
+	if snapshot == nil {
+		return r.start, nil
+	}
+	d := decoder{b: snapshot}
+	version, end := d.u8(), kafka.Offset(d.u64())
+	if version != snapshotVersion || d.failed {
+		return r.start, ErrSnapshot
+	}
+	if end > r.end || end < r.start {
+		return r.start, nil
+	}
+	if !r.producers.decode(&d) {
+		r.producers.reset()
+		return r.start, ErrSnapshot
+	}
+	r.producers.trim(r.start)
+	r.producers.committed(r.highWatermark)
+	return end, nil
+}
+
+// Replay takes in a batch that is in the log already. Its producer counts as
+// having written now.
+func (r *Replica) Replay(now time.Time, batch []byte) { r.producers.apply(now, batch) }
+
+func (ps *producers) decode(d *decoder) bool {
+	ps.last = kafka.Offset(d.u64())
+	for range d.count(35) {
+		id := kafka.ProducerID(d.u64())
+		e := &producer{epoch: kafka.ProducerEpoch(d.u16()), coordinatorEpoch: int32(d.u32()),
+			txnStart: kafka.Offset(d.u64()), lastTimestamp: int64(d.u64()), seen: int64(d.u64()), n: d.u8()}
+		if e.n > batchesKept {
+			return false
+		}
+		for i := range e.batches[:e.n] {
+			e.batches[i] = producerRun{int32(d.u32()), int32(d.u32()), kafka.Offset(d.u64()), int64(d.u64()), int32(d.u32())}
+		}
+		ps.entries[id] = e
+	}
+	readSpan := func() span {
+		return span{kafka.ProducerID(d.u64()), kafka.Offset(d.u64()), kafka.Offset(d.u64())}
+	}
+	for range d.count(24) {
+		ps.open = append(ps.open, readSpan())
+	}
+	for range d.count(24) {
+		ps.ended = append(ps.ended, readSpan())
+	}
+	for range d.count(24) {
+		s := readSpan()
+		ps.aborted = append(ps.aborted, AbortedTxn{s.producer, s.first, s.last})
+	}
+	return !d.failed && len(d.b) == 0
+}
+
+// ids are the known producers in order.
+func (ps *producers) ids() []kafka.ProducerID {
+	ids := make([]kafka.ProducerID, 0, len(ps.entries))
+	for id := range ps.entries {
+		ids = append(ids, id)
+	}
+	slices.SortFunc(ids, func(a, b kafka.ProducerID) int { return cmp.Compare(a, b) })
+	return ids
+}
+
+// ProducerStatus is what DescribeProducers tells of a producer.
+type ProducerStatus struct {
+	ProducerID       kafka.ProducerID
+	ProducerEpoch    kafka.ProducerEpoch
+	LastSequence     int32
+	LastTimestamp    int64
+	CoordinatorEpoch int32        // -1: no marker seen
+	TxnStart         kafka.Offset // NoOffset: no open transaction
+}
+
+// Producers lists the known producers by id.
+func (r *Replica) Producers() []ProducerStatus {
+	ps := &r.producers
+	list := make([]ProducerStatus, 0, len(ps.entries))
+	for _, id := range ps.ids() {
+		e := ps.entries[id]
+		list = append(list, ProducerStatus{id, e.epoch, e.lastSequence(), e.lastTimestamp, e.coordinatorEpoch, e.txnStart})
+	}
+	return list
+}
+
+// decoder reads numbers off bytes that nobody vouches for.
+type decoder struct {
+	b      []byte
+	failed bool
+}
+
+func (d *decoder) take(n int) []byte {
+	if len(d.b) < n {
+		d.failed, d.b = true, nil
+		return make([]byte, 8)
+	}
+	v := d.b[:n]
+	d.b = d.b[n:]
+	return v
+}
+
+func (d *decoder) u8() uint8   { return d.take(1)[0] }
+func (d *decoder) u16() uint16 { return binary.BigEndian.Uint16(d.take(2)) }
+func (d *decoder) u32() uint32 { return binary.BigEndian.Uint32(d.take(4)) }
+func (d *decoder) u64() uint64 { return binary.BigEndian.Uint64(d.take(8)) }
+
+// count reads a number of elements of at least size bytes each.
+func (d *decoder) count(size int) int {
+	n := int(d.u32())
+	if n > len(d.b)/size {
+		d.failed, d.b = true, nil
+		return 0
+	}
+	return n
+}
