@@ -10,7 +10,8 @@ import (
 var errMalformed = errors.New("record is malformed")
 
 // Scratch keeps the memory of walking batches from one batch to the next. Its
-// zero value is ready; it serves one walk at a time.
+// zero value is ready. It serves one walk at a time: beginning another one
+// ends the last, its error included.
 type Scratch struct {
 	// BytesMax limits what a batch may decompress to; 0 means
 	// DecompressBytesMax.

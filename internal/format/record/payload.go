@@ -6,13 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"runtime"
-	"sync"
 
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/snappy"
-	"github.com/klauspost/compress/zstd"
-	"github.com/pierrec/lz4/v4"
 )
 
 // DecompressBytesMax is the default limit of what one batch may decompress to.
@@ -21,9 +17,7 @@ const DecompressBytesMax = 64 << 20
 const (
 	retainBytesMax  = 4 << 20  // a larger buffer is not kept for the next batch
 	readBytesMin    = 32 << 10 // room for one read from a decompressor
-	zstdWindowMax   = 1 << 27  // the largest that zstd's own decoder takes without being told
 	snappyExpansion = 22       // three bytes of snappy make 64 at most
-	lz4Expansion    = 255
 )
 
 var (
@@ -55,19 +49,6 @@ type payload struct {
 
 // largeSlots bounds the memory that hostile producers can tie down at once.
 var largeSlots = make(chan struct{}, 4)
-
-// zstdDecoder is shared: DecodeAll keeps no state between calls, and as many
-// run at once as there are processors.
-var zstdDecoder = sync.OnceValue(func() *zstd.Decoder {
-	d, err := zstd.NewReader(nil,
-		zstd.WithDecoderConcurrency(runtime.GOMAXPROCS(0)),
-		zstd.WithDecoderMaxWindow(zstdWindowMax),
-		zstd.WithDecodeAllCapLimit(true))
-	if err != nil {
-		panic(err) // the options are constants
-	}
-	return d
-})
 
 // open begins with the records of b.
 func (p *payload) open(b Batch, limit int, strict, gate bool) error {
@@ -256,123 +237,5 @@ func (p *payload) snappyBlock(block []byte) error {
 		return fmt.Errorf("snappy: %w", err)
 	}
 	p.came(n)
-	return nil
-}
-
-// readZstd decompresses everything at once: the output then serves as the
-// window, whatever size of window the frame declares.
-func (p *payload) readZstd() error {
-	p.done = true
-	size := min(max(len(p.data), 4*len(p.src), readBytesMin), p.limit)
-	for {
-		if len(p.data) < size {
-			p.data = p.make(size)
-			p.own = p.data
-		}
-		out, err := zstdDecoder().DecodeAll(p.src, p.data[0:0:size])
-		if err == nil {
-			if len(out) > 0 && &out[0] != &p.data[0] {
-				p.own, p.data = out, out
-			}
-			p.came(len(out))
-			return nil
-		}
-		if !errors.Is(err, zstd.ErrDecoderSizeExceeded) {
-			return fmt.Errorf("zstd: %w", err)
-		}
-		if size == p.limit {
-			return errTooLarge
-		}
-		size = min(4*size, p.limit)
-	}
-}
-
-// lz4Frame is what the header of a frame said.
-type lz4Frame struct {
-	blockBytesMax int
-	blockSum      bool
-	contentSum    bool
-}
-
-const (
-	lz4Magic             = 0x184d2204
-	lz4FlagVersion       = 0x40 // the two highest bits are 01
-	lz4FlagIndependent   = 0x20
-	lz4FlagBlockSum      = 0x10
-	lz4FlagContentSize   = 0x08
-	lz4FlagContentSum    = 0x04
-	lz4BlockUncompressed = 1 << 31
-)
-
-// openLZ4 reads a frame's header. Like Kafka it knows independent blocks
-// only and no dictionary, since its clients could not read anything else.
-func (p *payload) openLZ4() error {
-	h := p.src
-	if len(h) < 7 || binary.LittleEndian.Uint32(h) != lz4Magic {
-		return errors.New("lz4: not a frame")
-	}
-	flag, descriptor := h[4], h[5]
-	n := 6
-	if flag&lz4FlagContentSize != 0 {
-		n += 8
-	}
-	if flag&0xc3 != lz4FlagVersion || flag&lz4FlagIndependent == 0 || descriptor&0x8f != 0 || descriptor < 0x40 || len(h) <= n {
-		return errors.New("lz4: frame is of a kind that is not supported")
-	}
-	if byte(xxh32(h[4:n])>>8) != h[n] {
-		return errors.New("lz4: frame header has a wrong checksum")
-	}
-	p.lz4 = lz4Frame{
-		blockBytesMax: 1 << (8 + 2*(descriptor>>4)),
-		blockSum:      flag&lz4FlagBlockSum != 0,
-		contentSum:    flag&lz4FlagContentSum != 0,
-	}
-	p.src = h[n+1:]
-	return nil
-}
-
-func (p *payload) refillLZ4() error {
-	if len(p.src) < 4 {
-		return errEnds
-	}
-	head := binary.LittleEndian.Uint32(p.src)
-	p.src = p.src[4:]
-	if head == 0 {
-		return p.endLZ4()
-	}
-	n := int(head &^ lz4BlockUncompressed)
-	sum := 0
-	if p.lz4.blockSum {
-		sum = 4
-	}
-	if n > p.lz4.blockBytesMax || n+sum > len(p.src) {
-		return errEnds
-	}
-	block := p.src[:n]
-	if sum != 0 && binary.LittleEndian.Uint32(p.src[n:]) != xxh32(block) {
-		return errors.New("lz4: block has a wrong checksum")
-	}
-	p.src = p.src[n+sum:]
-	if head&lz4BlockUncompressed != 0 {
-		p.came(copy(p.room(n), block))
-		return nil
-	}
-	out, err := lz4.UncompressBlock(block, p.room(min(p.lz4.blockBytesMax, lz4Expansion*n+64)))
-	if err != nil {
-		return fmt.Errorf("lz4: %w", err)
-	}
-	p.came(out)
-	return nil
-}
-
-func (p *payload) endLZ4() error {
-	want := 0
-	if p.lz4.contentSum {
-		want = 4 // not verified: the batch's CRC covers the bytes that it is of
-	}
-	if len(p.src) != want {
-		return errors.New("lz4: frame ends in a wrong place")
-	}
-	p.done = true
 	return nil
 }
