@@ -1,0 +1,437 @@
+// Package transport is the connections between the nodes of a cluster.
+//
+// A node dials every other one, once per class of traffic, and only sends on
+// what it dialled; it only receives on what it accepted. Frames may be lost,
+// with a connection or because its queue is full, but what arrives, arrives
+// whole and in order.
+//
+//	hello, once, from the dialler: magic "CHRN" | version (1) | class (1) | from (4) | to (4) | length (1) and cluster id
+//	answer: 0, or 1 | length (2) and reason; the connection is closed after a reason
+//	then frames: length (4) | bytes
+package transport
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"chronik/internal/base/kafka"
+)
+
+const (
+	magic   = "CHRN"
+	version = 1
+	// Classes of traffic, each with connections of its own.
+	classes = 2
+
+	helloTimeout  = 2 * time.Second
+	dialTimeout   = time.Second
+	redialMin     = 20 * time.Millisecond
+	redialMax     = time.Second
+	frameBytesMax = 256 << 20
+)
+
+// Options of a Transport.
+type Options struct {
+	Node kafka.NodeID
+	Log  *slog.Logger
+	// ClusterID is asked at each hello: a node of another cluster is refused.
+	// It may return "" while the cluster has none.
+	ClusterID func() string
+	// Receive takes a frame, on the connection's goroutine, one after the
+	// other. The frame is valid during the call only. More says that the next
+	// frame is in memory already. After an error the connection is closed.
+	Receive func(from kafka.NodeID, class int, frame []byte, more bool) error
+	// Down is told when the connection to a peer is lost; gone means that its
+	// process has ended: a new connection was refused. It may be told more
+	// than once.
+	Down func(peer kafka.NodeID, gone bool)
+	// QueueBytesMax bounds what waits to be sent to one peer in one class;
+	// frames beyond it are dropped. Default 64 MiB.
+	QueueBytesMax int
+}
+
+// Transport is one node's connections with its peers.
+type Transport struct {
+	options Options
+	socket  net.Listener
+	ctx     context.Context
+	cancel  context.CancelFunc
+	tasks   sync.WaitGroup
+
+	mu       sync.Mutex
+	links    map[kafka.NodeID]*[classes]*link
+	accepted map[net.Conn]struct{}
+	closed   bool
+
+	// Dropped counts frames that were not sent because a queue was full or a
+	// peer not connected.
+	Dropped atomic.Int64
+}
+
+// New starts to accept peers on socket.
+func New(socket net.Listener, o Options) *Transport {
+	if o.QueueBytesMax == 0 {
+		o.QueueBytesMax = 64 << 20
+	}
+	t := &Transport{options: o, socket: socket, links: make(map[kafka.NodeID]*[classes]*link), accepted: make(map[net.Conn]struct{})}
+	t.ctx, t.cancel = context.WithCancel(context.Background())
+	t.tasks.Go(t.accept)
+	return t
+}
+
+// SetPeers says which peers there are, by their addresses. Connections to
+// others are closed; a peer with another address is dialled there.
+func (t *Transport) SetPeers(peers map[kafka.NodeID]string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.closed {
+		return
+	}
+	for id, links := range t.links {
+		if address, ok := peers[id]; !ok || address != links[0].address {
+			for _, l := range links {
+				l.close()
+			}
+			delete(t.links, id)
+		}
+	}
+	for id, address := range peers {
+		if id == t.options.Node || t.links[id] != nil || address == "" {
+			continue
+		}
+		var links [classes]*link
+		for class := range links {
+			l := newLink(t, id, address, class)
+			links[class] = l
+			t.tasks.Go(l.run)
+		}
+		t.links[id] = &links
+	}
+}
+
+// Send queues a frame for the peer and returns at once.
+func (t *Transport) Send(to kafka.NodeID, class int, frame []byte) {
+	t.mu.Lock()
+	links := t.links[to]
+	t.mu.Unlock()
+	if links == nil || !links[class].send(frame) {
+		t.Dropped.Add(1)
+	}
+}
+
+// Close closes all connections and waits until their goroutines have ended.
+// What is queued is still sent if that takes no longer than wait.
+func (t *Transport) Close(wait time.Duration) {
+	t.mu.Lock()
+	t.closed = true
+	for _, links := range t.links {
+		for _, l := range links {
+			l.drain(wait)
+		}
+	}
+	t.mu.Unlock()
+	t.cancel()
+	t.socket.Close()
+	t.mu.Lock()
+	for _, links := range t.links {
+		for _, l := range links {
+			l.close()
+		}
+	}
+	for c := range t.accepted {
+		c.Close()
+	}
+	t.mu.Unlock()
+	t.tasks.Wait()
+}
+
+func (t *Transport) accept() {
+	for {
+		c, err := t.socket.Accept()
+		if err != nil {
+			if t.ctx.Err() != nil || errors.Is(err, net.ErrClosed) {
+				return
+			}
+			t.options.Log.Warn("peer connection not accepted", "err", err)
+			time.Sleep(10 * time.Millisecond) // out of file descriptors: let some close
+			continue
+		}
+		t.mu.Lock()
+		if t.closed {
+			t.mu.Unlock()
+			c.Close()
+			return
+		}
+		t.accepted[c] = struct{}{}
+		t.tasks.Go(func() {
+			t.receive(c)
+			c.Close()
+			t.mu.Lock()
+			delete(t.accepted, c)
+			t.mu.Unlock()
+		})
+		t.mu.Unlock()
+	}
+}
+
+func (t *Transport) receive(c net.Conn) {
+	r := newFrameReader(c)
+	c.SetReadDeadline(time.Now().Add(helloTimeout))
+	from, class, err := t.greet(c, r)
+	if err != nil {
+		if !errors.Is(err, io.EOF) && t.ctx.Err() == nil {
+			t.options.Log.Warn("peer refused", "address", c.RemoteAddr().String(), "cause", err)
+		}
+		return
+	}
+	c.SetReadDeadline(time.Time{})
+	for {
+		frame, err := r.next()
+		if err != nil {
+			return
+		}
+		if err := t.options.Receive(from, class, frame, r.more()); err != nil {
+			t.options.Log.Warn("peer connection closed", "peer", from, "address", c.RemoteAddr().String(), "cause", err)
+			return
+		}
+	}
+}
+
+// greet reads a hello and answers it.
+func (t *Transport) greet(c net.Conn, r *frameReader) (kafka.NodeID, int, error) {
+	h, err := r.hello()
+	if err != nil {
+		return 0, 0, err
+	}
+	var reason string
+	switch own := t.options.ClusterID(); {
+	case h.version != version:
+		reason = fmt.Sprintf("node %d speaks version %d of the peer protocol, this node version %d: run the same release", t.options.Node, version, h.version)
+	case h.class >= classes:
+		reason = fmt.Sprintf("unknown class %d", h.class)
+	case h.to != t.options.Node:
+		reason = fmt.Sprintf("this is node %d, not node %d: check --peers", t.options.Node, h.to)
+	case h.from == t.options.Node:
+		reason = fmt.Sprintf("two processes run as node %d: check --node-id", h.from)
+	case own != "" && h.cluster != "" && own != h.cluster:
+		reason = fmt.Sprintf("node %d belongs to cluster %s, node %d to cluster %s: one of them has another cluster's data directory or address", t.options.Node, own, h.from, h.cluster)
+	}
+	if reason != "" {
+		answer := binary.BigEndian.AppendUint16([]byte{1}, uint16(len(reason)))
+		c.SetWriteDeadline(time.Now().Add(helloTimeout))
+		_, err := c.Write(append(answer, reason...))
+		return 0, 0, errors.Join(errors.New(reason), err)
+	}
+	_, err = c.Write([]byte{0})
+	return h.from, h.class, err
+}
+
+// link is the connection to one peer for one class, dialled again whenever it
+// is lost.
+type link struct {
+	t       *Transport
+	peer    kafka.NodeID
+	address string
+	class   int
+	ctx     context.Context
+	cancel  context.CancelFunc
+
+	mu        sync.Mutex
+	cond      sync.Cond
+	out       []byte // frames to send
+	spare     []byte
+	writing   bool
+	connected bool
+	closed    bool
+}
+
+func newLink(t *Transport, peer kafka.NodeID, address string, class int) *link {
+	l := &link{t: t, peer: peer, address: address, class: class}
+	l.cond.L = &l.mu
+	l.ctx, l.cancel = context.WithCancel(t.ctx)
+	return l
+}
+
+// send queues a frame. Without a connection only a little is kept, so that
+// what is sent in the moment before it stands is not lost.
+func (l *link) send(frame []byte) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	limit := l.t.options.QueueBytesMax
+	if !l.connected {
+		limit = 1 << 20
+	}
+	if l.closed || len(l.out) > 0 && len(l.out)+len(frame) > limit {
+		return false
+	}
+	l.out = binary.BigEndian.AppendUint32(l.out, uint32(len(frame)))
+	l.out = append(l.out, frame...)
+	if !l.writing {
+		l.cond.Broadcast()
+	}
+	return true
+}
+
+// drain waits until all that was queued has been written.
+func (l *link) drain(wait time.Duration) {
+	deadline := time.Now().Add(wait)
+	timer := time.AfterFunc(wait, l.cond.Broadcast)
+	defer timer.Stop()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for l.connected && (l.writing || len(l.out) > 0) && time.Now().Before(deadline) {
+		l.cond.Wait()
+	}
+}
+
+func (l *link) close() {
+	l.cancel()
+	l.mu.Lock()
+	l.closed = true
+	l.mu.Unlock()
+	l.cond.Broadcast()
+}
+
+func (l *link) run() {
+	backoff := redialMin
+	refused := ""
+	for l.ctx.Err() == nil {
+		c, err := l.dial()
+		if err != nil {
+			if l.ctx.Err() != nil {
+				return
+			}
+			gone := errors.Is(err, syscall.ECONNREFUSED)
+			l.mu.Lock()
+			l.out = l.out[:0]
+			l.mu.Unlock()
+			if gone {
+				l.t.options.Down(l.peer, true)
+			}
+			var r refusal
+			if errors.As(err, &r) && string(r) != refused {
+				refused = string(r)
+				l.t.options.Log.Error("peer refuses this node", "peer", l.peer, "address", l.address, "cause", refused)
+			}
+			select {
+			case <-time.After(backoff):
+			case <-l.ctx.Done():
+			}
+			backoff = min(2*backoff, redialMax)
+			continue
+		}
+		backoff, refused = redialMin, ""
+		l.serve(c)
+		c.Close()
+		if l.ctx.Err() == nil {
+			l.t.options.Down(l.peer, false)
+		}
+	}
+}
+
+// refusal is why a peer does not take this node.
+type refusal string
+
+func (r refusal) Error() string { return string(r) }
+
+func (l *link) dial() (net.Conn, error) {
+	d := net.Dialer{Timeout: dialTimeout, KeepAlive: 5 * time.Second}
+	c, err := d.DialContext(l.ctx, "tcp", l.address)
+	if err != nil {
+		return nil, err
+	}
+	cluster := l.t.options.ClusterID()
+	hello := append([]byte(magic), version, byte(l.class))
+	hello = binary.BigEndian.AppendUint32(hello, uint32(l.t.options.Node))
+	hello = binary.BigEndian.AppendUint32(hello, uint32(l.peer))
+	hello = append(append(hello, byte(len(cluster))), cluster...)
+	c.SetDeadline(time.Now().Add(helloTimeout))
+	if _, err := c.Write(hello); err != nil {
+		c.Close()
+		return nil, err
+	}
+	var answer [3]byte
+	if _, err := io.ReadFull(c, answer[:1]); err != nil {
+		c.Close()
+		return nil, err
+	}
+	if answer[0] != 0 {
+		defer c.Close()
+		if _, err := io.ReadFull(c, answer[1:]); err != nil {
+			return nil, err
+		}
+		reason := make([]byte, binary.BigEndian.Uint16(answer[1:]))
+		if _, err := io.ReadFull(c, reason); err != nil {
+			return nil, err
+		}
+		return nil, refusal(reason)
+	}
+	c.SetDeadline(time.Time{})
+	return c, nil
+}
+
+// serve writes what is queued until the connection ends.
+func (l *link) serve(c net.Conn) {
+	l.mu.Lock()
+	l.connected = true
+	l.mu.Unlock()
+	var lost atomic.Bool
+	watched := make(chan struct{})
+	go func() { // the peer never writes: whatever comes is the end
+		defer close(watched)
+		var b [1]byte
+		c.Read(b[:])
+		lost.Store(true)
+		l.mu.Lock()
+		l.mu.Unlock() //nolint:staticcheck // the writer either sees lost or is in Wait
+		l.cond.Broadcast()
+	}()
+	stop := context.AfterFunc(l.ctx, func() { c.Close() })
+	l.write(c, &lost)
+	stop()
+	c.Close()
+	<-watched
+	l.mu.Lock()
+	l.connected, l.writing = false, false
+	l.out = l.out[:0]
+	l.mu.Unlock()
+	l.cond.Broadcast()
+}
+
+func (l *link) write(c net.Conn, lost *atomic.Bool) {
+	for {
+		l.mu.Lock()
+		l.writing = false
+		if len(l.out) == 0 {
+			l.cond.Broadcast()
+		}
+		for len(l.out) == 0 && !lost.Load() && !l.closed {
+			l.cond.Wait()
+		}
+		if lost.Load() || l.closed {
+			l.mu.Unlock()
+			return
+		}
+		buf := l.out
+		l.out, l.spare = l.spare[:0], nil
+		l.writing = true
+		l.mu.Unlock()
+		if _, err := c.Write(buf); err != nil {
+			return
+		}
+		l.mu.Lock()
+		if cap(buf) <= 4<<20 {
+			l.spare = buf
+		}
+		l.mu.Unlock()
+	}
+}
