@@ -8,6 +8,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"chronik/internal/base/kafka"
+	"chronik/internal/core/config"
 	"chronik/internal/core/controller"
 	"chronik/internal/core/metadata"
 	"chronik/internal/format/wire"
@@ -29,13 +30,14 @@ var errRefusedUnacked = errors.New("produce request with acks=0 was refused")
 type Broker interface {
 	Node() kafka.NodeID
 	Image() *metadata.Image
+	Settings() *config.Resolver
 	Controller() kafka.NodeID
 	Partition(id kafka.TopicID, partition int32) *partition.Partition
 	Control(now time.Time, req controller.Request, timeout time.Duration, reply func(controller.Response, kafka.ErrorCode))
 	NewProducerID(now time.Time, reply func(kafka.ProducerID, kafka.ErrorCode))
 	At(t time.Time, fn func(now time.Time)) *deadline.Entry
 	MayServe(now time.Time) bool
-	Disk() (dir string, total, usable int64)
+	Disk() (dir string, total, usable int64, err error)
 }
 
 // Server answers the requests of all connections of one node. Its fields are

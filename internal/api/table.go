@@ -6,7 +6,9 @@ var table = []Handler{}
 
 func init() {
 	table = []Handler{
+		metadataHandler,
 		apiVersions,
+		initProducerID,
 	}
 	for i := range table {
 		byKey[table[i].Key] = &table[i]

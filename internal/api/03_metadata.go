@@ -1,0 +1,207 @@
+package api
+
+import (
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"chronik/internal/base/kafka"
+	"chronik/internal/core/controller"
+	"chronik/internal/core/metadata"
+)
+
+// Metadata: v0-13
+//
+// Behaviour:
+//   - brokers that are fenced are left out; a partition whose leader is among
+//     them has no leader and LEADER_NOT_AVAILABLE
+//   - a topic named twice comes back once
+//   - a topic that does not exist is UNKNOWN_TOPIC_OR_PARTITION, also when the
+//     request has it created; the next request finds it
+//   - an invalid name: INVALID_TOPIC_EXCEPTION
+//   - a topic with neither name nor id: INVALID_REQUEST
+//
+// Version notes:
+//   - v0: no topics means all of them; from v1 on null does
+//   - v4: the client may forbid creation; v5: offline replicas; v7: leader epoch
+//   - v8: authorized operations; v9: flexible; v10: topic ids, by which v12 may
+//     ask; v13: error at the top
+var metadataHandler = Handler{Key: 3, Name: "Metadata", Min: 0, Max: 13, Serve: serveMetadata}
+
+// Authorized operations (KIP-430) as a bit each, for those who may do all. The
+// bits are the numbers of AclOperation.
+const (
+	operationsOfTopic   int32 = 1<<3 | 1<<4 | 1<<5 | 1<<6 | 1<<7 | 1<<8 | 1<<10 | 1<<11
+	operationsOfCluster int32 = 1<<5 | 1<<7 | 1<<8 | 1<<9 | 1<<10 | 1<<11 | 1<<12
+	operationsNotAsked  int32 = -1 << 31
+)
+
+func serveMetadata(s *Server, now time.Time, req *Request, reply Reply) {
+	in := req.Body.(*kmsg.MetadataRequest)
+	image := s.Broker.Image()
+	resp := kmsg.NewPtrMetadataResponse()
+	resp.Version = in.Version
+	resp.ClusterID = text(image.ClusterID())
+	resp.ControllerID = int32(s.controller(image))
+	resp.AuthorizedOperations = operationsNotAsked
+	if in.IncludeClusterAuthorizedOperations {
+		resp.AuthorizedOperations = operationsOfCluster
+	}
+	for _, b := range image.Brokers() {
+		if !b.Fenced {
+			rb := kmsg.NewMetadataResponseBroker()
+			rb.NodeID, rb.Host, rb.Port, rb.Rack = int32(b.ID), b.Host, b.Port, text(b.Rack)
+			resp.Brokers = append(resp.Brokers, rb)
+		}
+	}
+	if in.Topics == nil || in.Version == 0 && len(in.Topics) == 0 {
+		topics := image.Topics()
+		resp.Topics = make([]kmsg.MetadataResponseTopic, 0, len(topics))
+		for _, t := range topics {
+			resp.Topics = append(resp.Topics, describeTopic(image, t, in))
+		}
+	} else {
+		s.describeNamed(now, image, in, resp)
+	}
+	reply.respond(resp)
+}
+
+// controller is the broker that clients take for the controller: the active
+// one where it is a live broker, else any live broker, since all of them pass
+// requests on.
+func (s *Server) controller(image *metadata.Image) kafka.NodeID {
+	if b := image.Broker(s.Broker.Controller()); b != nil && !b.Fenced {
+		return b.ID
+	}
+	if b := image.Broker(s.Broker.Node()); b != nil && !b.Fenced {
+		return b.ID
+	}
+	for _, b := range image.Brokers() {
+		if !b.Fenced {
+			return b.ID
+		}
+	}
+	return kafka.NoNode
+}
+
+// describeNamed answers for the topics that the request names.
+func (s *Server) describeNamed(now time.Time, image *metadata.Image, in *kmsg.MetadataRequest, resp *kmsg.MetadataResponse) {
+	resp.Topics = make([]kmsg.MetadataResponseTopic, 0, len(in.Topics))
+	byIDTooEarly := false
+	for i := range in.Topics {
+		t := &in.Topics[i]
+		if in.Version < 12 && (t.TopicID != [16]byte{} || t.Topic == nil) {
+			byIDTooEarly = true
+		}
+	}
+	type name struct {
+		id   kafka.TopicID
+		name string
+	}
+	seen := make(map[name]bool, len(in.Topics))
+	var create []string
+	for i := range in.Topics {
+		t := &in.Topics[i]
+		n := name{id: t.TopicID}
+		if t.Topic != nil && n.id.IsZero() {
+			n.name = *t.Topic
+		}
+		if seen[n] {
+			continue
+		}
+		seen[n] = true
+		var topic *metadata.Topic
+		var code kafka.ErrorCode
+		switch {
+		case byIDTooEarly:
+			code = kafka.ErrInvalidRequest
+		case !n.id.IsZero():
+			topic, code = findTopic(image, true, t.TopicID, "")
+		case t.Topic == nil:
+			code = kafka.ErrInvalidRequest
+			if in.Version >= 13 {
+				resp.ErrorCode = int16(code)
+			}
+		default:
+			if topic, code = findTopic(image, false, t.TopicID, n.name); topic == nil {
+				if kafka.ValidTopicName(n.name) != nil {
+					code = kafka.ErrInvalidTopicException
+				} else {
+					create = append(create, n.name)
+				}
+			}
+		}
+		if topic != nil {
+			resp.Topics = append(resp.Topics, describeTopic(image, topic, in))
+			continue
+		}
+		out := newTopicMetadata(in)
+		out.ErrorCode, out.TopicID = int16(code), t.TopicID
+		if n.id.IsZero() {
+			out.Topic = t.Topic
+		}
+		if out.Topic == nil && in.Version < 12 {
+			out.Topic = new(string) // may be null from v12 on
+		}
+		out.IsInternal = kafka.IsInternalTopic(n.name)
+		resp.Topics = append(resp.Topics, out)
+	}
+	s.autoCreate(now, image, in, create)
+}
+
+// autoCreate has topics created that a client asks for, if both sides want it.
+// Nobody waits for it: the client asks again.
+func (s *Server) autoCreate(now time.Time, image *metadata.Image, in *kmsg.MetadataRequest, names []string) {
+	if len(names) == 0 || in.Version >= 4 && !in.AllowAutoTopicCreation ||
+		!s.Broker.Settings().BrokerBool(image, "auto.create.topics.enable") {
+		return
+	}
+	s.Broker.Control(now, controller.AutoCreateTopics{Names: names}, s.Limits.controlWait(), func(controller.Response, kafka.ErrorCode) {})
+}
+
+func newTopicMetadata(in *kmsg.MetadataRequest) kmsg.MetadataResponseTopic {
+	out := kmsg.NewMetadataResponseTopic()
+	out.AuthorizedOperations = operationsNotAsked
+	if in.IncludeTopicAuthorizedOperations {
+		out.AuthorizedOperations = operationsOfTopic
+	}
+	return out
+}
+
+// describeTopic is a topic as Metadata shows it.
+func describeTopic(image *metadata.Image, t *metadata.Topic, in *kmsg.MetadataRequest) kmsg.MetadataResponseTopic {
+	out := newTopicMetadata(in)
+	out.Topic, out.TopicID, out.IsInternal = &t.Name, t.ID, kafka.IsInternalTopic(t.Name)
+	out.Partitions = make([]kmsg.MetadataResponseTopicPartition, len(t.Partitions))
+	for i, p := range t.Partitions {
+		op := &out.Partitions[i]
+		op.Partition = int32(i)
+		op.Leader, op.LeaderEpoch = int32(p.Leader), int32(p.LeaderEpoch)
+		op.Replicas, op.ISR = ids(p.Replicas), ids(p.InSync)
+		op.OfflineReplicas = ids(offline(image, p.Replicas))
+		switch {
+		case p.Leader == kafka.NoNode || !live(image, p.Leader):
+			op.Leader, op.ErrorCode = int32(kafka.NoNode), int16(kafka.ErrLeaderNotAvailable)
+		case in.Version == 0 && len(op.OfflineReplicas) > 0:
+			op.ErrorCode = int16(kafka.ErrReplicaNotAvailable)
+		}
+	}
+	return out
+}
+
+// live says whether clients can reach the broker, as far as is known.
+func live(image *metadata.Image, n kafka.NodeID) bool {
+	b := image.Broker(n)
+	return b != nil && !b.Fenced
+}
+
+// offline are those of the replicas whose broker is not live.
+func offline(image *metadata.Image, replicas []kafka.NodeID) []kafka.NodeID {
+	var out []kafka.NodeID
+	for _, n := range replicas {
+		if !live(image, n) {
+			out = append(out, n)
+		}
+	}
+	return out
+}
