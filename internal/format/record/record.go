@@ -45,6 +45,10 @@ func varint(b []byte, i int) (v int32, next int) {
 }
 
 func varintLong(b []byte, i int) (int32, int) {
+	if i+1 < len(b) && b[i+1] < 0x80 {
+		u := uint32(b[i]&0x7f) | uint32(b[i+1])<<7
+		return int32(u>>1) ^ -int32(u&1), i + 2
+	}
 	var u uint32
 	for shift := uint(0); shift < 35 && i < len(b); shift += 7 {
 		c := b[i]
@@ -107,21 +111,16 @@ func scan(body []byte) (r scanned, ok bool) {
 	if r.offsetDelta, i = varint(body, i); i == 0 {
 		return r, false
 	}
-	for field := range 2 {
-		n, next := varint(body, i)
-		if next == 0 {
-			return r, false
-		}
-		i = next
-		if n >= 0 {
-			if int(n) > len(body)-i {
-				return r, false
-			}
-			i += int(n)
-			r.keyed = r.keyed || field == 0
-		}
+	key, i := varint(body, i)
+	if i == 0 || int(key) > len(body)-i {
+		return r, false
 	}
-	headers, i := varint(body, i)
+	r.keyed = key >= 0
+	value, i := varint(body, i+int(max(key, 0)))
+	if i == 0 || int(value) > len(body)-i {
+		return r, false
+	}
+	headers, i := varint(body, i+int(max(value, 0)))
 	if i == 0 {
 		return r, false
 	}
