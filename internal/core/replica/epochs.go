@@ -34,18 +34,15 @@ func (e *epochs) cut(end kafka.Offset) {
 	*e = s
 }
 
-// trim drops the epochs that end at start or before it.
+// trim drops the epochs that end at start or before it. The first one keeps
+// its own start, so that the epoch of the record before start stays known.
 func (e *epochs) trim(start kafka.Offset) {
 	s := *e
 	n := 0
-	for n+1 < len(s) && s[n+1].Start <= start {
+	for n+1 < len(s) && s[n+1].Start < start {
 		n++
 	}
-	s = slices.Delete(s, 0, n)
-	if len(s) > 0 && s[0].Start < start {
-		s[0].Start = start
-	}
-	*e = s
+	*e = slices.Delete(s, 0, n)
 }
 
 // before is the epoch of the record before the offset, or NoLeaderEpoch.

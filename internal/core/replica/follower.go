@@ -108,7 +108,9 @@ func (r *Replica) onAppend(now time.Time, m *Message) {
 			return
 		}
 	}
-	if first > r.end || first == r.end && r.start < r.end && m.Epoch != r.epochs.before(r.end) {
+	own := r.epochs.before(r.end)
+	known := own != kafka.NoLeaderEpoch && m.Epoch != kafka.NoLeaderEpoch
+	if first > r.end || first == r.end && known && own != m.Epoch {
 		r.loseThread(now)
 		return
 	}
