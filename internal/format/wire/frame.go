@@ -15,7 +15,8 @@ const (
 
 	lengthBytes      = 4
 	aheadBytesMin    = 4 << 10
-	aheadBytesMax    = 64 << 10
+	aheadBytesMax    = 32 << 10
+	provenBytesMax   = 4 << 20
 	emptyReadsMax    = 100
 	firstGrowthBytes = 2 * aheadBytesMin
 )
@@ -53,7 +54,7 @@ type Reader struct {
 	start int
 	end   int
 	// proven is the size of the largest frame that this connection has sent
-	// in full; up to it a declared length is believed.
+	// in full, at most provenBytesMax; up to it a declared length is believed.
 	proven int
 }
 
@@ -136,7 +137,6 @@ func (r *Reader) small(size int) (*Frame, error) {
 	f := newFrame(size, r.options.Poison)
 	copy(f.bytes, r.ahead[r.start:r.start+size])
 	r.start += size
-	r.proven = max(r.proven, size)
 	return f, nil
 }
 
@@ -169,7 +169,7 @@ func (r *Reader) large(size int) (*Frame, error) {
 			return nil, midFrame(err)
 		}
 	}
-	r.proven = max(r.proven, size)
+	r.proven = max(r.proven, min(size, provenBytesMax))
 	return f, nil
 }
 
