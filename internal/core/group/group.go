@@ -14,7 +14,6 @@
 package group
 
 import (
-	"math/rand/v2"
 	"time"
 
 	"chronik/internal/base/kafka"
@@ -162,61 +161,3 @@ const (
 	AssignorUniform = "uniform"
 	AssignorRange   = "range"
 )
-
-// Shard is all groups of one partition of __consumer_offsets. It is not safe
-// for concurrent use.
-type Shard struct {
-	opts Options
-	rand *rand.Rand
-}
-
-// New makes an empty shard. The random numbers are for member ids.
-func New(opts Options, r *rand.Rand) *Shard {
-	return &Shard{opts: opts.withDefaults(), rand: r}
-}
-
-// SetOptions replaces the settings; they hold from the next request on.
-func (s *Shard) SetOptions(opts Options) { s.opts = opts.withDefaults() }
-
-// SetTopics replaces the view of the cluster's topics. Groups whose topics
-// changed rebalance with their members' next heartbeat.
-func (s *Shard) SetTopics(t Topics) {}
-
-// Start ends loading: members get a full session from now on.
-func (s *Shard) Start(now time.Time) Decision { return Decision{} }
-
-// Decide answers req, now or in a later Decision.
-func (s *Shard) Decide(now time.Time, req Request, t Ticket) Decision { return Decision{} }
-
-// Tick acts on the deadlines that have passed.
-func (s *Shard) Tick(now time.Time) Decision { return Decision{} }
-
-// Apply changes durable state by one record.
-func (s *Shard) Apply(r Record) {}
-
-// Waiting calls fn for all tickets without a reply, which the host answers
-// itself when it drops the shard.
-func (s *Shard) Waiting(fn func(Ticket)) {}
-
-// CommittedOffset is one committed offset, for metrics.
-type CommittedOffset struct {
-	Group     string
-	Topic     string
-	Partition int32
-	Offset    kafka.Offset
-}
-
-// EachOffset calls fn for every committed offset, by group, topic and partition.
-func (s *Shard) EachOffset(fn func(CommittedOffset)) {}
-
-// GroupStats is the size of one group, for metrics.
-type GroupStats struct {
-	Group      string
-	Type       string // "classic" or "consumer"
-	State      string
-	Members    int
-	Generation int32 // or group epoch
-}
-
-// EachGroup calls fn for every group, by name.
-func (s *Shard) EachGroup(fn func(GroupStats)) {}
