@@ -1,0 +1,377 @@
+package wal
+
+import (
+	"errors"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"chronik/internal/base/kafka"
+	"chronik/internal/base/vfs"
+)
+
+// TruncateFrom drops the record at the offset and all after it, durably; a
+// batch that contains the offset is dropped whole, so that the end may come to
+// lie below the offset. Leader epochs, indices and saved states follow. An
+// offset at or above the end drops only epochs that were assigned from there
+// on. ErrOutOfRange means that the offset is below the log start offset.
+func (l *Log) TruncateFrom(offset kafka.Offset) error {
+	l.changing.Lock()
+	defer l.changing.Unlock()
+	l.syncing.Lock()
+	defer l.syncing.Unlock()
+	if err := l.usable(); err != nil {
+		return err
+	}
+	if offset < l.Start() {
+		return fmt.Errorf("truncate from %d: %w: log begins at %d", offset, ErrOutOfRange, l.Start())
+	}
+	if offset >= l.End() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.cutEpochs(offset)
+		return nil
+	}
+	// The recovery point is about to be put at the cut, and it says that all
+	// before it is synced.
+	if err := l.sync(); err != nil {
+		return err
+	}
+	s, at, err := l.findCut(offset)
+	if err != nil {
+		return fmt.Errorf("truncate from %d: %w", offset, err)
+	}
+	start := min(l.Start(), at.offset)
+	err = l.checkpoint.save(checkpoint{start: start, point: position{segment: s.base, pos: at.pos, offset: at.offset}})
+	if err != nil {
+		return l.fail("truncate", err)
+	}
+	if err := l.cut(s, at, start); err != nil {
+		return l.fail("truncate", err)
+	}
+	return nil
+}
+
+// findCut finds the begin of the batch that contains the offset.
+func (l *Log) findCut(offset kafka.Offset) (*segment, entry, error) {
+	l.mu.Lock()
+	i := l.find(offset)
+	s, size, end, last := l.segments[i], l.segments[i].size, l.End(), i == len(l.segments)-1
+	if !last {
+		end = l.segments[i+1].base
+	}
+	l.mu.Unlock()
+	f, err := l.use(s, size, end, last)
+	if err != nil {
+		return nil, entry{}, err
+	}
+	defer s.release()
+	at, err := l.locate(s, f, size, offset)
+	return s, at, err
+}
+
+// cut makes s the last segment and at its end. The checkpoint allows for it.
+func (l *Log) cut(s *segment, at entry, start kafka.Offset) error {
+	was := l.active()
+	if was != s {
+		if _, err := s.holdWritable(l.fs); err != nil {
+			return err
+		}
+		was.release()
+	}
+	l.mu.Lock()
+	i := slices.Index(l.segments, s)
+	removed := slices.Clone(l.segments[i+1:])
+	clear(l.segments[i+1:])
+	l.segments = l.segments[:i+1]
+	l.forget(removed)
+	l.opened = slices.DeleteFunc(l.opened, func(o *segment) bool { return o == s })
+	s.size, s.maxTs, s.statsKnown = at.pos, at.maxTs, true
+	s.lastEpoch, s.preallocated = unknownEpoch, at.pos
+	l.synced.Store(int64(at.offset))
+	l.end.Store(int64(at.offset))
+	l.start.Store(int64(start))
+	l.cutEpochs(at.offset)
+	l.mu.Unlock()
+
+	// From the last to the first, so that what a crash leaves is a log with
+	// fewer segments; Open deals with any other subset, too.
+	for _, r := range slices.Backward(removed) {
+		if err := l.removeFiles(r); err != nil {
+			return err
+		}
+	}
+	if err := s.cutIndex(l.fs, at.pos); err != nil {
+		return err
+	}
+	l.mu.Lock()
+	s.sincePos = -1
+	s.mu.Lock()
+	if n := len(s.index); n > 0 {
+		s.sincePos = s.index[n-1].pos
+	}
+	s.mu.Unlock()
+	l.mu.Unlock()
+	if err := s.file.Truncate(at.pos); err != nil {
+		return err
+	}
+	if err := s.file.Sync(); err != nil {
+		return err
+	}
+	l.dropped = position{}
+	if err := l.fs.SyncDir(l.dir); err != nil {
+		return err
+	}
+	return l.pruneStates(start, at.offset)
+}
+
+// forget takes segments that are removed out of all lists. It is called with
+// mu held.
+func (l *Log) forget(removed []*segment) {
+	l.cuts++
+	l.hints = [len(l.hints)]hint{}
+	gone := func(s *segment) bool { return slices.Contains(removed, s) }
+	l.opened = slices.DeleteFunc(l.opened, gone)
+	l.sealed = slices.DeleteFunc(l.sealed, gone)
+}
+
+// removeFiles removes a segment's files. Readers that hold them go on.
+func (l *Log) removeFiles(s *segment) error {
+	s.evict()
+	for _, name := range []string{s.indexPath, s.path} {
+		if err := l.fs.Remove(name); err != nil && !errors.Is(err, vfs.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
+}
+
+// Trim moves the log start offset up, durably, and gives back the space of
+// segments that are wholly below it. A start that is not above the present one
+// does nothing; ErrOutOfRange means that it is above the end. The segment that
+// contains the new start keeps what is below it.
+func (l *Log) Trim(start kafka.Offset) error {
+	l.changing.Lock()
+	defer l.changing.Unlock()
+	l.syncing.Lock()
+	defer l.syncing.Unlock()
+	if err := l.usable(); err != nil {
+		return err
+	}
+	if start <= l.Start() {
+		return nil
+	}
+	if start > l.End() {
+		return fmt.Errorf("trim to %d: %w: log ends at %d", start, ErrOutOfRange, l.End())
+	}
+	if start == l.End() {
+		if err := l.roll(); err != nil {
+			return fmt.Errorf("trim to %d: %w", start, err)
+		}
+	}
+	if err := l.sync(); err != nil {
+		return err
+	}
+	s := l.active()
+	if err := l.checkpoint.save(checkpoint{start: start, point: position{s.base, s.size, l.End()}}); err != nil {
+		return l.fail("trim", err)
+	}
+	l.mu.Lock()
+	n := l.find(start)
+	removed := slices.Clone(l.segments[:n])
+	l.segments = slices.Delete(l.segments, 0, n)
+	l.forget(removed)
+	l.start.Store(int64(start))
+	l.trimEpochs(start)
+	l.mu.Unlock()
+	for _, r := range removed {
+		if err := l.removeFiles(r); err != nil {
+			return fmt.Errorf("trim to %d: %w", start, err)
+		}
+	}
+	return l.pruneStates(start, l.End())
+}
+
+// Reset drops everything, durably, and lets the log begin at start.
+func (l *Log) Reset(start kafka.Offset) error {
+	l.changing.Lock()
+	defer l.changing.Unlock()
+	l.syncing.Lock()
+	defer l.syncing.Unlock()
+	if err := l.usable(); err != nil {
+		return err
+	}
+	if start < 0 {
+		return fmt.Errorf("reset to %d: %w", start, ErrOutOfRange)
+	}
+	point := position{segment: start, pos: headerSize, offset: start}
+	// A crash from here on leaves files of the old log, which the flag tells
+	// Open to remove.
+	if err := l.checkpoint.save(checkpoint{flags: flagResetting, start: start, point: point}); err != nil {
+		return l.fail("reset", err)
+	}
+	if err := l.reset(start, point); err != nil {
+		return l.fail("reset", err)
+	}
+	return nil
+}
+
+func (l *Log) reset(start kafka.Offset, point position) error {
+	l.mu.Lock()
+	removed := slices.Clone(l.segments)
+	held := append(slices.Clone(l.sealed), l.active())
+	l.forget(removed)
+	l.epochs = nil
+	l.start.Store(int64(start))
+	l.end.Store(int64(start))
+	l.synced.Store(int64(start))
+	l.mu.Unlock()
+	for _, s := range held {
+		s.release()
+	}
+	for _, s := range slices.Backward(removed) {
+		if err := l.removeFiles(s); err != nil {
+			return err
+		}
+	}
+	if err := l.fs.SyncDir(l.dir); err != nil {
+		return err
+	}
+	s, err := l.create(start, nil)
+	if err != nil {
+		return err
+	}
+	if err := s.file.Sync(); err != nil {
+		return err
+	}
+	if err := l.fs.SyncDir(l.dir); err != nil {
+		return err
+	}
+	l.mu.Lock()
+	l.forget(removed)
+	l.segments = []*segment{s}
+	l.unsynced, l.namesUnsynced = 0, false
+	l.mu.Unlock()
+	l.dropped = position{}
+	if err := l.pruneStates(start, start-1); err != nil {
+		return err
+	}
+	return l.checkpoint.save(checkpoint{start: start, point: point})
+}
+
+// Close syncs what is written, notes that there is nothing to recover, and
+// lets go of all files. A log that has failed lets go of its files and returns
+// why it failed.
+func (l *Log) Close(now time.Time) error {
+	l.changing.Lock()
+	defer l.changing.Unlock()
+	l.syncing.Lock()
+	defer l.syncing.Unlock()
+	if err := l.usable(); errors.Is(err, ErrClosed) {
+		return nil
+	}
+	err := l.Err()
+	if err == nil {
+		err = l.settle()
+	}
+	l.closeFiles()
+	return err
+}
+
+// settle leaves the files so that Open finds nothing to do.
+func (l *Log) settle() error {
+	if err := l.sync(); err != nil {
+		return err
+	}
+	s := l.active()
+	if s.preallocated > s.size {
+		_ = s.file.Truncate(s.size)
+	}
+	l.seal(s)
+	err := l.checkpoint.save(checkpoint{
+		flags: flagClosed, start: l.Start(), point: position{s.base, s.size, l.End()},
+	})
+	if err != nil {
+		return l.fail("close", err)
+	}
+	return nil
+}
+
+func (l *Log) closeFiles() {
+	l.mu.Lock()
+	held := append(slices.Clone(l.sealed), l.active())
+	segments := l.segments
+	l.closed = true
+	l.cuts++
+	l.mu.Unlock()
+	for _, s := range held {
+		s.release()
+	}
+	for _, s := range segments {
+		s.evict()
+	}
+	l.checkpoint.file.Close()
+}
+
+// deletedSuffix ends the name of a directory that Delete has not emptied yet.
+const deletedSuffix = ".deleted"
+
+// Delete closes the log and removes its directory with all that is in it. Once
+// it has returned, a crash does not bring the log back.
+func (l *Log) Delete() error {
+	l.changing.Lock()
+	defer l.changing.Unlock()
+	l.syncing.Lock()
+	defer l.syncing.Unlock()
+	if err := l.usable(); errors.Is(err, ErrClosed) {
+		return err
+	}
+	l.closeFiles()
+	return DeleteDir(l.fs, l.dir)
+}
+
+// DeleteDir removes the directory of a log that is not open. It is renamed
+// first, so that a crash leaves the whole log or none; CleanDeleted removes
+// what one leaves.
+func DeleteDir(fs vfs.FS, dir string) error {
+	gone := filepath.Clean(dir) + deletedSuffix
+	if err := fs.RemoveAll(gone); err != nil {
+		return fmt.Errorf("delete log %s: %w", dir, err)
+	}
+	if err := fs.Rename(dir, gone); err != nil {
+		if errors.Is(err, vfs.ErrNotExist) {
+			return nil
+		}
+		return fmt.Errorf("delete log %s: %w", dir, err)
+	}
+	if err := fs.SyncDir(filepath.Dir(dir)); err != nil {
+		return fmt.Errorf("delete log %s: %w", dir, err)
+	}
+	if err := fs.RemoveAll(gone); err != nil {
+		return fmt.Errorf("delete log %s: %w", dir, err)
+	}
+	return nil
+}
+
+// CleanDeleted removes from a directory of logs what a crash during Delete has
+// left, and returns how many logs that were.
+func CleanDeleted(fs vfs.FS, parent string) (int, error) {
+	entries, err := fs.List(parent)
+	if errors.Is(err, vfs.ErrNotExist) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, err
+	}
+	n := 0
+	for _, e := range entries {
+		if e.Dir && filepath.Ext(e.Name) == deletedSuffix {
+			if err := fs.RemoveAll(filepath.Join(parent, e.Name)); err != nil {
+				return n, err
+			}
+			n++
+		}
+	}
+	return n, nil
+}

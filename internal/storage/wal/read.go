@@ -1,0 +1,386 @@
+package wal
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"sort"
+	"sync"
+
+	"chronik/internal/base/kafka"
+	"chronik/internal/base/vfs"
+	"chronik/internal/format/record"
+)
+
+// hint remembers where a reader has come to.
+type hint struct {
+	offset  kafka.Offset
+	segment *segment
+	pos     int64
+}
+
+// lookupChunk is what is read at once to find a batch from an index entry.
+const lookupChunk = 32 << 10
+
+var scanners = sync.Pool{New: func() any { return new(scanner) }}
+
+// Read appends whole batches to buf and returns it: from the one that contains
+// from on, all of them below limit, up to maxBytes but one at least however
+// large it is. It may return fewer than there are; nothing is appended only if
+// there is nothing below limit. ErrOutOfRange means that from is below the log
+// start offset or above the end; ErrCorrupt that the batch at from is not what
+// was written, in which case the ones before it could still be read.
+func (l *Log) Read(from, limit kafka.Offset, maxBytes int, buf []byte) ([]byte, error) {
+	if from == l.End() && from >= l.Start() {
+		return buf, nil
+	}
+	before := len(buf)
+	for {
+		r, err := l.beginRead(from, limit)
+		if err != nil || r.segment == nil {
+			return buf, err
+		}
+		buf, err = l.readSegment(&r, from, maxBytes, buf[:before])
+		again := l.endRead(&r, err == nil && len(buf) > before)
+		switch {
+		case again:
+		case err != nil:
+			return buf[:before], err
+		case len(buf) > before || r.reached || r.last:
+			return buf, nil
+		default: // a gap at the segment's end
+			from = r.segmentEnd
+		}
+	}
+}
+
+// reading is one attempt to read from one segment.
+type reading struct {
+	segment    *segment
+	size       int64
+	segmentEnd kafka.Offset // where the next segment begins, or the end of the log
+	last       bool         // it is the active segment
+	limit      kafka.Offset
+	cuts       uint64
+	pos        int64 // where the batch with from begins; 0 if not known
+	reached    bool  // the limit ended the read
+
+	next    kafka.Offset // after the last batch that was read
+	nextPos int64
+}
+
+// beginRead finds the segment that holds from. There is none when there is
+// nothing to read.
+func (l *Log) beginRead(from, limit kafka.Offset) (r reading, err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed {
+		return r, ErrClosed
+	}
+	start, end := l.Start(), l.End()
+	if from < start || from > end {
+		return r, fmt.Errorf("%w: offset %d, log has %d to %d", ErrOutOfRange, from, start, end)
+	}
+	if limit = min(limit, end); from >= limit {
+		return r, nil
+	}
+	i := l.find(from)
+	s := l.segments[i]
+	r = reading{segment: s, size: s.size, segmentEnd: end, last: i == len(l.segments)-1, limit: limit, cuts: l.cuts}
+	if !r.last {
+		r.segmentEnd = l.segments[i+1].base
+	}
+	for _, h := range l.hints {
+		if h.segment == s && h.offset == from {
+			r.pos = h.pos
+		}
+	}
+	return r, nil
+}
+
+// endRead says whether the log was cut meanwhile, so that what was read may
+// never have been in it, and otherwise remembers where a read has come to.
+func (l *Log) endRead(r *reading, ok bool) (again bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.cuts != r.cuts || l.closed {
+		return true
+	}
+	if ok {
+		slot := -1
+		for i := range l.hints {
+			if l.hints[i].segment == r.segment && l.hints[i].pos == r.pos {
+				slot = i // this reader's own
+			}
+		}
+		if slot < 0 {
+			slot = l.hintNext
+			l.hintNext = (l.hintNext + 1) % len(l.hints)
+		}
+		l.hints[slot] = hint{offset: r.next, segment: r.segment, pos: r.nextPos}
+	}
+	return false
+}
+
+// find returns the index of the segment that holds the offset.
+func (l *Log) find(offset kafka.Offset) int {
+	return max(0, sort.Search(len(l.segments), func(i int) bool { return l.segments[i].base > offset })-1)
+}
+
+// use opens the segment and its index for reading. The caller releases it.
+func (l *Log) use(s *segment, size int64, end kafka.Offset, active bool) (vfs.File, error) {
+	f, err := s.hold(l.fs)
+	if err != nil {
+		return nil, fmt.Errorf("open segment: %w", err)
+	}
+	if err := l.loadIndex(s, size, end); err != nil {
+		s.release()
+		return nil, err
+	}
+	if !active {
+		l.touch(s)
+	}
+	return f, nil
+}
+
+// touch notes that a sealed segment was used, and closes the one that was not
+// for the longest time if there are too many.
+func (l *Log) touch(s *segment) {
+	var evict *segment
+	l.mu.Lock()
+	if i := slices.Index(l.opened, s); i >= 0 {
+		l.opened = append(slices.Delete(l.opened, i, i+1), s)
+	} else if slices.Contains(l.segments, s) && s != l.active() {
+		l.opened = append(l.opened, s)
+		if len(l.opened) > l.opts.OpenSegmentsMax {
+			evict = l.opened[0]
+			l.opened = slices.Delete(l.opened, 0, 1)
+		}
+	}
+	l.mu.Unlock()
+	if evict != nil {
+		evict.evict()
+	}
+}
+
+// readSegment does the I/O of one attempt.
+func (l *Log) readSegment(r *reading, from kafka.Offset, maxBytes int, buf []byte) ([]byte, error) {
+	s := r.segment
+	f, err := l.use(s, r.size, r.segmentEnd, r.last)
+	if err != nil {
+		return buf, err
+	}
+	defer s.release()
+	if r.pos == 0 {
+		at, err := l.locate(s, f, r.size, from)
+		if err != nil {
+			return buf, err
+		}
+		if at.pos >= r.size {
+			return buf, nil
+		}
+		r.pos = at.pos
+	}
+	before := len(buf)
+	want := int(min(int64(max(maxBytes, record.HeaderSize)), r.size-r.pos))
+	for {
+		buf = slices.Grow(buf[:before], want)[:before+want]
+		n, err := readFull(f, buf[before:], r.pos)
+		if err != nil {
+			return buf[:before], fmt.Errorf("read %s: %w", s.path, err)
+		}
+		buf = buf[:before+n]
+		used, need, err := l.whole(r, from, buf[before:])
+		if used > 0 || err != nil || need == 0 {
+			return buf[:before+used], err
+		}
+		if need > r.size-r.pos || n < want {
+			return buf[:before], &CorruptError{s.path, r.pos, from, fmt.Sprintf("batch of %d bytes, %d are left", need, r.size-r.pos)}
+		}
+		want = int(need)
+	}
+}
+
+// whole returns how many of the bytes are whole batches below the limit. When
+// the first batch is cut short, need is its size. An error is one of the first
+// batch; a later one is left to the read that begins with it.
+func (l *Log) whole(r *reading, from kafka.Offset, b []byte) (used int, need int64, err error) {
+	r.next, r.nextPos = from, r.pos
+	bad := func(detail string) error {
+		return &CorruptError{r.segment.path, r.pos, from, detail}
+	}
+	skipCRC := l.options().SkipReadCRC
+	for {
+		batch, rest, err := record.Next(b[used:])
+		if errors.Is(err, record.ErrTruncated) {
+			if used > 0 || len(b) < record.HeaderSize {
+				if used == 0 {
+					return 0, 0, bad("segment ends within a batch")
+				}
+				return used, 0, nil
+			}
+			return 0, batchSize(b), nil
+		}
+		detail := ""
+		switch {
+		case err != nil:
+			detail = err.Error()
+		case batch.LastOffsetDelta() < 0 || batch.LastOffset() < r.next || used > 0 && batch.BaseOffset() < r.next:
+			detail = fmt.Sprintf("found offsets %d to %d", batch.BaseOffset(), batch.LastOffset())
+		case batch.LastOffset() >= r.limit:
+			r.reached = true
+			return used, 0, nil
+		case !skipCRC && !batch.VerifyCRC():
+			detail = "CRC does not match"
+		}
+		if detail != "" {
+			if used > 0 {
+				return used, 0, nil
+			}
+			return 0, 0, bad(detail)
+		}
+		used += len(batch)
+		r.next, r.nextPos = batch.NextOffset(), r.pos+int64(used)
+		if len(rest) == 0 {
+			return used, 0, nil
+		}
+	}
+}
+
+// locate finds the first batch whose last offset is not below the offset. Its
+// position is size if there is none.
+func (l *Log) locate(s *segment, f vfs.File, size int64, offset kafka.Offset) (entry, error) {
+	s.mu.Lock()
+	e := floor(s.index, s.base, offset)
+	s.mu.Unlock()
+	at, err := locateFrom(e, f, size, offset)
+	var bad *badBatch
+	if !errors.As(err, &bad) {
+		return at, err
+	}
+	if e.pos > headerSize {
+		// Either the batch or the index is wrong. The batches know.
+		if at, err := locateFrom(entry{offset: s.base, pos: headerSize, maxTs: noTimestamp}, f, size, offset); err == nil {
+			return at, nil
+		}
+	}
+	return at, bad.in(s)
+}
+
+// locateFrom is locate from an index entry on. The result's maxTs is that of
+// all batches before it.
+func locateFrom(e entry, f vfs.File, size int64, offset kafka.Offset) (entry, error) {
+	sc := scanners.Get().(*scanner)
+	defer scanners.Put(sc)
+	*sc = scanner{file: f, pos: e.pos, to: size, next: e.offset, chunk: lookupChunk, buf: sc.buf[:0]}
+	at := e
+	for first := true; ; first = false {
+		h, _, err := sc.header()
+		if err == errEnd {
+			return entry{offset: sc.next, pos: size, maxTs: at.maxTs, epoch: kafka.NoLeaderEpoch}, nil
+		}
+		if err == nil && first && e.epoch >= 0 && e.pos > headerSize && h.BaseOffset() != e.offset {
+			err = sc.bad("index has offset %d, batch has %d", e.offset, h.BaseOffset())
+		}
+		if err != nil {
+			return entry{}, err
+		}
+		at.pos, at.offset, at.epoch = sc.pos, sc.next, h.LeaderEpoch()
+		if h.LastOffset() >= offset {
+			return at, nil
+		}
+		at.maxTs.include(h)
+		sc.skip(h)
+	}
+}
+
+// loadIndex brings the index of a segment into memory, from its file or, where
+// that is missing or damaged, from the batches.
+func (l *Log) loadIndex(s *segment, size int64, end kafka.Offset) error {
+	interval := l.options().IndexIntervalBytes
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.loaded {
+		return nil
+	}
+	b, err := vfs.ReadFile(l.fs, s.indexPath)
+	if err != nil && !errors.Is(err, vfs.ErrNotExist) {
+		return fmt.Errorf("read index: %w", err)
+	}
+	s.index = decodeIndex(b, s.base)
+	s.flushed = len(s.index)
+	if n := len(s.index); n > 0 && s.index[n-1].pos == size && s.index[n-1].offset == end {
+		s.loaded = true
+		return nil
+	}
+	for n := len(s.index); n > 0 && s.index[n-1].pos >= size; n-- {
+		s.index = s.index[:n-1]
+	}
+	s.flushed = min(s.flushed, len(s.index))
+	r := rebuild{index: s.index, segment: s, interval: interval}
+	err = r.run(s.file, size, size)
+	var bad *badBatch
+	if err != nil && !errors.As(err, &bad) {
+		return fmt.Errorf("rebuild index of %s: %w", s.path, err)
+	}
+	s.index = r.index
+	if bad == nil {
+		s.index = append(s.index, entry{offset: end, pos: size, maxTs: r.maxTs, epoch: kafka.NoLeaderEpoch})
+	}
+	// It is as good in memory if the file cannot be written.
+	_ = s.flushIndexLocked(l.fs)
+	s.closeIndex()
+	s.loaded = true
+	return nil
+}
+
+// rebuild goes on with an index from its last entry to the end of a segment.
+type rebuild struct {
+	segment  *segment
+	index    []entry
+	interval int64
+	each     func(record.Batch) // every batch from the last entry on, if not nil
+
+	// Results.
+	maxTs     timestampAt
+	lastEpoch kafka.LeaderEpoch
+	next      kafka.Offset
+	pos       int64 // where the batches end
+	read      int64 // bytes
+}
+
+// run reads up to size. The CRC of what is at or behind verify is checked.
+func (r *rebuild) run(f vfs.File, size, verify int64) error {
+	at := floorPos(r.index, r.segment.base, size)
+	since := int64(-1)
+	if len(r.index) > 0 {
+		since = at.pos
+	}
+	r.maxTs, r.lastEpoch = at.maxTs, unknownEpoch
+	sc := &scanner{file: f, pos: at.pos, to: size, next: at.offset, chunk: 256 << 10}
+	defer func() { r.next, r.pos, r.read = sc.next, sc.pos, sc.read }()
+	for {
+		b, _, err := sc.header()
+		if err == nil && sc.pos >= verify {
+			b, err = sc.batch(true)
+		}
+		if err == errEnd {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		// The last entry is of this batch already when the walk begins at it.
+		known := sc.pos == since && at.epoch >= 0
+		if !known && (since < 0 || sc.pos-since >= r.interval || r.lastEpoch != b.LeaderEpoch()) {
+			r.index = append(r.index, entry{offset: b.BaseOffset(), pos: sc.pos, maxTs: r.maxTs, epoch: b.LeaderEpoch()})
+			since = sc.pos
+		}
+		if r.each != nil {
+			r.each(b)
+		}
+		r.maxTs.include(b)
+		r.lastEpoch = b.LeaderEpoch()
+		sc.skip(b)
+	}
+}

@@ -1,0 +1,693 @@
+package wal
+
+import (
+	"errors"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"chronik/internal/base/kafka"
+	"chronik/internal/base/vfs"
+	"chronik/internal/format/record"
+)
+
+// Recovery says what Open found and did.
+type Recovery struct {
+	Bounds         Bounds // after recovery: Synced is End
+	Created        bool   // there was no log
+	Clean          bool   // the log was closed in order and is as it was then
+	CheckpointLost bool   // there are segments and no readable checkpoint
+	Segments       int
+	SyncedBefore   kafka.Offset // recovery point: what is below was known to be synced
+	ScannedBytes   int64        // read to verify the tail
+	CutBytes       int64        // of the tail that did not survive
+	CutFrom        kafka.Offset // first offset that is cut off, if CutBytes or CutSegments is not 0
+	CutSegments    int          // whole segments cut off
+	CutReason      string       // what was wrong with the first batch that was cut off
+	// CutResumed is the offset of a whole batch in what was cut off, or
+	// kafka.NoOffset. There is one when a disk has kept later writes and lost
+	// earlier ones that were never synced, or when synced data that the
+	// recovery point did not cover yet was damaged together with a power loss.
+	CutResumed kafka.Offset
+}
+
+// Open opens the log in dir or makes an empty one, and repairs what a crash
+// has left: see the package comment for what is cut off and what is ErrCorrupt.
+// ErrForeign means that files are of another log. What it reads is bounded by
+// Options.UnsyncedBytesMax and Options.CheckpointBytes, not by the size of the
+// log. Only one Log may be open for a directory; LockDir sees to that for a
+// whole data directory. Files in dir that are not the log's are left alone.
+func Open(fs vfs.FS, dir string, id Identity, opts Options, now time.Time) (*Log, Recovery, error) {
+	l := &Log{fs: fs, dir: dir, id: id, opts: opts.withDefaults()}
+	l.clock(now)
+	r := recovery{log: l, Recovery: Recovery{CutFrom: kafka.NoOffset, CutResumed: kafka.NoOffset, SyncedBefore: kafka.NoOffset}}
+	err := r.run()
+	if err != nil {
+		r.close()
+		return nil, r.Recovery, fmt.Errorf("open log %s: %w", dir, err)
+	}
+	r.Bounds, r.Segments = l.Bounds(), len(l.segments)
+	return l, r.Recovery, nil
+}
+
+// LockDir makes sure that no other process uses the logs below dir, which it
+// makes if necessary, until the result is closed.
+func LockDir(fs vfs.FS, dir string) (unlock func() error, err error) {
+	if err := vfs.MkdirAllSync(fs, dir); err != nil {
+		return nil, err
+	}
+	c, err := fs.Lock(filepath.Join(dir, "lock"))
+	if err != nil {
+		return nil, err
+	}
+	return c.Close, nil
+}
+
+// recovery is an Open that runs.
+type recovery struct {
+	Recovery
+	log     *Log
+	ck      checkpoint
+	bases   []kafka.Offset // of the segment files
+	stray   []string       // files that have no use any more
+	headers []segmentHeader
+	changed bool // files were removed
+}
+
+func (r *recovery) close() {
+	l := r.log
+	for _, s := range l.segments {
+		s.evict()
+	}
+	if l.checkpoint.file != nil {
+		l.checkpoint.file.Close()
+	}
+}
+
+func (r *recovery) run() error {
+	l := r.log
+	if err := r.list(); err != nil {
+		return err
+	}
+	var found bool
+	var err error
+	if l.checkpoint, found, err = openCheckpoint(l.fs, l.dir, l.id); err != nil {
+		return err
+	}
+	r.ck = l.checkpoint.last
+	if found && r.ck.flags&flagResetting != 0 {
+		return r.finishReset()
+	}
+	if len(r.bases) == 0 {
+		return r.begin(found)
+	}
+	if err := r.dropTrimmed(found); err != nil {
+		return err
+	}
+	if err := r.readHeaders(found); err != nil {
+		return err
+	}
+	if len(l.segments) == 0 {
+		return r.begin(found)
+	}
+	return r.finish()
+}
+
+// list sorts out what is in the directory.
+func (r *recovery) list() error {
+	l := r.log
+	entries, err := l.fs.List(l.dir)
+	if errors.Is(err, vfs.ErrNotExist) {
+		return l.fs.MkdirAll(l.dir)
+	}
+	if err != nil {
+		return err
+	}
+	var indices []kafka.Offset
+	for _, e := range entries {
+		if base, ok := parseName(e.Name, segmentPrefix, segmentSuffix); ok {
+			r.bases = append(r.bases, base)
+		} else if base, ok := parseName(e.Name, segmentPrefix, indexSuffix); ok {
+			indices = append(indices, base)
+		} else if o, ok := parseName(e.Name, statePrefix, stateSuffix); ok {
+			l.states = append(l.states, o)
+		} else if strings.HasPrefix(e.Name, statePrefix) && strings.HasSuffix(e.Name, ".tmp") {
+			r.stray = append(r.stray, e.Name)
+		}
+	}
+	for _, base := range indices {
+		if !slices.Contains(r.bases, base) {
+			r.stray = append(r.stray, offsetName(segmentPrefix, base, indexSuffix))
+		}
+	}
+	for _, name := range r.stray {
+		if err := r.remove(filepath.Join(l.dir, name)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (r *recovery) remove(name string) error {
+	r.changed = true
+	if err := r.log.fs.Remove(name); err != nil && !errors.Is(err, vfs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+func (r *recovery) removeSegment(base kafka.Offset) error {
+	s := newSegment(r.log.dir, base)
+	if err := r.remove(s.indexPath); err != nil {
+		return err
+	}
+	return r.remove(s.path)
+}
+
+// finishReset does again what Reset was doing.
+func (r *recovery) finishReset() error {
+	l := r.log
+	for _, base := range slices.Backward(r.bases) {
+		if err := r.removeSegment(base); err != nil {
+			return err
+		}
+	}
+	for _, o := range l.states {
+		if err := r.remove(l.statePath(o)); err != nil {
+			return err
+		}
+	}
+	l.states = nil
+	if err := l.fs.SyncDir(l.dir); err != nil {
+		return err
+	}
+	if err := r.makeFirst(r.ck.start); err != nil {
+		return err
+	}
+	if err := l.active().file.Sync(); err != nil {
+		return err
+	}
+	if err := l.fs.SyncDir(l.dir); err != nil {
+		return err
+	}
+	l.namesUnsynced = false
+	return l.checkpoint.save(checkpoint{start: r.ck.start, point: r.ck.point})
+}
+
+// begin makes the first segment of a log that has none.
+func (r *recovery) begin(found bool) error {
+	l := r.log
+	start := kafka.Offset(0)
+	if found {
+		// A segment is missing only if nothing in it was ever synced.
+		if r.ck.point.offset != r.ck.start || r.ck.point.pos != headerSize {
+			return &CorruptError{
+				File: filepath.Join(l.dir, offsetName(segmentPrefix, r.ck.point.segment, segmentSuffix)), Pos: 0,
+				Offset: r.ck.start, Detail: fmt.Sprintf("segment is missing; the log was synced up to offset %d", r.ck.point.offset),
+			}
+		}
+		start = r.ck.start
+		r.SyncedBefore = start
+	}
+	r.Created = !found
+	if err := r.makeFirst(start); err != nil {
+		return err
+	}
+	if !found {
+		// Into the page cache only: a log that is lost in a crash before its
+		// first Sync held nothing.
+		l.checkpoint.note(checkpoint{start: start, point: position{start, headerSize, start}})
+		l.checkpoint.note(l.checkpoint.last)
+	}
+	return nil
+}
+
+func (r *recovery) makeFirst(start kafka.Offset) error {
+	l := r.log
+	l.start.Store(int64(start))
+	l.end.Store(int64(start))
+	l.synced.Store(int64(start))
+	s, err := l.create(start, nil)
+	if err != nil {
+		return err
+	}
+	l.segments = []*segment{s}
+	l.namesUnsynced = true
+	return nil
+}
+
+// dropTrimmed removes segments below the log start offset, which Trim had not
+// removed yet.
+func (r *recovery) dropTrimmed(found bool) error {
+	if !found {
+		r.CheckpointLost = true
+		return nil
+	}
+	n := 0
+	for n+1 < len(r.bases) && r.bases[n+1] <= r.ck.start {
+		if err := r.removeSegment(r.bases[n]); err != nil {
+			return err
+		}
+		n++
+	}
+	r.bases = r.bases[n:]
+	return nil
+}
+
+// readHeaders makes the segments of the log from the files' headers. Files
+// that are not part of the log are cut off if they may be what was never
+// synced.
+func (r *recovery) readHeaders(found bool) error {
+	l := r.log
+	for i, base := range r.bases {
+		s := newSegment(l.dir, base)
+		h, err := r.readHeader(s)
+		if err == nil {
+			if i == 0 && found && base > r.ck.start {
+				err = &CorruptError{s.path, 0, r.ck.start, "the segment before it is missing"}
+			} else if i > 0 {
+				err = r.follows(s, &h)
+			}
+		}
+		if err != nil {
+			if found && errors.Is(err, ErrCorrupt) && r.unsyncedSegment(base) || !found && errors.Is(err, ErrCorrupt) && i == len(r.bases)-1 && i > 0 {
+				return r.cutSegments(i, err)
+			}
+			return err
+		}
+		l.segments = append(l.segments, s)
+		r.headers = append(r.headers, h)
+	}
+	return nil
+}
+
+// unsyncedSegment says whether nothing of the segment is known to be synced.
+func (r *recovery) unsyncedSegment(base kafka.Offset) bool {
+	p := r.ck.point
+	return base > p.segment || base == p.segment && p.pos <= headerSize
+}
+
+// readHeader reads header, size and first batch of a segment.
+func (r *recovery) readHeader(s *segment) (h segmentHeader, err error) {
+	f, err := r.log.fs.Open(s.path, vfs.ReadOnly)
+	if err != nil {
+		return h, err
+	}
+	defer f.Close()
+	var b [headerSize + record.HeaderSize]byte
+	n, err := readFull(f, b[:], 0)
+	if err != nil {
+		return h, fmt.Errorf("read header of %s: %w", s.path, err)
+	}
+	if h, err = decodeHeader(b[:n]); err != nil {
+		return h, &CorruptError{s.path, 0, s.base, err.Error()}
+	}
+	if h.id != r.log.id {
+		return h, fmt.Errorf("%w: %s is of topic %s partition %d", ErrForeign, s.path, h.id.TopicID, h.id.Partition)
+	}
+	if h.base != s.base {
+		return h, fmt.Errorf("%w: %s begins at offset %d", ErrForeign, s.path, h.base)
+	}
+	if s.size, err = f.Size(); err != nil {
+		return h, err
+	}
+	s.firstMs = record.NoTimestamp
+	if n == len(b) {
+		s.firstMs = record.Batch(b[headerSize:]).MaxTimestamp()
+	}
+	s.prev, s.prevSize, s.created, s.lastAppend = h.prev, h.prevSize, h.created, h.created
+	return h, nil
+}
+
+// follows checks that a segment was made behind the one before it.
+func (r *recovery) follows(s *segment, h *segmentHeader) error {
+	i := len(r.log.segments) - 1
+	before, bh := r.log.segments[i], r.headers[i]
+	if bh.end == h.base {
+		return nil // rewritten as a whole
+	}
+	if h.prev != before.base {
+		return &CorruptError{s.path, 0, before.base, fmt.Sprintf("it follows segment %d, found %d before it", h.prev, before.base)}
+	}
+	if before.size < h.prevSize {
+		return &CorruptError{before.path, before.size, h.base, fmt.Sprintf("segment ends here, it had %d bytes", h.prevSize)}
+	}
+	// What is beyond was a write that failed.
+	before.size = h.prevSize
+	return nil
+}
+
+// cutSegments removes the segment files from the i-th on.
+func (r *recovery) cutSegments(i int, why error) error {
+	l := r.log
+	r.CutReason = why.Error()
+	for _, base := range slices.Backward(r.bases[i:]) {
+		if info, err := l.fs.Stat(newSegment(l.dir, base).path); err == nil {
+			r.CutBytes += max(0, info.Size-headerSize)
+		}
+		r.CutSegments++
+		r.CutFrom = base
+		if err := r.removeSegment(base); err != nil {
+			return err
+		}
+	}
+	r.bases = r.bases[:i]
+	return nil
+}
+
+// finish finds the end of the log.
+func (r *recovery) finish() error {
+	l := r.log
+	if r.CheckpointLost {
+		r.guessCheckpoint()
+	}
+	p := r.ck.point
+	r.SyncedBefore = p.offset
+	at := slices.IndexFunc(l.segments, func(s *segment) bool { return s.base == p.segment })
+	if at < 0 && p.pos > headerSize || at >= 0 && l.segments[at].size < p.pos {
+		e := &CorruptError{Offset: p.offset, Detail: fmt.Sprintf("the log was synced up to offset %d at byte %d of this segment", p.offset, p.pos)}
+		e.File = filepath.Join(l.dir, offsetName(segmentPrefix, p.segment, segmentSuffix))
+		if at >= 0 {
+			e.Pos = l.segments[at].size
+		}
+		return e
+	}
+	if at < 0 {
+		// Nothing of the segment was synced, and it is gone.
+		return &CorruptError{
+			File: filepath.Join(l.dir, offsetName(segmentPrefix, p.segment, segmentSuffix)), Offset: p.offset,
+			Detail: "segment is missing",
+		}
+	}
+	r.Clean = r.ck.flags&flagClosed != 0 && at == len(l.segments)-1 && l.segments[at].size == p.pos
+	tail := at < len(l.segments)-1 || l.segments[at].size > p.pos
+	if tail {
+		if err := r.settleTail(at); err != nil {
+			return err
+		}
+	}
+	l.start.Store(int64(max(r.ck.start, l.segments[0].base)))
+	r.loadEpochs(at)
+	if err := r.scan(at, p); err != nil {
+		return err
+	}
+	return r.take(tail)
+}
+
+// guessCheckpoint finds a recovery point in the headers: each says what was
+// synced when its segment was made.
+func (r *recovery) guessCheckpoint() {
+	l := r.log
+	synced := kafka.Offset(0)
+	for _, h := range r.headers {
+		synced = max(synced, h.synced)
+	}
+	l.mu.Lock()
+	s := l.segments[l.find(synced)]
+	l.mu.Unlock()
+	r.ck = checkpoint{start: l.segments[0].base, point: position{s.base, headerSize, s.base}}
+}
+
+// settleTail syncs what may be in the page cache only, and drops it from
+// there, so that what is read next is what the disk has: after an fsync that
+// failed the page cache holds data that the disk does not.
+func (r *recovery) settleTail(at int) error {
+	l := r.log
+	for _, s := range l.segments[at:] {
+		f, err := s.hold(l.fs)
+		if err != nil {
+			return err
+		}
+		err = f.Sync()
+		if err == nil {
+			_ = f.DropCache(0, s.size)
+		}
+		s.release()
+		if err != nil {
+			return fmt.Errorf("sync %s: %w", s.path, err)
+		}
+	}
+	return l.fs.SyncDir(l.dir)
+}
+
+// loadEpochs takes the epochs that began before the segment from the headers.
+func (r *recovery) loadEpochs(at int) {
+	l := r.log
+	from := at
+	for from > 0 && r.headers[from].epochsCut {
+		from--
+	}
+	for _, h := range r.headers[from : at+1] {
+		for _, e := range h.epochs {
+			if n := len(l.epochs); n == 0 || l.epochs[n-1].Epoch < e.Epoch {
+				l.epochs = append(l.epochs, e)
+			}
+		}
+	}
+}
+
+// scan verifies everything from the recovery point on, and finds the end.
+func (r *recovery) scan(at int, p position) error {
+	l := r.log
+	for i := at; i < len(l.segments); i++ {
+		s := l.segments[i]
+		synced := int64(headerSize)
+		if i == at {
+			synced = p.pos
+		}
+		rb, bad, err := r.scanSegment(s, synced)
+		if err != nil {
+			return err
+		}
+		if bad != nil && bad.pos < synced {
+			return bad.in(s)
+		}
+		end := rb.next
+		if i == at && rb.pos == p.pos {
+			end = max(end, p.offset)
+		}
+		broken := bad != nil || i+1 < len(l.segments) && l.segments[i+1].base != end
+		if broken || i == len(l.segments)-1 {
+			l.end.Store(int64(end))
+			r.setActive(s, rb)
+			if broken {
+				return r.cutTail(i, rb.pos, end, bad)
+			}
+			return nil
+		}
+		s.maxTs, s.statsKnown = rb.maxTs, true
+		// What was not synced when the segment was sealed may be the index, too.
+		s.index, s.loaded = append(rb.index, entry{offset: end, pos: rb.pos, maxTs: rb.maxTs, epoch: kafka.NoLeaderEpoch}), true
+		s.flushed = 0
+		s.flushIndex(l.fs)
+	}
+	return nil
+}
+
+// scanSegment reads the segment from the last index entry below synced on.
+func (r *recovery) scanSegment(s *segment, synced int64) (*rebuild, *badBatch, error) {
+	l := r.log
+	b, err := vfs.ReadFile(l.fs, s.indexPath)
+	if err != nil && !errors.Is(err, vfs.ErrNotExist) {
+		return nil, nil, fmt.Errorf("read index: %w", err)
+	}
+	index := decodeIndex(b, s.base)
+	for len(index) > 0 && index[len(index)-1].pos > synced {
+		index = index[:len(index)-1]
+	}
+	epochs := slices.Clone(l.epochs)
+	f, err := s.hold(l.fs)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer s.release()
+	try := func(index []entry, verify int64) (*rebuild, *badBatch, error) {
+		l.epochs = slices.Clone(epochs)
+		for _, e := range index {
+			l.noteEpoch(e.epoch, e.offset)
+		}
+		rb := &rebuild{segment: s, index: slices.Clip(index), interval: l.opts.IndexIntervalBytes, each: l.addEpoch}
+		err := rb.run(f, s.size, verify)
+		r.ScannedBytes += rb.read
+		var bad *badBatch
+		if errors.As(err, &bad) {
+			return rb, bad, nil
+		}
+		if err != nil {
+			return nil, nil, fmt.Errorf("read %s: %w", s.path, err)
+		}
+		return rb, nil, nil
+	}
+	verify := synced
+	if len(index) > 0 {
+		verify = min(verify, index[len(index)-1].pos)
+	}
+	rb, bad, err := try(index, verify)
+	if err == nil && bad != nil && bad.pos < synced && len(index) > 0 {
+		// The index may be what is wrong.
+		return try(nil, synced)
+	}
+	return rb, bad, err
+}
+
+// noteEpoch is addEpoch for an index entry.
+func (l *Log) noteEpoch(e kafka.LeaderEpoch, start kafka.Offset) {
+	if n := len(l.epochs); e >= 0 && (n == 0 || l.epochs[n-1].Epoch < e) {
+		l.epochs = append(l.epochs, EpochStart{e, start})
+	}
+}
+
+// setActive makes s what it would be had it just been written.
+func (r *recovery) setActive(s *segment, rb *rebuild) {
+	s.size, s.maxTs, s.statsKnown, s.lastEpoch = rb.pos, rb.maxTs, true, rb.lastEpoch
+	s.preallocated = rb.pos
+	s.index, s.loaded = rb.index, true
+	s.sincePos = -1
+	if n := len(rb.index); n > 0 {
+		s.sincePos = rb.index[n-1].pos
+	}
+	if s.lastEpoch == unknownEpoch && s.sincePos == s.size {
+		s.sincePos = -1
+	}
+}
+
+// cutTail removes what did not survive: the i-th segment from pos on and all
+// segments behind it.
+func (r *recovery) cutTail(i int, pos int64, end kafka.Offset, bad *badBatch) error {
+	l := r.log
+	s := l.segments[i]
+	size, err := l.fs.Stat(s.path)
+	if err != nil {
+		return err
+	}
+	if i+1 < len(l.segments) {
+		why := fmt.Errorf("segment %d ends at offset %d", s.base, end)
+		r.CutResumed = l.segments[i+1].base
+		for _, gone := range l.segments[i+1:] {
+			gone.evict()
+		}
+		l.segments = l.segments[:i+1]
+		if err := r.cutSegments(i+1, why); err != nil {
+			return err
+		}
+	}
+	if bad != nil {
+		r.CutReason = bad.detail
+		if o, ok := r.resumes(s, bad, size.Size); ok {
+			r.CutResumed = o
+		}
+	}
+	r.CutFrom = end
+	r.CutBytes += size.Size - pos
+	return nil
+}
+
+// resumeBytes limits how far behind a bad batch a good one is looked for.
+const resumeBytes = 8 << 20
+
+// resumes looks for a whole batch behind a bad one.
+func (r *recovery) resumes(s *segment, bad *badBatch, size int64) (kafka.Offset, bool) {
+	f, err := s.hold(r.log.fs)
+	if err != nil {
+		return 0, false
+	}
+	defer s.release()
+	b := make([]byte, min(size-bad.pos, resumeBytes))
+	n, err := readFull(f, b, bad.pos)
+	if err != nil {
+		return 0, false
+	}
+	b = b[:n]
+	for i := 1; i+record.HeaderSize <= len(b); i++ {
+		if b[i+16] != record.Magic2 {
+			continue
+		}
+		batch, _, err := record.Next(b[i:])
+		if err != nil || batch.BaseOffset() < bad.offset || batch.LastOffsetDelta() < 0 || !batch.VerifyCRC() {
+			continue
+		}
+		return batch.BaseOffset(), true
+	}
+	return 0, false
+}
+
+// take opens the active segment for writing, makes the cut durable, and puts
+// the recovery point at the end.
+func (r *recovery) take(tail bool) error {
+	l := r.log
+	s := l.active()
+	f, err := s.holdWritable(l.fs)
+	if err != nil {
+		return err
+	}
+	size, err := f.Size()
+	if err != nil {
+		return err
+	}
+	cut := size > s.size
+	if cut {
+		if err := f.Truncate(s.size); err != nil {
+			return err
+		}
+	}
+	if cut || r.CutSegments > 0 {
+		if err := f.Sync(); err != nil {
+			return err
+		}
+		if err := l.fs.SyncDir(l.dir); err != nil {
+			return err
+		}
+	}
+	if err := r.trimIndex(s); err != nil {
+		return err
+	}
+	l.synced.Store(l.end.Load())
+	if l.End() < l.Start() {
+		// The log start offset lies in a batch that was being truncated.
+		l.start.Store(l.end.Load())
+	}
+	l.trimEpochs(l.Start())
+	if tail || r.CheckpointLost {
+		ck := checkpoint{start: l.Start(), point: position{s.base, s.size, l.End()}}
+		if !cut && !r.CheckpointLost {
+			l.checkpoint.note(ck)
+		} else if err := l.checkpoint.save(ck); err != nil {
+			return err
+		}
+	}
+	if !l.checkpoint.durable {
+		l.namesUnsynced = true
+	}
+	return l.pruneStates(l.Start(), l.End())
+}
+
+// trimIndex makes the index file of the active segment hold no entry that is
+// not in memory: it could be taken for one after the next crash.
+func (r *recovery) trimIndex(s *segment) error {
+	l := r.log
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	on := int64(0)
+	if info, err := l.fs.Stat(s.indexPath); err == nil {
+		on = info.Size
+	}
+	have := int64(len(s.index)) * entrySize
+	s.flushed = int(min(on, have) / entrySize)
+	if on == have {
+		return nil
+	}
+	// Written anew: a prefix of the file may have been unreadable.
+	s.flushed = 0
+	if err := s.flushIndexLocked(l.fs); err != nil {
+		return err
+	}
+	if on < have {
+		return nil
+	}
+	if err := s.indexFile.Truncate(have); err != nil {
+		return err
+	}
+	return s.indexFile.Sync()
+}
