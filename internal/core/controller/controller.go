@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"time"
 
+	"chronik/internal/base/invariant"
 	"chronik/internal/base/kafka"
 	"chronik/internal/core/config"
 	"chronik/internal/core/metadata"
@@ -18,8 +19,8 @@ type Ticket uint64
 // Decision is what the caller must now do, in the order of the fields.
 type Decision struct {
 	Records []metadata.Record // append these as one atomic batch and call Apply; may be empty
-	Replies []Reply           // release when Records are committed; when there are none, once all before is committed
-	Wake    time.Time         // call Tick again by then; zero means no need
+	Replies []Reply           // release when Records are committed; when there are none, at once
+	Wake    time.Time         // call Tick again by then
 	Events  []Event           // what an operator wants to know; log when Records are committed
 }
 
@@ -46,29 +47,210 @@ type Options struct {
 	// Default 1 s.
 	SessionTimeout time.Duration
 	// PreferredInterval is the time between elections of preferred leaders
-	// where they lead nothing but could. Default 300 s, as in Kafka
-	// (leader.imbalance.check.interval.seconds); negative: never.
+	// that could lead but do not. Default: leader.imbalance.check.interval.seconds
+	// where auto.leader.rebalance.enable allows it; negative: never.
 	PreferredInterval time.Duration
 	// UncleanInterval is the time between looks for partitions without a
-	// leader whose topic allows unclean elections. Default 300 s.
+	// leader that have one to elect. Default: unclean.leader.election.interval.ms.
 	UncleanInterval time.Duration
+	// ExpectedBrokers is how many brokers there will be once all have
+	// registered. Internal topics are not created with fewer replicas than
+	// these allow. Default: those that have registered.
+	ExpectedBrokers int
 	// Configs resolves configs with the static settings of the controller's
-	// own node; nil: Kafka's names at their defaults.
+	// own node. Default: no static settings.
 	Configs *config.Resolver
 }
 
+func (o Options) withDefaults(m *metadata.Image) Options {
+	if o.SessionTimeout <= 0 {
+		o.SessionTimeout = time.Second
+	}
+	if o.Configs == nil {
+		r, err := config.NewResolver(kafka.NoNode, nil)
+		invariant.Check(err == nil, "has no resolver for no settings")
+		o.Configs = r
+	}
+	if o.PreferredInterval == 0 {
+		o.PreferredInterval = time.Duration(o.Configs.BrokerInt(m, "leader.imbalance.check.interval.seconds")) * time.Second
+		if !o.Configs.BrokerBool(m, "auto.leader.rebalance.enable") {
+			o.PreferredInterval = -1
+		}
+	}
+	if o.UncleanInterval <= 0 {
+		o.UncleanInterval = time.Duration(o.Configs.BrokerInt(m, "unclean.leader.election.interval.ms")) * time.Millisecond
+	}
+	return o
+}
+
+// ticksPerSession is how often a session is looked at while it lasts, so that
+// the time for which the controller itself was held up is known well.
+const ticksPerSession = 8
+
 // Controller is the state machine of the active controller.
+//
+// Its durable state is the image; everything else is soft and starts anew
+// with each active controller.
 type Controller struct {
 	image *metadata.Image // speculative: applied at append, not at commit
 	opts  Options
 	rng   *rand.Rand
+
+	started    kafka.Offset                  // of the image that the controller began with
+	registered map[kafka.NodeID]kafka.Offset // of the last registration seen by Apply
+	sessions   map[kafka.NodeID]*session     // of registered brokers, fenced ones too
+	stopping   map[kafka.NodeID]kafka.Offset // of the batch that took a stopping broker's leaderships
+	wake       time.Time                     // when Tick is expected
+	preferred  time.Time                     // when preferred leaders are next elected; zero: never
+	unclean    time.Time                     // when leaderless partitions are next looked at
+}
+
+// session is what is known of a registered broker's life.
+type session struct {
+	end     time.Time    // fenced unless heard of before
+	applied kafka.Offset // the image that it acts on, as its last heartbeat said
 }
 
 // New returns a controller that starts from the image of all metadata records
 // of the log. It does not know old heartbeat times, so every session starts anew.
 func New(now time.Time, image *metadata.Image, opts Options, rng *rand.Rand) *Controller {
-	return &Controller{image: image, opts: opts, rng: rng}
+	c := &Controller{
+		image: image, opts: opts.withDefaults(image), rng: rng,
+		started:    image.Offset(),
+		registered: map[kafka.NodeID]kafka.Offset{},
+		sessions:   map[kafka.NodeID]*session{},
+		stopping:   map[kafka.NodeID]kafka.Offset{},
+	}
+	for _, b := range image.Brokers() {
+		c.sessions[b.ID] = &session{end: now.Add(c.opts.SessionTimeout), applied: kafka.NoOffset}
+		if b.ShuttingDown {
+			c.stopping[b.ID] = image.Offset()
+		}
+	}
+	if c.opts.PreferredInterval > 0 {
+		c.preferred = now.Add(c.opts.PreferredInterval)
+	}
+	c.unclean = now.Add(c.opts.UncleanInterval)
+	c.wake = now // the cluster may want an id, or partitions a leader
+	return c
 }
 
 // Image is the state of the cluster with all that was appended, committed or not.
 func (c *Controller) Image() *metadata.Image { return c.image }
+
+// Wake is when Tick is to be called next if nothing is decided before.
+func (c *Controller) Wake() time.Time { return c.wake }
+
+// Apply folds a batch of records that was appended at the offset into the
+// state. The batches of one controller are applied in the order of their
+// decisions, each before the next decision; offsets of the metadata log that
+// hold no records may be left out.
+func (c *Controller) Apply(offset kafka.Offset, records []metadata.Record) {
+	image, delta, err := c.image.Apply(offset, records)
+	if err != nil {
+		invariant.Checkf(false, "applies records that do not fit: %v", err)
+	}
+	c.image = image
+	for _, b := range delta.Brokers {
+		switch {
+		case b.New == nil:
+			delete(c.registered, b.Node)
+			delete(c.sessions, b.Node)
+			delete(c.stopping, b.Node)
+			continue
+		case b.Old == nil || b.Old.Epoch != b.New.Epoch:
+			c.registered[b.Node] = offset
+		}
+		if !b.New.ShuttingDown {
+			delete(c.stopping, b.Node)
+		} else if b.Old == nil || !b.Old.ShuttingDown {
+			c.stopping[b.Node] = offset
+		}
+	}
+}
+
+// Decide answers one request. It changes soft state only; the caller appends
+// the records and calls Apply before it asks for the next decision.
+func (c *Controller) Decide(now time.Time, req Request, t Ticket) Decision {
+	d := c.draft(now)
+	resp := c.answer(d, req)
+	return d.decision(Reply{t, resp})
+}
+
+func (c *Controller) answer(d *draft, req Request) Response {
+	switch r := req.(type) {
+	case Heartbeat:
+		return d.heartbeat(r)
+	case AlterPartition:
+		return d.alterPartition(r)
+	case RegisterBroker:
+		return d.registerBroker(r)
+	case PeerLost:
+		return d.peerLost(r)
+	case UnregisterBroker:
+		return d.unregisterBroker(r)
+	case CreateTopics:
+		return d.createTopics(r)
+	case AutoCreateTopics:
+		return d.autoCreateTopics(r)
+	case DeleteTopics:
+		return d.deleteTopics(r)
+	case CreatePartitions:
+		return d.createPartitions(r)
+	case AlterConfigs:
+		return d.alterConfigs(r)
+	case IncrementalAlterConfigs:
+		return d.incrementalAlterConfigs(r)
+	case ElectLeaders:
+		return d.electLeaders(r)
+	case AlterPartitionReassignments:
+		return d.alterReassignments(r)
+	case ListPartitionReassignments:
+		return d.listReassignments(r)
+	case AllocateProducerIDs:
+		return d.allocateProducerIDs(r)
+	}
+	invariant.Checkf(false, "is asked for a %T", req)
+	return nil
+}
+
+// Tick does what is due: it fences brokers whose session is over, and now and
+// then returns leadership to preferred leaders.
+func (c *Controller) Tick(now time.Time) Decision {
+	// Whoever was not running could not hear heartbeats either: that time is
+	// not held against anybody.
+	if late := now.Sub(c.wake); late > 0 {
+		for _, s := range c.sessions {
+			end := s.end.Add(late)
+			if most := now.Add(c.opts.SessionTimeout); end.After(most) {
+				end = most
+			}
+			if end.After(s.end) {
+				s.end = end
+			}
+		}
+	}
+	d := c.draft(now)
+	d.ensureClusterID()
+	d.fenceExpired()
+	if !c.preferred.IsZero() && !now.Before(c.preferred) {
+		c.preferred = now.Add(c.opts.PreferredInterval)
+		d.electPreferredLeaders()
+	}
+	if !now.Before(c.unclean) {
+		c.unclean = now.Add(c.opts.UncleanInterval)
+		d.electMissingLeaders("looked for partitions without a leader")
+	}
+	c.wake = c.nextTick(now)
+	return d.decision()
+}
+
+func (c *Controller) nextTick(now time.Time) time.Time {
+	next := now.Add(c.opts.SessionTimeout / ticksPerSession)
+	for _, s := range c.sessions {
+		if s.end.After(now) && s.end.Before(next) {
+			next = s.end
+		}
+	}
+	return next
+}
