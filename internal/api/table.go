@@ -1,14 +1,26 @@
 package api
 
-// table lists what is served. ApiVersions is computed from it: what does not
-// stand here is not advertised.
-var table = []Handler{}
+// table lists what is served, in the order of the keys. ApiVersions is
+// computed from it: what does not stand here is not advertised.
+var table []Handler
 
 func init() {
 	table = []Handler{
 		metadataHandler,
 		apiVersions,
+		createTopics,
+		deleteTopics,
 		initProducerID,
+		describeConfigs,
+		alterConfigs,
+		createPartitions,
+		electLeaders,
+		incrementalAlterConfigs,
+		alterPartitionReassignments,
+		listPartitionReassignments,
+		describeCluster,
+		listConfigResources,
+		describeTopicPartitions,
 	}
 	for i := range table {
 		byKey[table[i].Key] = &table[i]

@@ -1,0 +1,109 @@
+package api
+
+import (
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"chronik/internal/base/kafka"
+	"chronik/internal/core/config"
+	"chronik/internal/core/metadata"
+)
+
+// DescribeConfigs: v1-4
+//
+// Behaviour:
+//   - a list of names that is null or empty asks for all; unknown names are
+//     left out
+//   - a broker answers for itself and, by the name "", for the defaults of all
+//     brokers; any other is INVALID_REQUEST
+//   - groups and client metrics subscriptions have their defaults, known or not
+//   - broker loggers have no configs here
+//   - without an error, the message is empty and not null
+//
+// Version notes: v1: sources and synonyms; v3: types and documentation; v4:
+// flexible.
+var describeConfigs = Handler{Key: 32, Name: "DescribeConfigs", Min: 1, Max: 4, Serve: serveDescribeConfigs}
+
+func serveDescribeConfigs(s *Server, _ time.Time, req *Request, reply Reply) {
+	in := req.Body.(*kmsg.DescribeConfigsRequest)
+	resp := kmsg.NewPtrDescribeConfigsResponse()
+	resp.Version = in.Version
+	image := s.Broker.Image()
+	for i := range in.Resources {
+		r := &in.Resources[i]
+		out := kmsg.NewDescribeConfigsResponseResource()
+		out.ResourceType, out.ResourceName = r.ResourceType, r.ResourceName
+		entries, code, message := s.describeConfigs(image, metadata.ResourceType(r.ResourceType), r.ResourceName)
+		out.ErrorCode, out.ErrorMessage = int16(code), &message
+		for j := range entries {
+			if len(r.ConfigNames) == 0 || slices.Contains(r.ConfigNames, entries[j].Name) {
+				out.Configs = append(out.Configs, configEntry(&entries[j], in))
+			}
+		}
+		resp.Resources = append(resp.Resources, out)
+	}
+	reply.respond(resp)
+}
+
+func (s *Server) describeConfigs(image *metadata.Image, kind metadata.ResourceType, name string) ([]config.Entry, kafka.ErrorCode, string) {
+	settings := s.Broker.Settings()
+	own := strconv.Itoa(int(s.Broker.Node()))
+	switch kind {
+	case metadata.ResourceTopic:
+		if err := kafka.ValidTopicName(name); err != nil {
+			return nil, kafka.ErrInvalidTopicException, err.Error()
+		}
+		if image.TopicByName(name) == nil {
+			return nil, kafka.ErrUnknownTopicOrPartition, "there is no topic " + name
+		}
+		return settings.DescribeTopic(image, name), kafka.None, ""
+	case metadata.ResourceBroker:
+		switch name {
+		case "":
+			return settings.DescribeClusterDefault(image), kafka.None, ""
+		case own:
+			return settings.DescribeBroker(image), kafka.None, ""
+		}
+		return nil, kafka.ErrInvalidRequest, "this is broker " + own + "; ask the broker itself for its configs"
+	case metadata.ResourceBrokerLogger:
+		if name != own {
+			return nil, kafka.ErrInvalidRequest, "this is broker " + own + "; ask the broker itself for its loggers"
+		}
+		return nil, kafka.None, ""
+	case metadata.ResourceGroup, metadata.ResourceClientMetrics:
+		if name == "" {
+			return nil, kafka.ErrInvalidRequest, "the name of the resource is empty"
+		}
+		if kind == metadata.ResourceGroup {
+			return settings.DescribeGroup(image, name), kafka.None, ""
+		}
+		return settings.DescribeClientMetrics(image, name), kafka.None, ""
+	}
+	return nil, kafka.ErrInvalidRequest, "resources of this type have no configs"
+}
+
+func configEntry(e *config.Entry, in *kmsg.DescribeConfigsRequest) kmsg.DescribeConfigsResponseResourceConfig {
+	out := kmsg.NewDescribeConfigsResponseResourceConfig()
+	out.Name, out.Value, out.ReadOnly, out.IsSensitive = e.Name, e.Value, e.ReadOnly, e.Sensitive
+	out.Source, out.ConfigType = kmsg.ConfigSource(e.Source), kmsg.ConfigType(e.Type)
+	if e.Sensitive {
+		out.Value = nil
+	}
+	if in.IncludeDocumentation {
+		out.Documentation = text(e.Doc)
+	}
+	if in.IncludeSynonyms {
+		for _, syn := range e.Synonyms {
+			so := kmsg.NewDescribeConfigsResponseResourceConfigConfigSynonym()
+			so.Name, so.Value, so.Source = syn.Name, syn.Value, kmsg.ConfigSource(syn.Source)
+			if e.Sensitive {
+				so.Value = nil
+			}
+			out.ConfigSynonyms = append(out.ConfigSynonyms, so)
+		}
+	}
+	return out
+}

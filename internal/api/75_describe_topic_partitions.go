@@ -1,0 +1,126 @@
+package api
+
+import (
+	"cmp"
+	"slices"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"chronik/internal/base/kafka"
+	"chronik/internal/core/metadata"
+)
+
+// DescribeTopicPartitions: v0 (KIP-966)
+//
+// Behaviour:
+//   - topics come sorted by name and each once; none named means all
+//   - at most as many partitions as the request and
+//     max.request.partition.size.limit allow, at least one; the cursor of the
+//     answer says where to go on
+//   - a cursor that names an unknown topic, or a negative partition:
+//     INVALID_REQUEST for every topic; one past the end of its topic goes on
+//     with the next
+var describeTopicPartitions = Handler{Key: 75, Name: "DescribeTopicPartitions", Min: 0, Max: 0, Serve: serveDescribeTopicPartitions}
+
+// describedPartitionsMax is Kafka's max.request.partition.size.limit.
+const describedPartitionsMax = 2000
+
+func serveDescribeTopicPartitions(s *Server, _ time.Time, req *Request, reply Reply) {
+	in := req.Body.(*kmsg.DescribeTopicPartitionsRequest)
+	image := s.Broker.Image()
+	resp := kmsg.NewPtrDescribeTopicPartitionsResponse()
+	resp.Version = in.Version
+	names := topicsToDescribe(image, in)
+	var from string
+	var number int32
+	if c := in.Cursor; c != nil {
+		from, number = c.Topic, c.Partition
+		if image.TopicByName(from) == nil || number < 0 {
+			for _, name := range names {
+				resp.Topics = append(resp.Topics, describedTopic(name, kafka.ErrInvalidRequest))
+			}
+			reply.respond(resp)
+			return
+		}
+	}
+	room := min(max(int(in.ResponsePartitionLimit), 1), describedPartitionsMax)
+	for _, name := range names {
+		if name < from {
+			continue
+		}
+		if name != from {
+			number = 0
+		}
+		topic := image.TopicByName(name)
+		if topic == nil {
+			code := kafka.ErrUnknownTopicOrPartition
+			if kafka.ValidTopicName(name) != nil {
+				code = kafka.ErrInvalidTopicException
+			}
+			resp.Topics = append(resp.Topics, describedTopic(name, code))
+			continue
+		}
+		first := min(int(number), len(topic.Partitions))
+		last := min(first+room, len(topic.Partitions))
+		if first == last && first > 0 {
+			continue // the cursor stands behind the topic
+		}
+		if room == 0 {
+			resp.NextCursor = &kmsg.DescribeTopicPartitionsResponseNextCursor{Topic: name, Partition: int32(first)}
+			break
+		}
+		out := describedTopic(name, kafka.None)
+		out.TopicID, out.IsInternal = topic.ID, kafka.IsInternalTopic(name)
+		for i := first; i < last; i++ {
+			out.Partitions = append(out.Partitions, describedPartition(image, topic.Partitions[i], int32(i)))
+		}
+		resp.Topics = append(resp.Topics, out)
+		room -= last - first
+		if last < len(topic.Partitions) {
+			resp.NextCursor = &kmsg.DescribeTopicPartitionsResponseNextCursor{Topic: name, Partition: int32(last)}
+			break
+		}
+	}
+	reply.respond(resp)
+}
+
+// topicsToDescribe are the names that the request asks for, sorted.
+func topicsToDescribe(image *metadata.Image, in *kmsg.DescribeTopicPartitionsRequest) []string {
+	var names []string
+	if len(in.Topics) == 0 {
+		for _, t := range image.Topics() {
+			names = append(names, t.Name)
+		}
+		return names
+	}
+	for i := range in.Topics {
+		names = append(names, in.Topics[i].Topic)
+	}
+	slices.SortFunc(names, cmp.Compare[string])
+	return slices.Compact(names)
+}
+
+func describedTopic(name string, code kafka.ErrorCode) kmsg.DescribeTopicPartitionsResponseTopic {
+	out := kmsg.NewDescribeTopicPartitionsResponseTopic()
+	out.Topic, out.ErrorCode, out.AuthorizedOperations = &name, int16(code), operationsNotAsked
+	if code == kafka.None {
+		out.AuthorizedOperations = operationsOfTopic
+	}
+	return out
+}
+
+func describedPartition(image *metadata.Image, p *metadata.Partition, number int32) kmsg.DescribeTopicPartitionsResponseTopicPartition {
+	out := kmsg.NewDescribeTopicPartitionsResponseTopicPartition()
+	out.Partition, out.LeaderID, out.LeaderEpoch = number, int32(p.Leader), int32(p.LeaderEpoch)
+	out.Replicas, out.ISR = ids(p.Replicas), ids(p.InSync)
+	out.EligibleLeaderReplicas, out.LastKnownELR = ids(p.EligibleLeader), []int32{}
+	if p.LastLeader != kafka.NoNode && p.Leader == kafka.NoNode {
+		out.LastKnownELR = []int32{int32(p.LastLeader)}
+	}
+	out.OfflineReplicas = ids(offline(image, p.Replicas))
+	if p.Leader == kafka.NoNode || !live(image, p.Leader) {
+		out.LeaderID, out.ErrorCode = int32(kafka.NoNode), int16(kafka.ErrLeaderNotAvailable)
+	}
+	return out
+}
