@@ -135,12 +135,12 @@ func (n *node) act(now time.Time, rd *Ready) {
 	if rd.Reset != nil {
 		n.event("reset to %d", *rd.Reset)
 		n.log = fakeLog{start: *rd.Reset, end: *rd.Reset, synced: *rd.Reset}
-		n.r.Truncated(now)
+		n.r.Truncated(now, n.log.end)
 	}
 	if rd.Truncate != nil {
 		n.event("truncate to %d", *rd.Truncate)
 		n.log.truncate(*rd.Truncate)
-		if n.r.Truncated(now) {
+		if n.r.Truncated(now, n.log.end) {
 			n.rebuild(now, nil)
 		}
 	}

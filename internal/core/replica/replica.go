@@ -262,12 +262,14 @@ func (r *Replica) Synced(now time.Time, cuts uint64, upTo kafka.Offset) {
 	}
 }
 
-// Truncated reports that Ready.Truncate or Ready.Reset is done. When it
-// returns true, what is known of producers must be rebuilt: Restore and Replay
-// must follow before anything else.
-func (r *Replica) Truncated(now time.Time) (rebuild bool) {
-	invariant.Check(r.cutting.active, "reports a truncation that was not asked for")
+// Truncated reports that Ready.Truncate or Ready.Reset is done, and where the
+// log ends since: at the offset asked for, or before it where that was within
+// a batch. When it returns true, what is known of producers must be rebuilt:
+// Restore and Replay must follow before anything else.
+func (r *Replica) Truncated(now time.Time, end kafka.Offset) (rebuild bool) {
+	invariant.Check(r.cutting.active && end <= r.cutting.to, "reports a truncation that was not asked for")
 	c := r.cutting
+	c.to = end
 	r.cutting = cut{}
 	r.cuts++
 	r.end = c.to
@@ -431,3 +433,9 @@ func (r *Replica) Aborted(from, to kafka.Offset) []AbortedTxn { return r.produce
 func (r *Replica) BeginVerification(id kafka.ProducerID, epoch kafka.ProducerEpoch, tv2 bool) uint64 {
 	return r.producers.begin(id, epoch, tv2)
 }
+
+// HasAborted says whether there are aborted transactions in the log at all.
+func (r *Replica) HasAborted() bool { return len(r.producers.aborted) > 0 }
+
+// Fenced says whether the node takes itself for fenced.
+func (r *Replica) Fenced() bool { return r.fenced }

@@ -1,0 +1,370 @@
+package partition
+
+import (
+	"errors"
+	"sync"
+	"time"
+
+	"chronik/internal/base/kafka"
+	"chronik/internal/core/replica"
+	"chronik/internal/format/record"
+	"chronik/internal/storage/wal"
+)
+
+// slot holds who waits for a ticket. A ticket is the slot's number plus one.
+type slot struct {
+	produce       func(ProduceResult)
+	deleteRecords func(DeleteRecordsResult)
+	marker        func(kafka.ErrorCode)
+	logAppendTime int64
+}
+
+// reply is an answer that is given once the lock is free.
+type reply struct {
+	slot
+	code      kafka.ErrorCode
+	offset    kafka.Offset
+	timestamp int64
+	logStart  kafka.Offset
+}
+
+func (r *reply) give() {
+	switch {
+	case r.produce != nil:
+		res := ProduceResult{Code: r.code, BaseOffset: r.offset, LogAppendTime: r.logAppendTime, LogStart: r.logStart}
+		if r.timestamp >= 0 { // a duplicate: Kafka tells the batch's timestamp
+			res.LogAppendTime = r.timestamp
+		}
+		if r.code != kafka.None {
+			res.BaseOffset, res.LogAppendTime = kafka.NoOffset, record.NoTimestamp
+		}
+		r.produce(res)
+	case r.deleteRecords != nil:
+		r.deleteRecords(DeleteRecordsResult{r.code, r.offset})
+	case r.marker != nil:
+		r.marker(r.code)
+	}
+}
+
+// effects is what is to be done outside the lock.
+type effects struct {
+	replies []reply
+	woken   []func(now time.Time)
+	reads   []replica.Message
+	changes []replica.InSyncChange
+	at      time.Time
+	sync    bool
+	failure error
+}
+
+var effectsPool = sync.Pool{New: func() any { return new(effects) }}
+
+// enter takes the lock. leave, which gives it back, takes the effects.
+func (p *Partition) enter() *effects {
+	fx := effectsPool.Get().(*effects)
+	p.mu.Lock()
+	return fx
+}
+
+// leave acts on what the core wants, gives the lock back, and does what must
+// be done without it.
+func (p *Partition) leave(now time.Time, fx *effects) {
+	p.settle(now, fx)
+	p.mu.Unlock()
+	p.flush(now, fx)
+	for len(fx.reads) > 0 {
+		m := fx.reads[0]
+		fx.reads = append(fx.reads[:0], fx.reads[1:]...)
+		p.feed(now, &m, fx)
+		p.flush(now, fx)
+	}
+	clear(fx.reads[:cap(fx.reads)])
+	effectsPool.Put(fx)
+}
+
+// settle lets the core go on until it wants nothing more, with the lock held.
+func (p *Partition) settle(now time.Time, fx *effects) {
+	for {
+		rd, ok := p.core.Ready()
+		if !ok {
+			break
+		}
+		p.act(now, &rd, fx)
+	}
+	p.publish(fx)
+	if p.usable() != nil {
+		return
+	}
+	p.scheduleSync(now, fx)
+	if at := earlier(p.core.Wake(), p.flushAt); !at.IsZero() && (p.alarm.IsZero() || at.Before(p.alarm)) {
+		p.alarm, fx.at = at, at
+	}
+}
+
+// scheduleSync asks for a sync if one is due and none is under way.
+func (p *Partition) scheduleSync(now time.Time, fx *effects) {
+	unsynced := p.core.End() - p.core.SyncedEnd()
+	if p.syncing || unsynced <= 0 {
+		return
+	}
+	if s := p.settings.Load(); s.relaxed && int64(unsynced) < s.config.FlushMessages {
+		if s.config.FlushTime >= MaxDuration-time.Second {
+			return
+		}
+		if p.flushAt.IsZero() {
+			p.flushAt = now.Add(s.config.FlushTime)
+		}
+		if p.flushAt.After(now) {
+			return
+		}
+	}
+	p.syncing, fx.sync = true, true
+}
+
+// act does what the core wants, in the order of Ready's fields.
+func (p *Partition) act(now time.Time, rd *replica.Ready, fx *effects) {
+	if rd.Reset != nil || rd.Truncate != nil {
+		p.cut(now, rd, fx)
+	}
+	if rd.Epoch != nil {
+		p.log.AssignEpoch(rd.Epoch.Epoch, rd.Epoch.Start)
+	}
+	if rd.Write != nil {
+		p.write(now, rd.Write, fx)
+	}
+	if rd.Trim != nil && p.usable() == nil {
+		if err := p.log.Trim(*rd.Trim); err != nil && p.log.Err() != nil {
+			p.fail(err, fx)
+		}
+	}
+	for i := range rd.Send {
+		m := &rd.Send[i]
+		if m.ReadMax > 0 {
+			fx.reads = append(fx.reads, *m)
+		} else {
+			p.env.Send(p, m)
+		}
+	}
+	if rd.InSync != nil {
+		fx.changes = append(fx.changes, *rd.InSync)
+	}
+	for _, a := range rd.Acked {
+		p.answer(a.Ticket, reply{offset: a.Offset, timestamp: a.Timestamp}, fx)
+	}
+	for _, r := range rd.Refused {
+		p.answer(r.Ticket, reply{code: r.Code, offset: kafka.NoOffset, timestamp: record.NoTimestamp}, fx)
+	}
+}
+
+// cut truncates or resets the log. If that is not possible, the log cannot be
+// used: it holds what the leader's does not.
+func (p *Partition) cut(now time.Time, rd *replica.Ready, fx *effects) {
+	var err error
+	if rd.Reset != nil {
+		p.slog.Warn("log reset", "topic", p.opts.Topic, "partition", p.opts.Partition, "end", int64(p.core.End()), "start", int64(*rd.Reset))
+		err = p.log.Reset(*rd.Reset)
+	} else {
+		p.slog.Info("log truncated", "topic", p.opts.Topic, "partition", p.opts.Partition, "from", int64(p.core.End()), "to", int64(*rd.Truncate))
+		err = p.log.TruncateFrom(*rd.Truncate)
+	}
+	if err == nil && p.core.Truncated(now, p.log.End()) {
+		var from kafka.Offset
+		_, snapshot := splitState(p.loadState(p.core.End()))
+		if from, err = p.core.Restore(snapshot); err != nil {
+			err = nil // from is the log's start: all of it is replayed
+		}
+		err = p.replay(now, from)
+	}
+	p.saved = min(p.saved, p.core.End())
+	if err != nil {
+		p.fail(err, fx)
+	}
+}
+
+// write appends what the core wants written.
+func (p *Partition) write(now time.Time, records []byte, fx *effects) {
+	if p.usable() != nil {
+		p.core.WriteFailed(now, kafka.ErrKafkaStorageError)
+		return
+	}
+	p.pieces = p.pieces[:0]
+	for rest := records; len(rest) > 0; {
+		b, next, err := record.Next(rest)
+		if err != nil {
+			p.core.WriteFailed(now, kafka.ErrCorruptMessage)
+			return
+		}
+		p.pieces, rest = append(p.pieces, b), next
+	}
+	err := p.log.Append(now, p.pieces...)
+	clear(p.pieces)
+	if err == nil {
+		p.saveNext += int64(len(records))
+		p.core.Written(now)
+		return
+	}
+	p.slog.Error("append failed", "topic", p.opts.Topic, "partition", p.opts.Partition, "error", err)
+	code := kafka.ErrKafkaStorageError
+	if errors.Is(err, wal.ErrBadBatch) || errors.Is(err, wal.ErrOrder) {
+		code = kafka.ErrCorruptMessage
+	}
+	p.core.WriteFailed(now, code)
+	if p.log.Err() != nil {
+		p.fail(err, fx)
+	}
+}
+
+// fail takes the partition offline on this node: what is on its disk is not
+// known any more.
+func (p *Partition) fail(err error, fx *effects) {
+	if p.failure != nil || p.closed {
+		return
+	}
+	p.failure, fx.failure = err, err
+	p.refuseAll(kafka.ErrKafkaStorageError, fx)
+}
+
+// refuseAll answers all who wait. The core may answer them again, to nobody.
+func (p *Partition) refuseAll(code kafka.ErrorCode, fx *effects) {
+	for i := range p.slots {
+		if s := &p.slots[i]; s.produce != nil || s.deleteRecords != nil || s.marker != nil {
+			fx.replies = append(fx.replies, reply{slot: *s, code: code, offset: kafka.NoOffset, timestamp: record.NoTimestamp, logStart: kafka.NoOffset})
+			*s = slot{}
+		}
+	}
+	p.slots, p.free = nil, nil
+}
+
+// ticket keeps s until the core answers. A ticket whose slot is gone was
+// answered when the partition failed or was closed, after which none is given.
+func (p *Partition) ticket(s slot) replica.Ticket {
+	if n := len(p.free); n > 0 {
+		i := p.free[n-1]
+		p.free = p.free[:n-1]
+		p.slots[i] = s
+		return replica.Ticket(i + 1)
+	}
+	p.slots = append(p.slots, s)
+	return replica.Ticket(len(p.slots))
+}
+
+func (p *Partition) answer(t replica.Ticket, r reply, fx *effects) {
+	i := uint32(t - 1)
+	if int(i) >= len(p.slots) {
+		return
+	}
+	r.slot = p.slots[i]
+	p.slots[i] = slot{}
+	p.free = append(p.free, i)
+	r.logStart = p.core.Start()
+	fx.replies = append(fx.replies, r)
+}
+
+// publish shows readers where things stand, and wakes who waited for it. fx is
+// nil only before anyone can wait.
+func (p *Partition) publish(fx *effects) {
+	c, v := p.core, p.view.Load()
+	a := c.Assignment()
+	hw, lso := c.HighWatermark(), c.LastStableOffset()
+	moved := int64(hw) != p.hw.Load() || int64(lso) != p.lso.Load()
+	if moved {
+		p.hw.Store(int64(hw))
+		p.lso.Store(int64(lso))
+		p.aborts.Store(c.HasAborted())
+	}
+	changed := v == nil || v.role != c.Role() || v.leaderEpoch != a.LeaderEpoch || v.leader != a.Leader || v.epochStart != c.EpochStart() ||
+		v.fenced != c.Fenced() || v.failed != (p.failure != nil) || v.closed != p.closed || len(v.replicas) != len(a.Replicas)
+	if changed {
+		p.aborts.Store(c.HasAborted())
+		p.view.Store(&view{c.Role(), a.Leader, a.LeaderEpoch, c.EpochStart(), a.Replicas, c.Fenced(), p.failure != nil, p.closed})
+	}
+	if fx != nil && (moved || changed) {
+		p.waiters.fire(hw, lso, changed, fx)
+	}
+}
+
+// flush does what is to be done outside the lock, but for reads.
+func (p *Partition) flush(now time.Time, fx *effects) {
+	if fx.failure != nil {
+		err := fx.failure
+		fx.failure = nil
+		p.slog.Error("partition failed", "topic", p.opts.Topic, "partition", p.opts.Partition, "error", err)
+		p.env.Failed(p, err)
+	}
+	for i := range fx.replies {
+		fx.replies[i].give()
+	}
+	clear(fx.replies)
+	fx.replies = fx.replies[:0]
+	for i := range fx.woken {
+		fx.woken[i](now)
+	}
+	clear(fx.woken)
+	fx.woken = fx.woken[:0]
+	for i := range fx.changes {
+		p.env.RequestInSync(p, fx.changes[i])
+	}
+	clear(fx.changes)
+	fx.changes = fx.changes[:0]
+	if !fx.at.IsZero() {
+		at := fx.at
+		fx.at = time.Time{}
+		p.env.At(at, p.ring)
+	}
+	if fx.sync {
+		fx.sync = false
+		p.env.ScheduleSync(p)
+	}
+}
+
+// feed reads a piece of the log for a follower that lags, without the lock,
+// and sends it if it is still wanted.
+func (p *Partition) feed(now time.Time, m *replica.Message, fx *effects) {
+	buf := takeBuffer()
+	defer giveBuffer(buf)
+	b, err := p.log.Read(m.Offset, p.log.End(), m.ReadMax, (*buf)[:0])
+	*buf = b
+	end := kafka.NoOffset
+	if err != nil {
+		p.slog.Error("read for follower failed", "topic", p.opts.Topic, "partition", p.opts.Partition, "offset", int64(m.Offset), "error", err)
+		b = b[:0]
+	}
+	for rest := b; len(rest) > 0; {
+		batch, next, err := record.Next(rest)
+		if err != nil {
+			b = b[:len(b)-len(rest)]
+			break
+		}
+		end, rest = batch.NextOffset(), next
+	}
+	p.mu.Lock()
+	if p.usable() == nil && p.core.Streams(m) {
+		if len(b) > 0 {
+			m.Records = b
+			p.env.Send(p, m)
+			m.Records = nil
+		}
+		p.core.Loaded(now, m, end, len(b))
+	}
+	p.settle(now, fx)
+	p.mu.Unlock()
+}
+
+// earlier is the earlier of two times of which zero means never.
+func earlier(a, b time.Time) time.Time {
+	if a.IsZero() || !b.IsZero() && b.Before(a) {
+		return b
+	}
+	return a
+}
+
+var buffers = sync.Pool{New: func() any { b := make([]byte, 0, 64<<10); return &b }}
+
+func takeBuffer() *[]byte { return buffers.Get().(*[]byte) }
+
+// giveBuffer keeps no buffer that one huge batch has made.
+func giveBuffer(b *[]byte) {
+	if cap(*b) <= 4<<20 {
+		buffers.Put(b)
+	}
+}

@@ -1,0 +1,199 @@
+package partition
+
+import (
+	"errors"
+	"slices"
+	"time"
+
+	"chronik/internal/base/kafka"
+	"chronik/internal/core/replica"
+	"chronik/internal/format/record"
+	"chronik/internal/storage/wal"
+)
+
+// checkEpoch is FENCED_LEADER_EPOCH or UNKNOWN_LEADER_EPOCH (KIP-320) if the
+// client's leader epoch is not this node's. Strict is for requests in which
+// only -1 means that it is not known.
+func (v *view) checkEpoch(current kafka.LeaderEpoch, strict bool) kafka.ErrorCode {
+	switch {
+	case current == kafka.NoLeaderEpoch || current < 0 && !strict:
+		return kafka.None
+	case current < v.leaderEpoch:
+		return kafka.ErrFencedLeaderEpoch
+	case current > v.leaderEpoch:
+		return kafka.ErrUnknownLeaderEpoch
+	}
+	return kafka.None
+}
+
+// serves is None if this node may answer; followers only where that is allowed.
+func (v *view) serves(follower bool) kafka.ErrorCode {
+	switch {
+	case v.failed:
+		return kafka.ErrKafkaStorageError
+	case v.closed || v.fenced || v.role == replica.Offline || v.role == replica.Follower && !follower:
+		return kafka.ErrNotLeaderOrFollower
+	}
+	return kafka.None
+}
+
+// Read reads whole batches from an offset on, up to what the reader may see.
+func (p *Partition) Read(now time.Time, req ReadRequest) ReadResult {
+	v := p.view.Load()
+	code := v.checkEpoch(req.CurrentLeaderEpoch, false)
+	if code == kafka.None {
+		code = v.serves(req.FromFollower)
+	}
+	if code == kafka.None && req.ReplicaID >= 0 && !slices.Contains(v.replicas, req.ReplicaID) {
+		code = kafka.ErrNotLeaderOrFollower
+		if req.CurrentLeaderEpoch >= 0 {
+			code = kafka.ErrUnknownLeaderEpoch
+		}
+	}
+	if code != kafka.None {
+		return refusedRead(code)
+	}
+	// The high watermark first: it never is above what is read after it.
+	res := ReadResult{LastStableOffset: kafka.Offset(p.lso.Load()), HighWatermark: kafka.Offset(p.hw.Load())}
+	res.LastStableOffset = min(res.LastStableOffset, res.HighWatermark)
+	bounds := p.log.Bounds()
+	res.LogStart = bounds.Start
+	if req.LastFetchedEpoch >= 0 {
+		p.mu.Lock()
+		epoch, end := p.core.EpochEnd(req.LastFetchedEpoch)
+		p.mu.Unlock()
+		if epoch == kafka.NoLeaderEpoch {
+			return refusedRead(kafka.ErrOffsetOutOfRange)
+		}
+		if epoch < req.LastFetchedEpoch || end < req.Offset {
+			res.Diverging = &replica.EpochStart{Epoch: epoch, Start: end}
+			return res
+		}
+	}
+	if req.Offset < bounds.Start || req.Offset > bounds.End {
+		return refusedRead(kafka.ErrOffsetOutOfRange)
+	}
+	limit := res.HighWatermark
+	switch {
+	case req.ReplicaID >= 0:
+		limit = bounds.End
+	case req.Isolation == ReadCommitted:
+		limit = res.LastStableOffset
+	}
+	if req.Offset >= limit || req.MaxBytes <= 0 && !req.MinOneMessage {
+		res.Records = req.Buf
+		return res
+	}
+	records, err := p.log.Read(req.Offset, limit, req.MaxBytes, req.Buf)
+	if err != nil {
+		return refusedRead(p.readError(err))
+	}
+	if !req.MinOneMessage && len(records)-len(req.Buf) > req.MaxBytes {
+		records = records[:len(req.Buf)]
+	}
+	res.Records = records
+	if req.Isolation == ReadCommitted && p.aborts.Load() {
+		res.Aborted = p.aborted(req.Offset, records[len(req.Buf):])
+	}
+	return res
+}
+
+// aborted lists the aborted transactions of what was read.
+func (p *Partition) aborted(from kafka.Offset, records []byte) []replica.AbortedTxn {
+	to := from
+	for rest := records; len(rest) > 0; {
+		b, next, err := record.Next(rest)
+		if err != nil {
+			break
+		}
+		to, rest = b.NextOffset(), next
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.core.Aborted(from, to)
+}
+
+func (p *Partition) readError(err error) kafka.ErrorCode {
+	switch {
+	case errors.Is(err, wal.ErrOutOfRange):
+		return kafka.ErrOffsetOutOfRange
+	case errors.Is(err, wal.ErrClosed):
+		return kafka.ErrNotLeaderOrFollower
+	}
+	p.slog.Error("read failed", "topic", p.opts.Topic, "partition", p.opts.Partition, "error", err)
+	return kafka.ErrKafkaStorageError
+}
+
+func refusedRead(code kafka.ErrorCode) ReadResult {
+	return ReadResult{Code: code, HighWatermark: kafka.NoOffset, LastStableOffset: kafka.NoOffset, LogStart: kafka.NoOffset}
+}
+
+// ListOffsets finds the offset of a time.
+func (p *Partition) ListOffsets(now time.Time, req ListOffsetsRequest) ListOffsetsResult {
+	none := ListOffsetsResult{Offset: kafka.NoOffset, Timestamp: record.NoTimestamp, LeaderEpoch: kafka.NoLeaderEpoch}
+	v := p.view.Load()
+	code := v.checkEpoch(req.CurrentLeaderEpoch, true)
+	if code == kafka.None {
+		code = v.serves(false)
+	}
+	if code != kafka.None {
+		none.Code = code
+		return none
+	}
+	hw := kafka.Offset(p.hw.Load())
+	limit := hw
+	switch {
+	case req.ReplicaID >= 0:
+		limit = p.log.End()
+	case req.Isolation == ReadCommitted:
+		limit = min(limit, kafka.Offset(p.lso.Load()))
+	}
+	// Until the high watermark has come to where the leader's epoch began, it
+	// may be lower than clients have seen before.
+	behind := req.ReplicaID < 0 && hw < v.epochStart
+	switch req.Timestamp {
+	case kafka.TimestampEarliest, kafka.TimestampEarliestLocal:
+		start := p.log.Start()
+		return ListOffsetsResult{Offset: start, Timestamp: record.NoTimestamp, LeaderEpoch: p.epochOf(start)}
+	case kafka.TimestampLatestTiered:
+		return none
+	case kafka.TimestampLatest:
+		if behind {
+			none.Code = kafka.ErrOffsetNotAvailable
+			return none
+		}
+		return ListOffsetsResult{Offset: limit, Timestamp: record.NoTimestamp, LeaderEpoch: v.leaderEpoch}
+	}
+	offset, timestamp, ok, err := p.lookUp(req.Timestamp)
+	switch {
+	case err != nil:
+		none.Code = p.readError(err)
+	case ok && offset < limit:
+		return ListOffsetsResult{Offset: offset, Timestamp: timestamp, LeaderEpoch: p.epochOf(offset)}
+	case behind:
+		none.Code = kafka.ErrOffsetNotAvailable
+	}
+	return none
+}
+
+// EpochEnd answers OffsetForLeaderEpoch.
+func (p *Partition) EpochEnd(current, epoch kafka.LeaderEpoch) EpochEndResult {
+	v := p.view.Load()
+	code := v.checkEpoch(current, true)
+	if code == kafka.None {
+		code = v.serves(false)
+	}
+	if code != kafka.None {
+		return EpochEndResult{code, kafka.NoLeaderEpoch, kafka.NoOffset}
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	e, end := p.core.EpochEnd(epoch)
+	return EpochEndResult{kafka.None, e, end}
+}
+
+func (p *Partition) epochOf(o kafka.Offset) kafka.LeaderEpoch {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.core.EpochOf(o)
+}

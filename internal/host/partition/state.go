@@ -1,0 +1,47 @@
+package partition
+
+import (
+	"encoding/binary"
+
+	"chronik/internal/base/kafka"
+)
+
+// The state saved with a log is the high watermark, 8 bytes big-endian, and
+// then the core's snapshot of producers.
+const stateHeader = 8
+
+func splitState(b []byte) (highWatermark kafka.Offset, snapshot []byte) {
+	if len(b) < stateHeader {
+		return kafka.NoOffset, nil
+	}
+	return kafka.Offset(binary.BigEndian.Uint64(b)), b[stateHeader:]
+}
+
+// loadState finds the newest state of a log that ends at end; nil if there is
+// none, so that the log is replayed from its start.
+func (p *Partition) loadState(end kafka.Offset) []byte {
+	_, b, ok := p.log.LoadState(end)
+	if !ok {
+		return nil
+	}
+	return b
+}
+
+// saveState saves the state as of the log's end. That it cannot is no harm
+// but a longer replay.
+func (p *Partition) saveState() {
+	p.mu.Lock()
+	snapshot, end := p.core.Snapshot()
+	hw := p.core.HighWatermark()
+	p.saveNext = 0
+	unchanged := end == p.saved
+	p.saved = end
+	p.mu.Unlock()
+	if unchanged {
+		return
+	}
+	b := binary.BigEndian.AppendUint64(make([]byte, 0, stateHeader+len(snapshot)), uint64(hw))
+	if err := p.log.SaveState(end, append(b, snapshot...)); err != nil {
+		p.slog.Warn("state not saved", "topic", p.opts.Topic, "partition", p.opts.Partition, "error", err)
+	}
+}
