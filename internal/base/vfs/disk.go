@@ -123,8 +123,9 @@ func flock(f *os.File) error {
 	}
 }
 
-// FreeBytes is the space that is left for an ordinary user.
-func (Disk) FreeBytes(dir string) (int64, error) {
+// Space is the size of the file system, and what is left of it for an
+// ordinary user.
+func (Disk) Space(dir string) (total, free int64, err error) {
 	var s syscall.Statfs_t
 	for {
 		err := syscall.Statfs(dir, &s)
@@ -132,9 +133,9 @@ func (Disk) FreeBytes(dir string) (int64, error) {
 			continue
 		}
 		if err != nil {
-			return 0, &fs.PathError{Op: "statfs", Path: dir, Err: err}
+			return 0, 0, &fs.PathError{Op: "statfs", Path: dir, Err: err}
 		}
-		return int64(s.Bavail) * int64(s.Bsize), nil
+		return int64(s.Blocks) * int64(s.Bsize), int64(s.Bavail) * int64(s.Bsize), nil
 	}
 }
 

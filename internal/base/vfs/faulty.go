@@ -199,12 +199,12 @@ func (f *Faulty) Lock(name string) (io.Closer, error) {
 	return f.under.Lock(name)
 }
 
-// FreeBytes is the space that is left.
-func (f *Faulty) FreeBytes(dir string) (int64, error) {
+// Space is the size of the file system and what is left of it.
+func (f *Faulty) Space(dir string) (total, free int64, err error) {
 	if err := f.before(Op{Kind: OpFree, Name: dir}); err != nil {
-		return 0, err
+		return 0, 0, err
 	}
-	return f.under.FreeBytes(dir)
+	return f.under.Space(dir)
 }
 
 type faultyFile struct {

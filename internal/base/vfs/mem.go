@@ -415,14 +415,14 @@ func (m *Mem) Lock(name string) (io.Closer, error) {
 	return &memLock{m, name}, nil
 }
 
-// FreeBytes is what is left of the capacity, or 1 TiB without one.
-func (m *Mem) FreeBytes(string) (int64, error) {
+// Space is the capacity and what is left of it; without one, 1 TiB.
+func (m *Mem) Space(string) (total, free int64, err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.limit == 0 {
-		return 1 << 40, nil
+		return 1 << 40, 1 << 40, nil
 	}
-	return max(0, m.limit-m.used), nil
+	return m.limit, max(0, m.limit-m.used), nil
 }
 
 func (m *Mem) truncate(n *memNode, size int64) {

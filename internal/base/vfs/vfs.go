@@ -73,8 +73,9 @@ type FS interface {
 	// Lock takes the lock file name, making it if necessary, until the result
 	// is closed or the process ends. ErrLocked means that it is taken.
 	Lock(name string) (io.Closer, error)
-	// FreeBytes is the space that is left for files in dir.
-	FreeBytes(dir string) (int64, error)
+	// Space is the size of the file system that dir is on, and what is left of
+	// it for files in dir, in bytes.
+	Space(dir string) (total, free int64, err error)
 }
 
 // File is an open file. ReadAt, WriteAt and Sync may be called at the same

@@ -1,0 +1,307 @@
+// Package quorum drives one node's part in the Raft group that holds the
+// cluster's metadata. It acts only when called and is owned by one caller.
+package quorum
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"go.etcd.io/raft/v3"
+	"go.etcd.io/raft/v3/raftpb"
+	"google.golang.org/protobuf/proto"
+
+	"chronik/internal/base/kafka"
+	"chronik/internal/host/raftlog"
+)
+
+// ErrNotLeader says that only the leader of the group can do this.
+var ErrNotLeader = errors.New("this node does not lead the metadata quorum")
+
+// Options of a Node. Ticks are counted in calls of Tick.
+type Options struct {
+	Node           kafka.NodeID
+	ElectionTicks  int // without a leader's sign for this long, ask for an election; default 10
+	HeartbeatTicks int // default 1
+	Logger         *slog.Logger
+}
+
+// Message is a Raft message for a peer. Lost ones are sent again by Raft.
+type Message struct {
+	To       kafka.NodeID
+	Data     []byte
+	Snapshot bool // ReportSnapshot must be told what became of it
+}
+
+// Entry is one committed entry of the metadata log.
+type Entry struct {
+	Offset kafka.Offset // Raft index
+	Epoch  kafka.LeaderEpoch
+	Data   []byte // empty when the entry belongs to Raft itself
+}
+
+// Output is what one call of Drain found to do, in the order of the fields.
+type Output struct {
+	Snapshot  []byte       // not nil: throw the state away and begin from this one,
+	At        kafka.Offset // which is the state after this entry
+	Committed []Entry      // apply these
+	Messages  []Message    // send these
+}
+
+// State is what a Node thinks of its group.
+type State struct {
+	Leader  kafka.NodeID // NoNode while there is none
+	Epoch   kafka.LeaderEpoch
+	Leading bool
+	Commit  kafka.Offset
+	Applied kafka.Offset
+}
+
+// Node is one member of the metadata quorum.
+type Node struct {
+	id   kafka.NodeID
+	rn   *raft.RawNode
+	log  *raftlog.Log
+	conf *raftpb.ConfState
+}
+
+// Raft reserves id 0, Kafka does not.
+func raftID(n kafka.NodeID) uint64  { return uint64(n) + 1 }
+func nodeID(id uint64) kafka.NodeID { return kafka.NodeID(int64(id) - 1) }
+
+// New starts a member whose durable state is in log.
+func New(log *raftlog.Log, opts Options) (*Node, error) {
+	if opts.ElectionTicks == 0 {
+		opts.ElectionTicks = 10
+	}
+	if opts.HeartbeatTicks == 0 {
+		opts.HeartbeatTicks = 1
+	}
+	_, conf, err := log.InitialState()
+	if err != nil {
+		return nil, fmt.Errorf("read quorum state: %w", err)
+	}
+	rn, err := raft.NewRawNode(&raft.Config{
+		ID:                        raftID(opts.Node),
+		ElectionTick:              opts.ElectionTicks,
+		HeartbeatTick:             opts.HeartbeatTicks,
+		Storage:                   log,
+		Applied:                   log.SnapshotIndex(),
+		MaxSizePerMsg:             1 << 20,
+		MaxCommittedSizePerReady:  16 << 20,
+		MaxUncommittedEntriesSize: 64 << 20,
+		MaxInflightMsgs:           64,
+		CheckQuorum:               true,
+		PreVote:                   true,
+		DisableProposalForwarding: true,
+		StepDownOnRemoval:         true,
+		Logger:                    raftLogger{opts.Logger},
+	})
+	if err != nil {
+		return nil, fmt.Errorf("start metadata quorum: %w", err)
+	}
+	n := &Node{id: opts.Node, rn: rn, log: log, conf: conf}
+	if len(conf.GetVoters()) == 1 && conf.GetVoters()[0] == raftID(opts.Node) {
+		// The only voter has nobody to wait for.
+		if err := rn.Campaign(); err != nil {
+			return nil, fmt.Errorf("campaign as the only voter: %w", err)
+		}
+	}
+	return n, nil
+}
+
+// Tick tells the node that one unit of time has passed.
+func (n *Node) Tick() { n.rn.Tick() }
+
+// Step takes a message that a peer's Output held.
+func (n *Node) Step(data []byte) error {
+	var m raftpb.Message
+	if err := proto.Unmarshal(data, &m); err != nil {
+		return fmt.Errorf("decode raft message: %w", err)
+	}
+	if raft.IsLocalMsg(m.GetType()) {
+		return fmt.Errorf("raft message of type %v is not one that peers send", m.GetType())
+	}
+	if err := n.rn.Step(&m); err != nil && !errors.Is(err, raft.ErrStepPeerNotFound) && !errors.Is(err, raft.ErrProposalDropped) {
+		return err
+	}
+	return nil
+}
+
+// Propose appends data as one entry. It fails with ErrNotLeader on a follower.
+// Whether the entry is committed is seen when it comes out of Drain.
+func (n *Node) Propose(data []byte) error {
+	if n.rn.BasicStatus().RaftState != raft.StateLeader {
+		return ErrNotLeader
+	}
+	if err := n.rn.Propose(data); err != nil {
+		return fmt.Errorf("propose metadata entry: %w", err)
+	}
+	return nil
+}
+
+// Unreachable tells the node that messages to a peer are being lost.
+func (n *Node) Unreachable(peer kafka.NodeID) { n.rn.ReportUnreachable(raftID(peer)) }
+
+// Campaign asks for an election at once: the leader's process is known to be
+// gone, so there is no need to wait for the election timeout.
+func (n *Node) Campaign() error { return n.rn.Campaign() }
+
+// ForgetLeader makes the node ready to vote again, for the same reason.
+func (n *Node) ForgetLeader() error { return n.rn.ForgetLeader() }
+
+// TransferLeadership asks the leader to hand over to a peer.
+func (n *Node) TransferLeadership(to kafka.NodeID) { n.rn.TransferLeader(raftID(to)) }
+
+// ReportSnapshot says whether a snapshot message has reached the peer.
+func (n *Node) ReportSnapshot(peer kafka.NodeID, ok bool) {
+	s := raft.SnapshotFinish
+	if !ok {
+		s = raft.SnapshotFailure
+	}
+	n.rn.ReportSnapshot(raftID(peer), s)
+}
+
+// ChangeMember proposes one change of membership: a node becomes a voter, a
+// learner, or leaves.
+func (n *Node) ChangeMember(node kafka.NodeID, as Membership) error {
+	if n.rn.BasicStatus().RaftState != raft.StateLeader {
+		return ErrNotLeader
+	}
+	types := map[Membership]raftpb.ConfChangeType{
+		Voter: raftpb.ConfChangeAddNode, Learner: raftpb.ConfChangeAddLearnerNode, Gone: raftpb.ConfChangeRemoveNode,
+	}
+	cc := &raftpb.ConfChange{Type: types[as].Enum(), NodeId: proto.Uint64(raftID(node))}
+	if err := n.rn.ProposeConfChange(cc); err != nil {
+		return fmt.Errorf("propose membership of node %d: %w", node, err)
+	}
+	return nil
+}
+
+// Membership is a node's part in the quorum.
+type Membership uint8
+
+// The parts that a node can have.
+const (
+	Gone Membership = iota
+	Learner
+	Voter
+)
+
+// Members lists voters and learners in ascending order.
+func (n *Node) Members() (voters, learners []kafka.NodeID) {
+	for _, id := range n.conf.GetVoters() {
+		voters = append(voters, nodeID(id))
+	}
+	for _, id := range n.conf.GetLearners() {
+		learners = append(learners, nodeID(id))
+	}
+	return voters, learners
+}
+
+// State returns the node's present view.
+func (n *Node) State() State {
+	s := n.rn.BasicStatus()
+	st := State{
+		Leader:  kafka.NoNode,
+		Epoch:   kafka.LeaderEpoch(s.HardState.GetTerm()),
+		Leading: s.RaftState == raft.StateLeader,
+		Commit:  kafka.Offset(s.HardState.GetCommit()),
+		Applied: kafka.Offset(s.Applied),
+	}
+	if s.Lead != raft.None {
+		st.Leader = nodeID(s.Lead)
+	}
+	return st
+}
+
+// Progress is how far a peer has got, as its leader knows.
+type Progress struct {
+	Node    kafka.NodeID
+	Match   kafka.Offset
+	Active  bool
+	Learner bool
+}
+
+// Peers lists the progress of all members; it is empty on a follower.
+func (n *Node) Peers() []Progress {
+	if n.rn.BasicStatus().RaftState != raft.StateLeader {
+		return nil
+	}
+	byID := make(map[uint64]Progress)
+	n.rn.WithProgress(func(id uint64, typ raft.ProgressType, pr raftProgress) {
+		byID[id] = Progress{Node: nodeID(id), Match: kafka.Offset(pr.Match), Active: pr.RecentActive, Learner: typ == raft.ProgressTypeLearner}
+	})
+	var out []Progress
+	for _, ids := range [][]uint64{n.conf.GetVoters(), n.conf.GetLearners()} {
+		for _, id := range ids {
+			if p, ok := byID[id]; ok {
+				out = append(out, p)
+			}
+		}
+	}
+	return out
+}
+
+// HasReady says whether Drain would find something to do.
+func (n *Node) HasReady() bool { return n.rn.HasReady() }
+
+// Drain persists what Raft wants on disk and returns what to apply and to
+// send. Call it after anything else has been called, until it says that there
+// is no more. An error is fatal: the log could not be written.
+func (n *Node) Drain(now time.Time) (out Output, more bool, err error) {
+	if !n.rn.HasReady() {
+		return out, false, nil
+	}
+	rd := n.rn.Ready()
+	if rd.Snapshot != nil && rd.Snapshot.GetMetadata().GetIndex() > 0 {
+		if err := n.log.ApplySnapshot(now, rd.Snapshot); err != nil {
+			return out, false, fmt.Errorf("install metadata snapshot: %w", err)
+		}
+		n.conf = rd.Snapshot.GetMetadata().GetConfState()
+		out.Snapshot, out.At = rd.Snapshot.GetData(), kafka.Offset(rd.Snapshot.GetMetadata().GetIndex())
+	}
+	if err := n.log.Save(now, rd.HardState, rd.Entries, rd.MustSync); err != nil {
+		return out, false, fmt.Errorf("write metadata log: %w", err)
+	}
+	for _, m := range rd.Messages {
+		data, err := proto.Marshal(m)
+		if err != nil {
+			return out, false, fmt.Errorf("encode raft message: %w", err)
+		}
+		out.Messages = append(out.Messages, Message{To: nodeID(m.GetTo()), Data: data, Snapshot: m.GetType() == raftpb.MsgSnap})
+	}
+	for _, e := range rd.CommittedEntries {
+		entry := Entry{Offset: kafka.Offset(e.GetIndex()), Epoch: kafka.LeaderEpoch(e.GetTerm())}
+		switch e.GetType() {
+		case raftpb.EntryNormal:
+			entry.Data = e.GetData()
+		case raftpb.EntryConfChange:
+			var cc raftpb.ConfChange
+			if err := proto.Unmarshal(e.GetData(), &cc); err != nil {
+				return out, false, fmt.Errorf("decode membership change at offset %d: %w", entry.Offset, err)
+			}
+			n.conf = n.rn.ApplyConfChange(&cc)
+		case raftpb.EntryConfChangeV2:
+			var cc raftpb.ConfChangeV2
+			if err := proto.Unmarshal(e.GetData(), &cc); err != nil {
+				return out, false, fmt.Errorf("decode membership change at offset %d: %w", entry.Offset, err)
+			}
+			n.conf = n.rn.ApplyConfChange(&cc)
+		}
+		out.Committed = append(out.Committed, entry)
+	}
+	n.rn.Advance(rd)
+	return out, n.rn.HasReady(), nil
+}
+
+// Compact makes data, the state after the entry at offset, the snapshot that
+// replaces all entries up to there, but keeps the last keep of them for
+// followers that lag a little.
+func (n *Node) Compact(now time.Time, offset kafka.Offset, data []byte, keep int) error {
+	return n.log.Compact(now, uint64(offset), n.conf, data, uint64(keep))
+}
+
+// LogLength is the number of entries behind the last snapshot, and their bytes.
+func (n *Node) LogLength() (entries int, bytes int64) { return n.log.SinceSnapshot() }

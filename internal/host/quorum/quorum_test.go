@@ -1,0 +1,212 @@
+package quorum
+
+import (
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"slices"
+	"testing"
+	"time"
+
+	"chronik/internal/base/kafka"
+	"chronik/internal/base/vfs"
+	"chronik/internal/host/raftlog"
+)
+
+// group is a metadata quorum whose members run in turn.
+type group struct {
+	t       *testing.T
+	fs      map[kafka.NodeID]*vfs.Mem
+	nodes   map[kafka.NodeID]*Node
+	logs    map[kafka.NodeID]*raftlog.Log
+	applied map[kafka.NodeID][]string
+	cut     map[kafka.NodeID]bool
+	now     time.Time
+}
+
+func newGroup(t *testing.T, voters ...kafka.NodeID) *group {
+	g := &group{
+		t: t, fs: map[kafka.NodeID]*vfs.Mem{}, nodes: map[kafka.NodeID]*Node{}, logs: map[kafka.NodeID]*raftlog.Log{},
+		applied: map[kafka.NodeID][]string{}, cut: map[kafka.NodeID]bool{}, now: time.Unix(1000, 0),
+	}
+	for _, id := range voters {
+		g.fs[id] = vfs.NewMem()
+		if err := raftlog.Bootstrap(g.fs[id], "meta", voters, nil); err != nil {
+			t.Fatal(err)
+		}
+		g.start(id)
+	}
+	return g
+}
+
+func (g *group) start(id kafka.NodeID) {
+	g.t.Helper()
+	log, _, err := raftlog.Open(g.fs[id], "meta", g.now)
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	n, err := New(log, Options{Node: id, Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	g.nodes[id], g.logs[id], g.applied[id] = n, log, nil
+}
+
+func (g *group) ids() []kafka.NodeID {
+	var ids []kafka.NodeID
+	for id := range g.nodes {
+		ids = append(ids, id)
+	}
+	slices.Sort(ids)
+	return ids
+}
+
+// settle runs all members until none has anything to do.
+func (g *group) settle() {
+	g.t.Helper()
+	for busy := true; busy; {
+		busy = false
+		for _, id := range g.ids() {
+			for g.nodes[id] != nil && g.nodes[id].HasReady() {
+				busy = true
+				out, _, err := g.nodes[id].Drain(g.now)
+				if err != nil {
+					g.t.Fatal(err)
+				}
+				if out.Snapshot != nil {
+					g.applied[id] = []string{"snapshot " + string(out.Snapshot)}
+				}
+				for _, e := range out.Committed {
+					if len(e.Data) > 0 {
+						g.applied[id] = append(g.applied[id], string(e.Data))
+					}
+				}
+				for _, m := range out.Messages {
+					if to := g.nodes[m.To]; to != nil && !g.cut[m.To] && !g.cut[id] {
+						if err := to.Step(m.Data); err != nil {
+							g.t.Fatal(err)
+						}
+						if m.Snapshot {
+							g.nodes[id].ReportSnapshot(m.To, true)
+						}
+					}
+				}
+			}
+		}
+	}
+}
+
+// leader ticks until there is one that the others follow.
+func (g *group) leader() kafka.NodeID {
+	g.t.Helper()
+	for range 200 {
+		g.settle()
+		for _, id := range g.ids() {
+			if s := g.nodes[id].State(); s.Leading && !g.cut[id] {
+				return id
+			}
+		}
+		for _, id := range g.ids() {
+			g.nodes[id].Tick()
+		}
+	}
+	g.t.Fatal("no leader within 200 ticks")
+	return kafka.NoNode
+}
+
+func (g *group) propose(id kafka.NodeID, values ...string) {
+	g.t.Helper()
+	for _, v := range values {
+		if err := g.nodes[id].Propose([]byte(v)); err != nil {
+			g.t.Fatal(err)
+		}
+		g.settle()
+	}
+}
+
+func TestASingleVoterLeadsAtOnceAndKeepsItsLogOverACrash(t *testing.T) {
+	g := newGroup(t, 0) // node 0 is a valid Kafka id and no valid Raft id
+	g.settle()
+	if s := g.nodes[0].State(); !s.Leading || s.Leader != 0 {
+		t.Fatalf("state %+v without a tick", s)
+	}
+	g.propose(0, "a", "b", "c")
+	g.fs[0] = g.fs[0].Crash(rand.New(rand.NewPCG(1, 1)), 0)
+	g.start(0)
+	g.settle()
+	if got := g.applied[0]; !slices.Equal(got, []string{"a", "b", "c"}) {
+		t.Errorf("after the crash %q are applied", got)
+	}
+}
+
+func TestAFollowerThatWasAwayGetsASnapshotThenTheRest(t *testing.T) {
+	g := newGroup(t, 1, 2, 3)
+	lead := g.leader()
+	away := lead%3 + 1
+	g.cut[away] = true
+	for i := range 50 {
+		g.propose(lead, fmt.Sprint(i))
+	}
+	offset := g.nodes[lead].State().Applied
+	if err := g.nodes[lead].Compact(g.now, offset, []byte("all so far"), 5); err != nil {
+		t.Fatal(err)
+	}
+	g.propose(lead, "after")
+	g.cut[away] = false
+	for range 40 {
+		for _, id := range g.ids() {
+			g.nodes[id].Tick()
+		}
+		g.settle()
+	}
+	if got := g.applied[away]; !slices.Equal(got, []string{"snapshot all so far", "after"}) {
+		t.Errorf("the follower applied %q", got)
+	}
+	// And it still has both after a restart.
+	g.fs[away] = g.fs[away].Crash(rand.New(rand.NewPCG(1, 2)), 0)
+	g.start(away)
+	g.leader()
+	g.propose(g.leader(), "again")
+	for range 40 {
+		for _, id := range g.ids() {
+			g.nodes[id].Tick()
+		}
+		g.settle()
+	}
+	if got := g.applied[away]; !slices.Equal(got, []string{"after", "again"}) {
+		t.Errorf("after its restart the follower applied %q", got)
+	}
+}
+
+func TestEntriesOfADeposedLeaderThatWereNotCommittedAreReplaced(t *testing.T) {
+	g := newGroup(t, 1, 2, 3)
+	old := g.leader()
+	g.propose(old, "kept")
+	g.cut[old] = true
+	g.propose(old, "lost 1", "lost 2")
+	lead := g.leader()
+	if lead == old {
+		t.Fatal("the deposed leader still counts")
+	}
+	g.propose(lead, "new")
+	g.cut[old] = false
+	for range 40 {
+		for _, id := range g.ids() {
+			g.nodes[id].Tick()
+		}
+		g.settle()
+	}
+	for _, id := range g.ids() {
+		if got := g.applied[id]; !slices.Equal(got, []string{"kept", "new"}) {
+			t.Errorf("node %d applied %q", id, got)
+		}
+	}
+}
+
+func TestOnlyTheLeaderProposes(t *testing.T) {
+	g := newGroup(t, 1, 2, 3)
+	lead := g.leader()
+	if err := g.nodes[lead%3+1].Propose([]byte("x")); err == nil {
+		t.Error("a follower took a proposal")
+	}
+}
