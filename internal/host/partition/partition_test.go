@@ -1,0 +1,328 @@
+package partition
+
+import (
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	"chronik/internal/base/kafka"
+	"chronik/internal/base/vfs"
+	"chronik/internal/core/replica"
+	"chronik/internal/format/record"
+)
+
+func TestAcknowledgedMeansOnDisk(t *testing.T) {
+	c := newCluster(t, 1, DefaultTopicConfig())
+	n := c.node(1)
+	c.want("before any leader", n.produce(1, batchOf(nil, false, "x")).Code, kafka.ErrNotLeaderOrFollower)
+	c.assign(1, 1, 1)
+	c.auto = false
+	a, b := n.produce(-1, batchOf(nil, false, "a", "b")), n.produce(1, batchOf(nil, false, "c"))
+	z := n.produce(0, batchOf(nil, false, "d"))
+	c.want("acks=0", z.Code, kafka.None)
+	c.want("unsynced acks=all", a.Code, pendingCode)
+	c.want("unsynced acks=1", b.Code, pendingCode)
+	c.want("syncs for three batches", n.pending, 1)
+	c.want("visible before", n.values(0, ReadUncommitted), "")
+	n.p.RunSync(c.now)
+	c.want("acks=all", *a, ProduceResult{BaseOffset: 0, LogAppendTime: -1})
+	c.want("acks=1", *b, ProduceResult{BaseOffset: 2, LogAppendTime: -1})
+	c.want("visible", n.values(0, ReadUncommitted), "abcd")
+	c.want("from within a batch", n.values(1, ReadUncommitted), "bcd")
+}
+
+func TestAcknowledgedSurvivesPowerLoss(t *testing.T) {
+	for seed := range uint64(20) {
+		c := newCluster(t, 1, DefaultTopicConfig())
+		n := c.node(1)
+		c.assign(1, 1, 1)
+		for range 10 {
+			c.want("produce", n.produce(1, batchOf(nil, false, "a", "b")).Code, kafka.None)
+		}
+		c.auto = false
+		n.produce(1, batchOf(nil, false, "?"))
+		n.fs = n.fs.(*vfs.Mem).Crash(rand.New(rand.NewPCG(seed, 1)), 0.5)
+		n.open()
+		c.auto = true
+		c.assign(1, 2, 1)
+		c.run(10 * time.Millisecond)
+		got := n.values(0, ReadUncommitted)
+		if len(got) < 20 || got[:20] != "abababababababababab" {
+			t.Fatalf("seed %d: got %q", seed, got)
+		}
+	}
+}
+
+func TestIdempotenceHoldsAcrossRestarts(t *testing.T) {
+	for _, clean := range []bool{true, false} {
+		c := newCluster(t, 1, DefaultTopicConfig())
+		n := c.node(1)
+		c.assign(1, 1, 1)
+		for seq := range int32(7) {
+			c.want("produce", n.produce(-1, batchOf(&record.Producer{ID: 5, Sequence: seq}, false, "x")).BaseOffset, seq)
+		}
+		if clean {
+			if err := n.p.Close(c.now); err != nil {
+				t.Fatal(err)
+			}
+		} else {
+			n.fs = n.fs.(*vfs.Mem).Crash(rand.New(rand.NewPCG(1, 1)), 1)
+		}
+		n.open()
+		c.assign(1, 2, 1)
+		c.want("duplicate", *n.produce(-1, batchOf(&record.Producer{ID: 5, Sequence: 4}, false, "x")), ProduceResult{BaseOffset: 4, LogAppendTime: 1_700_000_000_000})
+		c.want("too old", n.produce(-1, batchOf(&record.Producer{ID: 5, Sequence: 0}, false, "x")).Code, kafka.ErrOutOfOrderSequenceNumber)
+		c.want("next", n.produce(-1, batchOf(&record.Producer{ID: 5, Sequence: 7}, false, "x")).BaseOffset, 7)
+	}
+}
+
+func TestDiskFullIsOvercome(t *testing.T) {
+	c := newCluster(t, 1, DefaultTopicConfig())
+	n := c.node(1)
+	c.assign(1, 1, 1)
+	c.want("produce", n.produce(1, batchOf(nil, false, "a")).Code, kafka.None)
+	mem := n.fs.(*vfs.Mem)
+	mem.SetCapacity(mem.Used())
+	big := make([]byte, 64<<10)
+	for i := range big {
+		big[i] = 'z'
+	}
+	c.want("full", n.produce(1, batchOf(nil, false, string(big))).Code, kafka.ErrKafkaStorageError)
+	c.want("still readable", n.values(0, ReadUncommitted), "a")
+	mem.SetCapacity(0)
+	c.want("space again", n.produce(1, batchOf(nil, false, "b")).BaseOffset, 1)
+	c.want("all", n.values(0, ReadUncommitted), "ab")
+	c.want("failed", n.failed, nil)
+}
+
+func TestFailedSyncTakesThePartitionOffline(t *testing.T) {
+	c := newCluster(t, 1, DefaultTopicConfig())
+	n := c.node(1)
+	faulty := vfs.NewFaulty(vfs.NewMem())
+	n.fs = faulty
+	n.open()
+	c.assign(1, 1, 1)
+	c.want("produce", n.produce(1, batchOf(nil, false, "a")).Code, kafka.None)
+	faulty.SetHook(func(op vfs.Op) error {
+		if op.Kind == vfs.OpSync {
+			return errDisk
+		}
+		return nil
+	})
+	var woken int
+	w := new(Waiter)
+	if !n.p.Watch(w, 1, ReadUncommitted, func(time.Time) { woken++ }) {
+		t.Fatal("not parked")
+	}
+	c.want("failed sync", n.produce(1, batchOf(nil, false, "b")).Code, kafka.ErrKafkaStorageError)
+	if n.failed == nil {
+		t.Error("not reported")
+	}
+	c.want("woken", woken, 1)
+	faulty.SetHook(nil)
+	c.want("later", n.produce(1, batchOf(nil, false, "c")).Code, kafka.ErrKafkaStorageError)
+	c.want("read", n.values(0, ReadUncommitted), kafka.ErrKafkaStorageError)
+	c.want("offline", n.p.Status().Offline, true)
+}
+
+func TestWaitersAreWokenByTheHighWatermark(t *testing.T) {
+	c := newCluster(t, 1, DefaultTopicConfig())
+	n := c.node(1)
+	c.assign(1, 1, 1)
+	c.auto = false
+	var fired []string
+	park := func(name string, offset kafka.Offset) *Waiter {
+		w := new(Waiter)
+		if !n.p.Watch(w, offset, ReadUncommitted, func(time.Time) { fired = append(fired, name) }) {
+			fired = append(fired, name+" at once")
+		}
+		return w
+	}
+	park("0", 0)
+	park("1", 1)
+	taken := park("taken back", 0)
+	c.want("unwatch", n.p.Unwatch(taken), true)
+	c.want("unwatch twice", n.p.Unwatch(taken), false)
+	n.produce(1, batchOf(nil, false, "a"))
+	c.want("not committed", len(fired), 0)
+	n.p.RunSync(c.now)
+	c.want("committed", fired, []string{"0"})
+	park("again", 0)
+	c.want("there already", fired, []string{"0", "again at once"})
+	c.assign(kafka.NoNode, 2)
+	c.want("leadership gone", fired, []string{"0", "again at once", "1"})
+}
+
+func TestThreeReplicasFailOver(t *testing.T) {
+	config := DefaultTopicConfig()
+	config.MinInSync = 2
+	c := newCluster(t, 3, config)
+	c.assign(1, 1, 1, 2, 3)
+	c.run(20 * time.Millisecond)
+	l := c.node(1)
+	a := l.produce(-1, batchOf(nil, false, "a"))
+	c.run(20 * time.Millisecond)
+	c.want("committed", a.Code, kafka.None)
+	for _, n := range c.nodes {
+		c.want("high watermark", n.p.HighWatermark(), 1)
+	}
+	c.want("from a follower", c.node(2).p.Read(c.now, ReadRequest{MaxBytes: 100, FromFollower: true, CurrentLeaderEpoch: 1, LastFetchedEpoch: -1, ReplicaID: -1}).Code, kafka.None)
+	c.want("not asked for it", c.node(2).values(0, ReadUncommitted), kafka.ErrNotLeaderOrFollower)
+
+	// The leader is cut off with a record that nobody else has.
+	c.cut[1] = true
+	lost := l.produce(-1, batchOf(nil, false, "lost"))
+	c.run(5 * time.Millisecond)
+	for _, id := range []kafka.NodeID{2, 3} {
+		c.node(id).p.Assign(c.now, replica.Assignment{LeaderEpoch: 2, PartitionEpoch: 200, Leader: 2, Replicas: []kafka.NodeID{1, 2, 3}, InSync: []kafka.NodeID{2, 3},
+			Brokers: []replica.Broker{{Node: 1, Epoch: 1, Active: true}, {Node: 2, Epoch: 1, Active: true}, {Node: 3, Epoch: 1, Active: true}}})
+	}
+	c.run(20 * time.Millisecond)
+	b := c.node(2).produce(-1, batchOf(nil, false, "b"))
+	c.run(20 * time.Millisecond)
+	c.want("committed by two", b.Code, kafka.None)
+	c.want("still open", lost.Code, pendingCode)
+	delete(c.cut, 1)
+	c.assign(2, 2, 2, 3)
+	c.run(200 * time.Millisecond)
+	c.want("lost", lost.Code, kafka.ErrNotLeaderOrFollower)
+	c.want("back in the set", len(c.node(2).p.Status().InSync), 3)
+	c.run(20 * time.Millisecond)
+	for _, n := range c.nodes {
+		res := n.p.Read(c.now, ReadRequest{MaxBytes: 1 << 20, FromFollower: true, CurrentLeaderEpoch: -1, LastFetchedEpoch: -1, ReplicaID: -1})
+		c.want("bytes", string(res.Records) == string(c.node(2).p.Read(c.now, ReadRequest{MaxBytes: 1 << 20, CurrentLeaderEpoch: -1, LastFetchedEpoch: -1, ReplicaID: -1}).Records), true)
+		c.want("end", n.p.LogEnd(), 2)
+	}
+	c.want("divergence", *c.node(2).p.Read(c.now, ReadRequest{Offset: 2, MaxBytes: 10, CurrentLeaderEpoch: 2, LastFetchedEpoch: 1, ReplicaID: 1}).Diverging, replica.EpochStart{Epoch: 1, Start: 1})
+}
+
+func TestLaggingFollowerIsFedFromTheLog(t *testing.T) {
+	c := newCluster(t, 2, DefaultTopicConfig())
+	c.assign(1, 1, 1)
+	c.cut[2] = true
+	value := make([]byte, 10_000)
+	for range 300 { // more than a chunk
+		c.node(1).produce(1, batchOf(nil, false, string(value)))
+	}
+	c.run(50 * time.Millisecond)
+	delete(c.cut, 2)
+	c.run(2 * time.Second)
+	c.want("caught up", c.node(2).p.LogEnd(), 300)
+	c.want("in sync", c.node(1).p.Status().InSync, []kafka.NodeID{1, 2})
+	c.want("queue", len(c.queue), 0)
+}
+
+func TestTransactionsAreHiddenUntilTheirMarker(t *testing.T) {
+	c := newCluster(t, 1, DefaultTopicConfig())
+	n := c.node(1)
+	c.assign(1, 1, 1)
+	guard, needed := n.p.BeginVerification(9, 0, false)
+	c.want("needed", needed, true)
+	var got ProduceResult
+	n.p.Produce(c.now, ProduceRequest{Records: batchOf(&record.Producer{ID: 9}, true, "t"), Acks: -1, TxnVerification: guard}, func(r ProduceResult) { got = r })
+	c.want("in transaction", got.Code, kafka.None)
+	n.produce(-1, batchOf(nil, false, "p"))
+	c.want("uncommitted", n.values(0, ReadUncommitted), "tp")
+	c.want("committed", n.values(0, ReadCommitted), "")
+	c.want("latest", n.p.ListOffsets(c.now, ListOffsetsRequest{Timestamp: kafka.TimestampLatest, Isolation: ReadCommitted, ReplicaID: -1, CurrentLeaderEpoch: -1}).Offset, 0)
+	code := pendingCode
+	n.p.WriteTxnMarker(c.now, replica.Marker{ProducerID: 9, Commit: false}, time.Second, func(x kafka.ErrorCode) { code = x })
+	c.want("marker", code, kafka.None)
+	res := n.p.Read(c.now, ReadRequest{MaxBytes: 1000, Isolation: ReadCommitted, CurrentLeaderEpoch: -1, LastFetchedEpoch: -1, ReplicaID: -1})
+	c.want("aborted", res.Aborted, []replica.AbortedTxn{{ProducerID: 9, FirstOffset: 0, LastOffset: 2}})
+	c.want("stable", res.LastStableOffset, 3)
+}
+
+func TestOffsetsByTimeAndEpoch(t *testing.T) {
+	c := newCluster(t, 1, DefaultTopicConfig())
+	n := c.node(1)
+	c.assign(1, 3, 1)
+	n.produce(1, batchOf(nil, false, "a", "b"))
+	ask := func(ts int64, epoch kafka.LeaderEpoch) ListOffsetsResult {
+		return n.p.ListOffsets(c.now, ListOffsetsRequest{Timestamp: ts, ReplicaID: -1, CurrentLeaderEpoch: epoch})
+	}
+	c.want("earliest", ask(kafka.TimestampEarliest, -1), ListOffsetsResult{0, 0, -1, 3})
+	c.want("latest", ask(kafka.TimestampLatest, 3), ListOffsetsResult{0, 2, -1, 3})
+	c.want("time", ask(1_700_000_000_000, -1), ListOffsetsResult{0, 0, 1_700_000_000_000, 3})
+	c.want("too late", ask(1_700_000_000_001, -1), ListOffsetsResult{0, -1, -1, -1})
+	c.want("max", ask(kafka.TimestampMax, -1).Offset, 0)
+	c.want("old epoch", ask(kafka.TimestampLatest, 2).Code, kafka.ErrFencedLeaderEpoch)
+	c.want("new epoch", ask(kafka.TimestampLatest, 4).Code, kafka.ErrUnknownLeaderEpoch)
+	c.want("epoch -2", ask(kafka.TimestampLatest, -2).Code, kafka.ErrFencedLeaderEpoch)
+	c.want("epoch end", n.p.EpochEnd(-1, 3), EpochEndResult{0, 3, 2})
+	c.want("out of range", n.values(3, 0), kafka.ErrOffsetOutOfRange)
+	var deleted DeleteRecordsResult
+	n.p.DeleteRecords(c.now, 1, time.Second, func(r DeleteRecordsResult) { deleted = r })
+	c.want("delete", deleted, DeleteRecordsResult{0, 1})
+	c.want("below", n.values(0, 0), kafka.ErrOffsetOutOfRange)
+	c.want("rest", n.values(1, 0), "b")
+	config := DefaultTopicConfig()
+	config.Compact, config.Delete = true, false
+	n.p.Configure(c.now, config)
+	n.p.DeleteRecords(c.now, 2, time.Second, func(r DeleteRecordsResult) { deleted = r })
+	c.want("compacted", deleted.Code, kafka.ErrPolicyViolation)
+}
+
+func TestRelaxedFlushAcknowledgesFromThePageCache(t *testing.T) {
+	config := DefaultTopicConfig()
+	config.FlushMessages, config.FlushTime = 3, time.Second
+	c := newCluster(t, 1, config)
+	n := c.node(1)
+	c.assign(1, 1, 1)
+	c.auto = false
+	c.want("at once", n.produce(-1, batchOf(nil, false, "a", "b")).Code, kafka.None)
+	c.want("no sync", n.pending, 0)
+	n.produce(-1, batchOf(nil, false, "c"))
+	c.want("after three", n.pending, 1)
+	n.p.RunSync(c.now)
+	n.produce(-1, batchOf(nil, false, "d"))
+	c.want("not yet", n.pending, 1)
+	c.run(1100 * time.Millisecond)
+	c.want("after a second", n.pending, 2)
+}
+
+func TestRetentionGivesUpOldSegments(t *testing.T) {
+	config := DefaultTopicConfig()
+	config.SegmentBytes, config.RetentionBytes = 16<<10, 40<<10
+	c := newCluster(t, 2, config)
+	c.assign(1, 1, 1, 2)
+	c.run(20 * time.Millisecond)
+	for range 40 {
+		c.node(1).produce(-1, batchOf(nil, false, string(make([]byte, 4000))))
+		c.run(2 * time.Millisecond)
+	}
+	c.node(1).p.ApplyRetention(c.now)
+	c.run(300 * time.Millisecond)
+	start := c.node(1).p.LogStart()
+	if start == 0 || start > 35 {
+		t.Errorf("log start is %d", start)
+	}
+	c.want("follower", c.node(2).p.LogStart(), start)
+}
+
+func TestCloseAnswersAll(t *testing.T) {
+	c := newCluster(t, 1, DefaultTopicConfig())
+	n := c.node(1)
+	c.assign(1, 1, 1)
+	c.auto = false
+	res := n.produce(-1, batchOf(nil, false, "a"))
+	if err := n.p.Close(c.now); err != nil {
+		t.Fatal(err)
+	}
+	c.want("waiting", res.Code, kafka.ErrNotLeaderOrFollower)
+	c.want("after", n.produce(-1, batchOf(nil, false, "a")).Code, kafka.ErrNotLeaderOrFollower)
+	n.p.RunSync(c.now)
+}
+
+func TestBadBatchesAreRefused(t *testing.T) {
+	c := newCluster(t, 1, DefaultTopicConfig())
+	n := c.node(1)
+	c.assign(1, 1, 1)
+	broken := batchOf(nil, false, "a")
+	broken[len(broken)-1] ^= 1
+	c.want("crc", n.produce(1, broken).Code, kafka.ErrCorruptMessage)
+	c.want("acks", n.produce(2, batchOf(nil, false, "a")).Code, kafka.ErrInvalidRequiredAcks)
+	c.want("empty", n.produce(1, nil).Code, kafka.ErrInvalidRecord)
+	c.want("large", n.produce(1, batchOf(nil, false, string(make([]byte, 2<<20)))).Code, kafka.ErrMessageTooLarge)
+	c.want("nothing written", n.p.LogEnd(), 0)
+}

@@ -1,0 +1,2 @@
+// Package peer is the bytes of messages between replicas on different nodes.
+package peer
