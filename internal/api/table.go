@@ -6,19 +6,26 @@ var table []Handler
 
 func init() {
 	table = []Handler{
+		produce,
+		fetch,
+		listOffsets,
 		metadataHandler,
 		apiVersions,
 		createTopics,
 		deleteTopics,
+		deleteRecords,
 		initProducerID,
+		offsetForLeaderEpoch,
 		describeConfigs,
 		alterConfigs,
+		describeLogDirs,
 		createPartitions,
 		electLeaders,
 		incrementalAlterConfigs,
 		alterPartitionReassignments,
 		listPartitionReassignments,
 		describeCluster,
+		describeProducers,
 		listConfigResources,
 		describeTopicPartitions,
 	}
