@@ -3,13 +3,327 @@ package server
 
 import (
 	"context"
+	crand "crypto/rand"
+	"encoding/binary"
 	"errors"
+	"fmt"
 	"log/slog"
+	"math/rand/v2"
+	"net"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
 
+	"chronik/internal/api"
+	"chronik/internal/base/kafka"
+	"chronik/internal/base/vfs"
 	"chronik/internal/edge/config"
+	"chronik/internal/edge/listener"
+	"chronik/internal/edge/loop"
+	"chronik/internal/edge/metrics"
+	"chronik/internal/edge/transport"
+	"chronik/internal/host/broker"
+	"chronik/internal/host/fetchsession"
+	"chronik/internal/host/partition"
 )
 
-// Run runs the node until ctx ends.
+const (
+	// More workers than this do not make a disk faster, only the slowest sync slower.
+	syncWorkers = 12
+	// How long a node that was told to stop tries to hand over what it leads.
+	handOverMax = 600 * time.Millisecond
+	httpStopMax = 100 * time.Millisecond
+)
+
+// node is one running node.
+type node struct {
+	cfg    config.Config
+	log    *slog.Logger
+	broker *broker.Broker
+	loop   *loop.Serial
+	clock  *loop.Clock
+	syncer *loop.Syncer[*partition.Partition]
+
+	peers    *transport.Transport
+	clients  *listener.Listener
+	metrics  *metrics.Node
+	sessions *fetchsession.Cache
+	http     *metrics.Server
+
+	background sync.WaitGroup
+	cluster    atomic.Pointer[string]
+	serve      sync.Once
+	fatal      chan error
+	serving    chan error
+}
+
+// Run runs the node until ctx ends or it fails, and stops it cleanly.
 func Run(ctx context.Context, cfg config.Config, log *slog.Logger) error {
-	return errors.New("run node: not built yet")
+	started := time.Now()
+	n := &node{cfg: cfg, log: log, fatal: make(chan error, 1), serving: make(chan error, 1)}
+	if err := n.open(started); err != nil {
+		return err
+	}
+	log.Info("starting", "node", cfg.NodeID, "version", broker.Version, "data_dir", cfg.DataDir, "kafka", n.clients.Addr().String())
+	n.broker.Start()
+	var err error
+	select {
+	case <-ctx.Done():
+		log.Info("stopping", "node", cfg.NodeID)
+	case err = <-n.fatal:
+	case err = <-n.serving:
+	}
+	stopErr := n.stop(err == nil)
+	if err == nil {
+		err = stopErr
+	}
+	if err == nil {
+		log.Info("stopped", "node", cfg.NodeID)
+	}
+	return err
+}
+
+// open binds the ports first, so that a second process notices before it
+// touches anything, then opens the data.
+func (n *node) open(now time.Time) (err error) {
+	var opened []func()
+	defer func() {
+		if err != nil {
+			for i := len(opened) - 1; i >= 0; i-- {
+				opened[i]()
+			}
+		}
+	}()
+	clientSocket, err := listen("kafka", n.cfg.Kafka)
+	if err != nil {
+		return err
+	}
+	opened = append(opened, func() { clientSocket.Close() })
+	var peerSocket net.Listener
+	if len(n.cfg.Peers) > 1 {
+		if peerSocket, err = listen("peer", n.cfg.Peer); err != nil {
+			return err
+		}
+		opened = append(opened, func() { peerSocket.Close() })
+	}
+	kick := func() { n.syncer.Kick(false) }
+	n.syncer = loop.NewSyncer[*partition.Partition](syncWorkers)
+	n.loop = loop.NewSerial(kick)
+	n.clock = loop.NewClock(kick)
+	opened = append(opened, func() { n.clock.Close(); n.loop.Close(); n.syncer.Close() })
+
+	opts, err := n.brokerOptions(clientSocket)
+	if err != nil {
+		return err
+	}
+	if n.broker, err = broker.New(now, opts, n.env()); err != nil {
+		return err
+	}
+	n.openMetrics()
+	n.clients = listener.New(clientSocket, n.listenerOptions())
+	n.metrics.Listener("kafka", n.clients.Counters())
+	if peerSocket != nil {
+		n.peers = transport.New(peerSocket, n.transportOptions())
+	}
+	if n.cfg.HTTP != "" {
+		if n.http, err = metrics.Serve(n.cfg.HTTP, n.metrics.Handler(metrics.Health{Ready: n.ready}), n.log); err != nil {
+			return fmt.Errorf("listen for HTTP: %w; is another process using the port? choose another with --http", err)
+		}
+	}
+	return nil
+}
+
+func listen(setting, address string) (net.Listener, error) {
+	socket, err := net.Listen("tcp", address)
+	if err != nil {
+		return nil, fmt.Errorf("%w; is another process using the port? choose another with --%s", err, setting)
+	}
+	return socket, nil
+}
+
+func (n *node) brokerOptions(clients net.Listener) (broker.Options, error) {
+	host, portText, err := net.SplitHostPort(n.cfg.AdvertiseKafka)
+	if err != nil {
+		return broker.Options{}, fmt.Errorf("advertise-kafka: %w", err)
+	}
+	port, err := strconv.Atoi(portText)
+	if err != nil {
+		return broker.Options{}, fmt.Errorf("advertise-kafka: port %q is not a number", portText)
+	}
+	if port == 0 { // port 0 was asked for: tell the one that was chosen
+		port = clients.Addr().(*net.TCPAddr).Port
+	}
+	dir, err := filepath.Abs(n.cfg.DataDir)
+	if err != nil {
+		return broker.Options{}, fmt.Errorf("data-dir: %w", err)
+	}
+	o := broker.Options{
+		Node: n.cfg.NodeID, DataDir: dir, AdvertiseHost: host, AdvertisePort: int32(port),
+		PeerAddress: n.cfg.Peer, Rack: n.cfg.Rack, Static: n.cfg.Static(),
+		HeartbeatInterval: n.cfg.BrokerHeartbeatInterval, SessionTimeout: n.cfg.BrokerSessionTimeout,
+	}
+	for _, p := range n.cfg.Peers {
+		if o.Voters == nil {
+			o.Voters = make(map[kafka.NodeID]string)
+		}
+		o.Voters[p.ID] = p.Address
+		if p.ID == n.cfg.NodeID {
+			o.PeerAddress = p.Address
+		}
+	}
+	return o, nil
+}
+
+func (n *node) env() broker.Env {
+	return broker.Env{
+		FS: vfs.Disk{}, Log: n.log, Rand: newRand(), Deadlines: n.clock.Deadlines,
+		Post:         n.loop.Post,
+		ScheduleSync: n.syncer.Schedule,
+		Send: func(to kafka.NodeID, class broker.Class, frame []byte) {
+			if n.peers != nil {
+				n.peers.Send(to, int(class), frame)
+			}
+		},
+		Background: func(fn func(now time.Time)) {
+			n.background.Go(func() {
+				fn(time.Now())
+				n.syncer.Kick(false)
+			})
+		},
+		Peers: func(peers map[kafka.NodeID]string) {
+			if n.peers != nil {
+				n.peers.SetPeers(peers)
+			}
+		},
+		Ready: n.setReady,
+		Fatal: func(err error) {
+			select {
+			case n.fatal <- err:
+			default:
+			}
+		},
+	}
+}
+
+func newRand() *rand.Rand {
+	var seed [16]byte
+	crand.Read(seed[:]) //nolint:errcheck // it never fails (Go 1.24)
+	return rand.New(rand.NewPCG(binary.BigEndian.Uint64(seed[:8]), binary.BigEndian.Uint64(seed[8:])))
+}
+
+// setReady opens the door to clients when the node serves for the first time.
+// Later it stays open: clients are told where to go by errors.
+func (n *node) setReady(ready bool) {
+	if !ready {
+		return
+	}
+	cluster := n.broker.Image().ClusterID()
+	n.cluster.Store(&cluster)
+	n.serve.Do(func() {
+		n.log.Info("ready", "node", n.cfg.NodeID, "cluster", cluster, "kafka", n.clients.Addr().String())
+		n.background.Go(func() {
+			if err := n.clients.Serve(); err != nil {
+				n.serving <- err
+			}
+		})
+	})
+}
+
+func (n *node) ready() error {
+	if !n.broker.Ready() {
+		return errors.New("not registered with the controller, or fenced by it")
+	}
+	return nil
+}
+
+func (n *node) listenerOptions() listener.Options {
+	n.sessions = fetchsession.New(fetchsession.Options{SlotsMax: n.cfg.FetchSessionSlotsMax}, newRand())
+	server := &api.Server{
+		Broker:   n.broker,
+		Sessions: n.sessions,
+		Limits:   api.Limits{FetchBytesMax: n.cfg.FetchBytesMax},
+		Traffic:  nil,
+	}
+	return listener.Options{
+		Serve: server.Handle,
+		Log:   n.log,
+		// A client that waits for this answer gains from a sync on this very
+		// goroutine; one that has sent more gains from going on.
+		AfterRequest:        func(more bool) { n.syncer.Kick(!more) },
+		Observe:             n.metrics.Observe,
+		ConnectionsMax:      n.cfg.ConnectionsMax,
+		ConnectionsPerIPMax: n.cfg.ConnectionsPerIPMax,
+		FrameBytesMax:       n.cfg.RequestBytesMax,
+		QueuedBytesMax:      n.cfg.QueuedRequestBytesMax,
+		InFlightRequestsMax: n.cfg.InFlightRequestsMax,
+		InFlightBytesMax:    n.cfg.InFlightBytesMax,
+		IdleMax:             n.cfg.ConnectionsIdleMax,
+		RequestDeadline:     n.cfg.RequestDeadline,
+		ResponseDeadline:    n.cfg.ResponseDeadline,
+		ShutdownWait:        n.cfg.ShutdownAnswersWait,
+	}
+}
+
+func (n *node) transportOptions() transport.Options {
+	return transport.Options{
+		Node: n.cfg.NodeID, Log: n.log,
+		ClusterID: func() string {
+			if c := n.cluster.Load(); c != nil {
+				return *c
+			}
+			return n.broker.ClusterID()
+		},
+		Receive: func(from kafka.NodeID, class int, frame []byte, more bool) error {
+			if broker.Class(class) == broker.ClassControl {
+				own := append([]byte(nil), frame...)
+				n.loop.Post(func(now time.Time) {
+					if err := n.broker.HandleControl(now, from, own); err != nil {
+						n.log.Warn("frame from a peer refused", "peer", from, "err", err)
+					}
+				})
+				return nil
+			}
+			err := n.broker.HandleBulk(time.Now(), from, frame)
+			n.syncer.Kick(!more)
+			return err
+		},
+		Down: func(peer kafka.NodeID, gone bool) {
+			n.loop.Post(func(now time.Time) { n.broker.PeerDown(now, peer, gone) })
+		},
+	}
+}
+
+// stop ends everything in an order in which nobody is called who has ended.
+// When the node has failed it does not try to hand over.
+func (n *node) stop(healthy bool) error {
+	if healthy {
+		handedOver := make(chan struct{})
+		n.broker.Stop(handOverMax, func(time.Time) { close(handedOver) })
+		<-handedOver
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), n.cfg.ShutdownAnswersWait)
+	n.clients.Stop(ctx)
+	cancel()
+	closed := make(chan error, 1)
+	n.loop.Post(func(now time.Time) { closed <- n.broker.Close(now) })
+	n.loop.Close()
+	n.clock.Close()
+	n.syncer.Close()
+	var err error
+	select {
+	case err = <-closed:
+	default:
+	}
+	if n.peers != nil {
+		n.peers.Close(50 * time.Millisecond)
+	}
+	if n.http != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), httpStopMax)
+		err = errors.Join(err, n.http.Stop(ctx))
+		cancel()
+	}
+	n.background.Wait()
+	return err
 }

@@ -64,6 +64,8 @@ type Node struct {
 	rn   *raft.RawNode
 	log  *raftlog.Log
 	conf *raftpb.ConfState
+
+	unsaved kafka.Offset // entries proposed that Drain has not saved yet
 }
 
 // Raft reserves id 0, Kafka does not.
@@ -129,16 +131,22 @@ func (n *Node) Step(data []byte) error {
 	return nil
 }
 
-// Propose appends data as one entry. It fails with ErrNotLeader on a follower.
-// Whether the entry is committed is seen when it comes out of Drain.
-func (n *Node) Propose(data []byte) error {
+// Propose appends data as one entry and returns the offset that it will have
+// if it is committed, which is seen when it comes out of Drain. It fails with
+// ErrNotLeader on a follower.
+func (n *Node) Propose(data []byte) (kafka.Offset, error) {
 	if n.rn.BasicStatus().RaftState != raft.StateLeader {
-		return ErrNotLeader
+		return kafka.NoOffset, ErrNotLeader
 	}
 	if err := n.rn.Propose(data); err != nil {
-		return fmt.Errorf("propose metadata entry: %w", err)
+		return kafka.NoOffset, fmt.Errorf("propose metadata entry: %w", err)
 	}
-	return nil
+	n.unsaved++
+	last, err := n.log.LastIndex()
+	if err != nil {
+		return kafka.NoOffset, err
+	}
+	return kafka.Offset(last) + n.unsaved, nil
 }
 
 // Unreachable tells the node that messages to a peer are being lost.
@@ -176,6 +184,7 @@ func (n *Node) ChangeMember(node kafka.NodeID, as Membership) error {
 	if err := n.rn.ProposeConfChange(cc); err != nil {
 		return fmt.Errorf("propose membership of node %d: %w", node, err)
 	}
+	n.unsaved++
 	return nil
 }
 
@@ -265,6 +274,7 @@ func (n *Node) Drain(now time.Time) (out Output, more bool, err error) {
 	if err := n.log.Save(now, rd.HardState, rd.Entries, rd.MustSync); err != nil {
 		return out, false, fmt.Errorf("write metadata log: %w", err)
 	}
+	n.unsaved = 0
 	for _, m := range rd.Messages {
 		data, err := proto.Marshal(m)
 		if err != nil {

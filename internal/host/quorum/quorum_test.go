@@ -117,10 +117,14 @@ func (g *group) leader() kafka.NodeID {
 func (g *group) propose(id kafka.NodeID, values ...string) {
 	g.t.Helper()
 	for _, v := range values {
-		if err := g.nodes[id].Propose([]byte(v)); err != nil {
+		offset, err := g.nodes[id].Propose([]byte(v))
+		if err != nil {
 			g.t.Fatal(err)
 		}
 		g.settle()
+		if last, _ := g.logs[id].LastIndex(); kafka.Offset(last) != offset {
+			g.t.Fatalf("the entry was promised offset %d and got %d", offset, last)
+		}
 	}
 }
 
@@ -206,7 +210,7 @@ func TestEntriesOfADeposedLeaderThatWereNotCommittedAreReplaced(t *testing.T) {
 func TestOnlyTheLeaderProposes(t *testing.T) {
 	g := newGroup(t, 1, 2, 3)
 	lead := g.leader()
-	if err := g.nodes[lead%3+1].Propose([]byte("x")); err == nil {
+	if _, err := g.nodes[lead%3+1].Propose([]byte("x")); err == nil {
 		t.Error("a follower took a proposal")
 	}
 }

@@ -1,0 +1,103 @@
+package server
+
+import (
+	"chronik/internal/base/kafka"
+	"chronik/internal/core/replica"
+	"chronik/internal/edge/metrics"
+	"chronik/internal/host/broker"
+)
+
+// What a scrape reads of the node. Gauges are read when asked for, so that
+// nothing on the way of records has to keep them.
+var statusMetrics = []metrics.Metric{
+	{Kind: metrics.Gauge, Name: "chronik_ready", Help: "1 while the node is registered and serves."},
+	{Kind: metrics.Gauge, Name: "chronik_controller_active", Help: "1 on the node that is the active controller."},
+	{Kind: metrics.Gauge, Name: "chronik_controller_epoch", Help: "Epoch (Raft term) of the active controller."},
+	{Kind: metrics.Gauge, Name: "chronik_metadata_offset", Help: "Offset of the last metadata record that this node has applied."},
+	{Kind: metrics.Gauge, Name: "chronik_brokers", Help: "Registered brokers.", Labels: []string{"state"}},
+	{Kind: metrics.Gauge, Name: "chronik_topics", Help: "Topics in the cluster."},
+	{Kind: metrics.Gauge, Name: "chronik_partitions", Help: "Replicas on this node, by role.", Labels: []string{"role"}},
+	{Kind: metrics.Gauge, Name: "chronik_partitions_under_replicated", Help: "Partitions led by this node whose in-sync set lacks a replica."},
+	{Kind: metrics.Gauge, Name: "chronik_partitions_under_min_isr", Help: "Partitions led by this node with fewer in-sync replicas than min.insync.replicas."},
+	{Kind: metrics.Gauge, Name: "chronik_partitions_failed", Help: "Replicas on this node whose log failed."},
+	{Kind: metrics.Gauge, Name: "chronik_partitions_offline", Help: "Partitions of the cluster without a leader."},
+	{Kind: metrics.Gauge, Name: "chronik_log_bytes", Help: "Bytes of all logs on this node."},
+	{Kind: metrics.Gauge, Name: "chronik_fetch_sessions", Help: "Incremental fetch sessions."},
+}
+
+var metricIndex = func() map[string]int {
+	index := make(map[string]int, len(statusMetrics))
+	for i, m := range statusMetrics {
+		index[m.Name] = i
+	}
+	return index
+}()
+
+func (n *node) openMetrics() {
+	n.metrics = metrics.New(broker.Version)
+	n.metrics.Status(statusMetrics, n.readStatus)
+}
+
+func (n *node) readStatus(emit func(metrics.Sample)) {
+	put := func(name string, value float64, labels ...string) {
+		emit(metrics.Sample{Metric: metricIndex[name], Value: value, Labels: labels})
+	}
+	flag := func(b bool) float64 {
+		if b {
+			return 1
+		}
+		return 0
+	}
+	image, quorum := n.broker.Image(), n.broker.Quorum()
+	put("chronik_ready", flag(n.broker.Ready()))
+	put("chronik_controller_active", flag(quorum.Leading))
+	put("chronik_controller_epoch", float64(quorum.Epoch))
+	put("chronik_metadata_offset", float64(image.Offset()))
+	active, fenced, offline := 0, 0, 0
+	for _, b := range image.Brokers() {
+		if b.Active() {
+			active++
+		} else {
+			fenced++
+		}
+	}
+	put("chronik_brokers", float64(active), "active")
+	put("chronik_brokers", float64(fenced), "fenced")
+	put("chronik_topics", float64(image.TopicCount()))
+	for _, t := range image.Topics() {
+		for _, p := range t.Partitions {
+			if p.Leader == kafka.NoNode {
+				offline++
+			}
+		}
+	}
+	put("chronik_partitions_offline", float64(offline))
+	var roles [3]int
+	var under, underMin, failed int
+	var bytes int64
+	for _, p := range n.broker.Partitions() {
+		s := p.Status()
+		roles[s.Role]++
+		bytes += s.Size
+		if s.Offline {
+			failed++
+		}
+		if s.Role == replica.Leader {
+			if len(s.InSync) < len(s.Replicas) {
+				under++
+			}
+			if len(s.InSync) < s.MinInSync {
+				underMin++
+			}
+		}
+	}
+	for role, count := range roles {
+		put("chronik_partitions", float64(count), replica.Role(role).String())
+	}
+	put("chronik_partitions_under_replicated", float64(under))
+	put("chronik_partitions_under_min_isr", float64(underMin))
+	put("chronik_partitions_failed", float64(failed))
+	put("chronik_log_bytes", float64(bytes))
+	sessions, _ := n.sessions.Len()
+	put("chronik_fetch_sessions", float64(sessions))
+}

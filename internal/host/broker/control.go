@@ -1,0 +1,377 @@
+package broker
+
+import (
+	"encoding/binary"
+	"fmt"
+	"time"
+
+	"chronik/internal/base/kafka"
+	"chronik/internal/core/controller"
+	"chronik/internal/core/metadata"
+	"chronik/internal/host/quorum"
+)
+
+// The metadata log is compacted when this much has come behind the last
+// snapshot; the last entries are kept for nodes that lag a little.
+const (
+	snapshotEntries = 20_000
+	snapshotBytes   = 32 << 20
+	keepEntries     = 1_000
+)
+
+// activeController is what the node that leads the metadata quorum has beside
+// the others. It is thrown away when leadership is lost.
+type activeController struct {
+	core    *controller.Controller
+	epoch   kafka.LeaderEpoch
+	begun   bool   // all entries of earlier leaders are applied: core exists
+	started uint64 // number of the entry that marks the beginning
+	tickets map[controller.Ticket]*question
+	next    controller.Ticket
+	pending []proposal
+	wake    time.Time
+	applied map[kafka.NodeID]kafka.Offset // what each node has told that it has applied
+	usable  []usableWait
+}
+
+// proposal is a batch of records on its way through Raft.
+type proposal struct {
+	id      uint64
+	replies []controller.Reply
+	events  []controller.Event
+}
+
+// usableWait is a reply that waits for all live nodes to have applied an offset.
+type usableWait struct {
+	offset kafka.Offset
+	reply  func(now time.Time)
+	until  time.Time
+}
+
+// usableTimeout bounds how long an answer waits for a live node that does not
+// tell that it has applied the change; its session will end soon after.
+const usableTimeout = time.Second
+
+// entryHeader stands before the records in an entry of the metadata log.
+//
+//	offset | size | field
+//	0      | 1    | version, 1
+//	1      | 8    | number of the proposal, so that its proposer knows it again
+const (
+	entryVersion    = 1
+	entryHeaderSize = 9
+)
+
+// drain does what the quorum has to do, until there is no more. Call it after
+// anything that may have moved the quorum.
+func (b *Broker) drain(now time.Time) {
+	for !b.closed {
+		out, more, err := b.quorum.Drain(now)
+		if err != nil {
+			b.fail(err)
+			return
+		}
+		for _, m := range out.Messages {
+			b.sendRaft(m)
+		}
+		if out.Snapshot != nil {
+			b.installSnapshot(now, out)
+		}
+		for _, e := range out.Committed {
+			b.applyEntry(now, e)
+		}
+		if len(out.Committed) > 0 {
+			b.applied(now)
+		}
+		b.noteLeadership(now)
+		if !more && !b.quorum.HasReady() {
+			return
+		}
+	}
+}
+
+func (b *Broker) installSnapshot(now time.Time, out quorum.Output) {
+	image, err := metadata.DecodeSnapshot(out.Snapshot)
+	if err != nil {
+		b.fail(err)
+		return
+	}
+	b.env.Log.Info("metadata snapshot installed", "offset", out.At)
+	old := b.image.Load()
+	b.image.Store(image)
+	b.follow(now, metadata.Diff(old, image))
+}
+
+// applyEntry folds one committed entry into the image and acts on it.
+func (b *Broker) applyEntry(now time.Time, e quorum.Entry) {
+	var records []metadata.Record
+	var id uint64
+	if len(e.Data) > 0 {
+		var err error
+		if id, records, err = decodeEntry(e.Data); err != nil {
+			b.fail(err)
+			return
+		}
+	}
+	image, delta, err := b.image.Load().Apply(e.Offset, records)
+	if err != nil {
+		b.fail(err)
+		return
+	}
+	b.image.Store(image)
+	if delta != nil {
+		b.follow(now, delta)
+	}
+	if id != 0 {
+		b.committed(now, id, e.Offset)
+	}
+}
+
+// applied comes after a run of entries: it tells the controller how far this
+// node is and keeps the log short.
+func (b *Broker) applied(now time.Time) {
+	offset := b.image.Load().Offset()
+	if b.active != nil {
+		b.active.applied[b.opts.Node] = offset
+		b.releaseUsable(now)
+	} else {
+		b.tellApplied(offset)
+	}
+	b.asked.imageMoved(now, offset)
+	if entries, bytes := b.quorum.LogLength(); entries >= snapshotEntries || bytes >= snapshotBytes {
+		if err := b.quorum.Compact(now, offset, b.image.Load().EncodeSnapshot(nil), keepEntries); err != nil {
+			b.fail(err)
+		}
+	}
+}
+
+// noteLeadership publishes the quorum's state and takes up or lays down the
+// part of the active controller.
+func (b *Broker) noteLeadership(now time.Time) {
+	state := b.quorum.State()
+	old := b.quorumView.Load()
+	if *old != state {
+		b.quorumView.Store(&state)
+	}
+	if old.Leader != state.Leader || old.Epoch != state.Epoch {
+		if state.Leader != kafka.NoNode {
+			b.env.Log.Info("controller changed", "controller", state.Leader, "epoch", state.Epoch)
+		}
+		b.asked.leaderChanged(b, now)
+	}
+	switch {
+	case b.active != nil && (!state.Leading || b.active.epoch != state.Epoch):
+		b.resign(now)
+		if state.Leading {
+			b.takeUp(now, state)
+		}
+	case b.active == nil && state.Leading:
+		b.takeUp(now, state)
+	}
+}
+
+// takeUp begins the part of the active controller: an empty proposal of its
+// own goes first, and when that is applied, so is all that earlier leaders
+// have committed.
+func (b *Broker) takeUp(now time.Time, state quorum.State) {
+	a := &activeController{
+		epoch:   state.Epoch,
+		tickets: make(map[controller.Ticket]*question),
+		applied: make(map[kafka.NodeID]kafka.Offset),
+	}
+	id := b.newProposalID()
+	a.started = id
+	b.active = a
+	if _, err := b.quorum.Propose(encodeEntry(id, nil)); err != nil {
+		b.resign(now)
+	}
+}
+
+// resign lays down the part of the active controller. What was decided but is
+// not committed may still be; its askers ask again.
+func (b *Broker) resign(now time.Time) {
+	a := b.active
+	b.active = nil
+	for t := controller.Ticket(1); t <= a.next; t++ {
+		if q, ok := a.tickets[t]; ok {
+			q.answer(now, nil, kafka.ErrNotController, 0)
+		}
+	}
+	for _, w := range a.usable {
+		w.reply(now)
+	}
+}
+
+// committed is called for each proposal that was committed, whoever made it.
+func (b *Broker) committed(now time.Time, id uint64, offset kafka.Offset) {
+	a := b.active
+	if a == nil {
+		return
+	}
+	if id == a.started && !a.begun {
+		a.begun = true
+		a.core = controller.New(now, b.image.Load(), controller.Options{
+			SessionTimeout:  b.opts.SessionTimeout,
+			Configs:         b.resolver,
+			ExpectedBrokers: len(b.opts.Voters),
+		}, b.env.Rand)
+		b.env.Log.Info("became active controller", "epoch", a.epoch, "offset", offset)
+		b.carryOut(now, a.core.Tick(now))
+		b.asked.leaderChanged(b, now)
+		return
+	}
+	if len(a.pending) == 0 || a.pending[0].id != id {
+		return
+	}
+	p := a.pending[0]
+	a.pending = a.pending[1:]
+	b.logEvents(p.events, offset)
+	b.release(now, p.replies, offset)
+}
+
+// decide has the active controller answer a request.
+func (b *Broker) decide(now time.Time, req controller.Request, q *question) {
+	a := b.active
+	if a == nil || !a.begun {
+		q.answer(now, nil, kafka.ErrNotController, 0)
+		return
+	}
+	a.next++
+	a.tickets[a.next] = q
+	b.carryOut(now, a.core.Decide(now, req, a.next))
+}
+
+// carryOut does what the controller has decided.
+func (b *Broker) carryOut(now time.Time, d controller.Decision) {
+	a := b.active
+	if len(d.Records) > 0 {
+		id := b.newProposalID()
+		offset, err := b.quorum.Propose(encodeEntry(id, d.Records))
+		if err != nil {
+			b.env.Log.Warn("controller resigned", "cause", err)
+			b.resign(now)
+			return
+		}
+		a.core.Apply(offset, d.Records)
+		a.pending = append(a.pending, proposal{id, d.Replies, d.Events})
+	} else {
+		b.logEvents(d.Events, b.image.Load().Offset())
+		if n := len(a.pending); n > 0 {
+			a.pending[n-1].replies = append(a.pending[n-1].replies, d.Replies...)
+		} else {
+			b.release(now, d.Replies, b.image.Load().Offset())
+		}
+	}
+	if !d.Wake.IsZero() && (a.wake.IsZero() || d.Wake.Before(a.wake)) {
+		a.wake = d.Wake
+		b.At(d.Wake, func(time.Time) {
+			b.env.Post(func(now time.Time) { b.tickController(now, a) })
+		})
+	}
+}
+
+func (b *Broker) tickController(now time.Time, a *activeController) {
+	if b.active != a || a.core == nil || b.closed {
+		return
+	}
+	if now.Before(a.wake) {
+		return
+	}
+	a.wake = time.Time{}
+	b.carryOut(now, a.core.Tick(now))
+	b.drain(now)
+}
+
+// release answers requests whose records are committed at offset. Changes that
+// clients expect to see everywhere wait until all live nodes have applied them.
+func (b *Broker) release(now time.Time, replies []controller.Reply, offset kafka.Offset) {
+	a := b.active
+	for _, r := range replies {
+		q := a.tickets[r.Ticket]
+		delete(a.tickets, r.Ticket)
+		if q == nil {
+			continue
+		}
+		answer := func(now time.Time) { q.answer(now, r.Response, kafka.None, offset) }
+		if !seenByClients(r.Response) || b.appliedByAll(offset) {
+			answer(now)
+			continue
+		}
+		until := now.Add(usableTimeout)
+		a.usable = append(a.usable, usableWait{offset, answer, until})
+		b.At(until, func(time.Time) { b.env.Post(func(now time.Time) { b.releaseUsable(now) }) })
+	}
+}
+
+// seenByClients says whether a response tells a client of a change that it
+// will rely on at any node.
+func seenByClients(r controller.Response) bool {
+	switch r.(type) {
+	case controller.CreateTopicsResult, controller.DeleteTopicsResult, controller.CreatePartitionsResult,
+		controller.AlterConfigsResult, controller.ElectLeadersResult, controller.AlterPartitionReassignmentsResult:
+		return true
+	}
+	return false
+}
+
+func (b *Broker) appliedByAll(offset kafka.Offset) bool {
+	for _, br := range b.image.Load().Brokers() {
+		if !br.Fenced && b.active.applied[br.ID] < offset {
+			return false
+		}
+	}
+	return true
+}
+
+func (b *Broker) releaseUsable(now time.Time) {
+	a := b.active
+	if a == nil {
+		return
+	}
+	kept := a.usable[:0]
+	var due []usableWait
+	for _, w := range a.usable {
+		if b.appliedByAll(w.offset) || !now.Before(w.until) {
+			due = append(due, w)
+		} else {
+			kept = append(kept, w)
+		}
+	}
+	a.usable = kept
+	for _, w := range due {
+		w.reply(now)
+	}
+}
+
+// noteApplied takes a node's word on how far it has applied the metadata.
+func (b *Broker) noteApplied(now time.Time, from kafka.NodeID, offset kafka.Offset) {
+	if b.active == nil || b.active.applied[from] >= offset {
+		return
+	}
+	b.active.applied[from] = offset
+	b.releaseUsable(now)
+}
+
+func (b *Broker) newProposalID() uint64 {
+	for {
+		if id := b.env.Rand.Uint64(); id != 0 {
+			return id
+		}
+	}
+}
+
+func encodeEntry(id uint64, records []metadata.Record) []byte {
+	out := make([]byte, entryHeaderSize, entryHeaderSize+64*len(records))
+	out[0] = entryVersion
+	binary.BigEndian.PutUint64(out[1:], id)
+	return metadata.EncodeBatch(out, records)
+}
+
+func decodeEntry(data []byte) (id uint64, records []metadata.Record, err error) {
+	if len(data) < entryHeaderSize || data[0] != entryVersion {
+		return 0, nil, fmt.Errorf("decode metadata entry: %w", metadata.ErrNewer)
+	}
+	id = binary.BigEndian.Uint64(data[1:])
+	records, err = metadata.DecodeBatch(data[entryHeaderSize:])
+	return id, records, err
+}

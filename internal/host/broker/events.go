@@ -1,0 +1,29 @@
+package broker
+
+import (
+	"log/slog"
+
+	"chronik/internal/base/kafka"
+	"chronik/internal/core/controller"
+)
+
+// logEvents writes one line per thing that an operator wants to know of what
+// the controller has decided.
+func (b *Broker) logEvents(events []controller.Event, offset kafka.Offset) {
+	for _, e := range events {
+		attrs := make([]any, 0, 6)
+		if e.Topic != "" {
+			attrs = append(attrs, slog.String("topic", e.Topic), slog.Int("partition", int(e.Partition)))
+		}
+		if e.Node != kafka.NoNode {
+			attrs = append(attrs, slog.Int("broker", int(e.Node)))
+		}
+		if e.Detail != "" {
+			attrs = append(attrs, slog.String("detail", e.Detail))
+		}
+		if e.Cause != "" {
+			attrs = append(attrs, slog.String("cause", e.Cause))
+		}
+		b.env.Log.Info(e.Kind, append(attrs, slog.Int64("offset", int64(offset)))...)
+	}
+}

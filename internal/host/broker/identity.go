@@ -1,0 +1,105 @@
+package broker
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"path"
+
+	"chronik/internal/base/kafka"
+	"chronik/internal/base/vfs"
+	"chronik/internal/storage/statefile"
+)
+
+const (
+	lockFile     = "lock"
+	identityFile = "identity"
+	cleanFile    = "clean-shutdown"
+)
+
+// identity says whose files a data directory holds. It never changes but for
+// the cluster id, which is not known before the first contact with the cluster.
+type identity struct {
+	Node      kafka.NodeID `json:"node"`
+	ClusterID string       `json:"cluster"`
+	Directory [16]byte     `json:"directory"` // drawn when the directory was made
+
+	fs    vfs.FS
+	dir   string
+	lock  io.Closer
+	fresh bool
+	clean bool // the last process to use it stopped cleanly
+}
+
+func openIdentity(fs vfs.FS, dir string, node kafka.NodeID, rng *rand.Rand) (identity, error) {
+	id := identity{Node: node, fs: fs, dir: dir}
+	if err := vfs.MkdirAllSync(fs, dir); err != nil {
+		return id, fmt.Errorf("make data directory %s: %w", dir, err)
+	}
+	var err error
+	if id.lock, err = fs.Lock(path.Join(dir, lockFile)); err != nil {
+		return id, fmt.Errorf("data directory %s is in use by another process (or cannot be locked): %w", dir, err)
+	}
+	data, err := statefile.Load(fs, path.Join(dir, identityFile))
+	switch {
+	case errors.Is(err, statefile.ErrNotFound):
+		for i := 0; i < len(id.Directory); i += 8 {
+			for j, v := 0, rng.Uint64(); j < 8; j, v = j+1, v>>8 {
+				id.Directory[i+j] = byte(v)
+			}
+		}
+		id.fresh = true
+		return id, id.save()
+	case err != nil:
+		return id, fmt.Errorf("read identity of data directory %s: %w", dir, err)
+	}
+	if err := json.Unmarshal(data, &id); err != nil {
+		return id, fmt.Errorf("read identity of data directory %s: %w", dir, err)
+	}
+	if id.Node != node {
+		return id, fmt.Errorf("data directory %s belongs to node %d, but this process was started as node %d: give it --node-id %d or another --data-dir", dir, id.Node, node, id.Node)
+	}
+	clean := path.Join(dir, cleanFile)
+	if _, err := statefile.Load(fs, clean); err == nil {
+		id.clean = true
+		if err := fs.Remove(clean); err != nil {
+			return id, fmt.Errorf("remove %s: %w", clean, err)
+		}
+		if err := fs.SyncDir(dir); err != nil {
+			return id, fmt.Errorf("remove %s: %w", clean, err)
+		}
+	}
+	return id, nil
+}
+
+// setCluster notes the cluster's id the first time it is known, and refuses
+// another one.
+func (id *identity) setCluster(cluster string) error {
+	if id.ClusterID == cluster {
+		return nil
+	}
+	if id.ClusterID != "" {
+		return fmt.Errorf("data directory %s belongs to cluster %s, but the metadata say cluster %s: it was moved or mixed up; start with the right --data-dir", id.dir, id.ClusterID, cluster)
+	}
+	id.ClusterID = cluster
+	return id.save()
+}
+
+func (id *identity) save() error {
+	data, err := json.Marshal(id)
+	if err != nil {
+		return err
+	}
+	if err := statefile.Save(id.fs, path.Join(id.dir, identityFile), data); err != nil {
+		return fmt.Errorf("write identity of data directory %s: %w", id.dir, err)
+	}
+	return nil
+}
+
+// markClean says that everything in the directory was synced by a process that
+// then stopped by itself.
+func (id *identity) markClean() error {
+	return statefile.Save(id.fs, path.Join(id.dir, cleanFile), []byte("clean"))
+}

@@ -1,0 +1,242 @@
+package broker
+
+import (
+	"time"
+
+	"chronik/internal/base/kafka"
+	"chronik/internal/core/controller"
+)
+
+// lifecycle is this node's standing with the controller:
+//
+//	starting ──register──▶ registered (fenced) ──heartbeat, caught up──▶ unfenced ──Stop──▶ shutting down
+//	    ▲                                                                   │
+//	    └───────────── the controller no longer knows this epoch ◀──────────┘
+//
+// It belongs to the control loop.
+type lifecycle struct {
+	incarnation [16]byte
+	epoch       kafka.BrokerEpoch // NoBrokerEpoch: not registered
+	placed      bool              // partitions were opened from an image that holds the registration
+	fenced      bool
+	inFlight    bool      // a registration or heartbeat is unanswered
+	sentAt      time.Time // of that
+	lastError   kafka.ErrorCode
+	ticking     bool
+	stopped     func(now time.Time) // set: shutting down; called when the controller lets go
+}
+
+func (l *lifecycle) init(b *Broker) {
+	for i := 0; i < len(l.incarnation); i += 8 {
+		for j, v := 0, b.env.Rand.Uint64(); j < 8; j, v = j+1, v>>8 {
+			l.incarnation[i+j] = byte(v)
+		}
+	}
+	l.epoch = kafka.NoBrokerEpoch
+	l.fenced = true
+}
+
+// Start sets the node in motion: Raft's clock, registration, heartbeats.
+func (b *Broker) Start() {
+	b.env.Post(func(now time.Time) {
+		b.tellPeers()
+		b.drain(now)
+		b.raftTick(now)
+		b.heartbeatTick(now)
+	})
+}
+
+func (b *Broker) raftTick(now time.Time) {
+	if b.closed {
+		return
+	}
+	b.quorum.Tick()
+	b.drain(now)
+	b.At(now.Add(b.opts.RaftTick), func(time.Time) { b.env.Post(b.raftTick) })
+}
+
+func (b *Broker) heartbeatTick(now time.Time) {
+	if b.closed {
+		return
+	}
+	b.beat(now)
+	b.At(now.Add(b.opts.HeartbeatInterval), func(time.Time) { b.env.Post(b.heartbeatTick) })
+}
+
+// beat sends a registration or a heartbeat, unless one is on its way.
+func (b *Broker) beat(now time.Time) {
+	l := &b.lifecycle
+	if b.closed || l.inFlight && now.Sub(l.sentAt) < b.opts.SessionTimeout {
+		return
+	}
+	l.inFlight, l.sentAt = true, now
+	sent := now
+	if l.epoch == kafka.NoBrokerEpoch {
+		b.ask(now, b.registration(), b.opts.SessionTimeout, false, func(now time.Time, r controller.Response, code kafka.ErrorCode) {
+			l.inFlight = false
+			res, _ := r.(controller.RegisterBrokerResult)
+			if code == kafka.None {
+				code = res.Error
+			}
+			if code != kafka.None {
+				b.noteRefusal(code, "registration", res.Message)
+				return
+			}
+			l.epoch, l.lastError = res.Epoch, kafka.None
+			b.env.Log.Info("registered", "node", b.opts.Node, "epoch", res.Epoch, "cluster", res.ClusterID)
+			b.placeAll(now)
+			b.beat(now)
+		})
+		return
+	}
+	epoch := l.epoch
+	req := controller.Heartbeat{
+		Node: b.opts.Node, Epoch: epoch, MetadataOffset: b.image.Load().Offset(),
+		WantFence: !l.placed, WantShutdown: l.stopped != nil,
+	}
+	b.ask(now, req, b.opts.SessionTimeout, true, func(now time.Time, r controller.Response, code kafka.ErrorCode) {
+		l.inFlight = false
+		res, _ := r.(controller.HeartbeatResult)
+		if code == kafka.None {
+			code = res.Error
+		}
+		b.heard(now, sent, epoch, res, code)
+	})
+}
+
+func (b *Broker) registration() controller.RegisterBroker {
+	return controller.RegisterBroker{
+		Node: b.opts.Node, ClusterID: b.identity.ClusterID,
+		Incarnation: b.lifecycle.incarnation, Directory: b.identity.Directory,
+		Host: b.opts.AdvertiseHost, Port: b.opts.AdvertisePort, PeerAddress: b.opts.PeerAddress,
+		Rack: b.opts.Rack, Version: Version, CleanShutdown: b.identity.clean,
+	}
+}
+
+// heard takes the answer to a heartbeat that was sent at sent.
+func (b *Broker) heard(now, sent time.Time, epoch kafka.BrokerEpoch, res controller.HeartbeatResult, code kafka.ErrorCode) {
+	l := &b.lifecycle
+	switch code {
+	case kafka.None:
+	case kafka.ErrStaleBrokerEpoch, kafka.ErrBrokerIDNotRegistered:
+		if l.epoch == epoch {
+			b.env.Log.Warn("registration lost", "node", b.opts.Node, "epoch", epoch, "cause", code)
+			l.epoch, l.fenced = kafka.NoBrokerEpoch, true
+			b.setReady(false)
+			b.leaseUntil.Store(0)
+			b.beat(now)
+		}
+		return
+	default:
+		b.noteRefusal(code, "heartbeat", res.Message)
+		return
+	}
+	l.lastError = kafka.None
+	if l.fenced != res.Fenced {
+		l.fenced = res.Fenced
+		if res.Fenced {
+			b.env.Log.Warn("fenced by the controller", "node", b.opts.Node, "epoch", epoch)
+		} else {
+			b.env.Log.Info("unfenced: this node serves", "node", b.opts.Node, "epoch", epoch)
+		}
+	}
+	if res.Fenced {
+		b.leaseUntil.Store(0)
+	} else {
+		b.leaseUntil.Store(sent.Add(b.opts.SessionTimeout).UnixNano())
+		b.coordinated.leaseRenewed(now)
+	}
+	b.setReady(!res.Fenced && l.placed)
+	if res.ShouldShutDown && l.stopped != nil {
+		done := l.stopped
+		l.stopped = nil
+		done(now)
+		return
+	}
+	if res.Fenced && !res.CaughtUp || l.fenced && l.placed {
+		// The controller waits for this node to have read its registration, or
+		// has not yet decided to unfence it: tell it soon.
+		b.At(now.Add(b.opts.HeartbeatInterval/10), func(time.Time) { b.env.Post(b.beat) })
+	}
+}
+
+// noteRefusal logs why the controller did not take this node, once per reason.
+func (b *Broker) noteRefusal(code kafka.ErrorCode, what, message string) {
+	l := &b.lifecycle
+	if l.lastError == code || code == kafka.ErrRequestTimedOut && b.quorumView.Load().Leader == b.opts.Node {
+		return
+	}
+	l.lastError = code
+	b.env.Log.Warn(what+" refused", "node", b.opts.Node, "code", code, "cause", message)
+}
+
+// Stop hands over what this node leads and then calls done; when that takes
+// longer than timeout, done is called all the same. The caller then calls Close.
+func (b *Broker) Stop(timeout time.Duration, done func(now time.Time)) {
+	b.stopping.Store(true)
+	b.env.Post(func(now time.Time) {
+		l := &b.lifecycle
+		if l.epoch == kafka.NoBrokerEpoch || l.fenced || b.closed {
+			done(now)
+			return
+		}
+		called := false
+		once := func(now time.Time) {
+			if !called {
+				called = true
+				done(now)
+			}
+		}
+		l.stopped = once
+		b.At(now.Add(timeout), func(time.Time) { b.env.Post(once) })
+		l.inFlight = false
+		b.beat(now)
+	})
+}
+
+// Close syncs and closes all logs. The node does nothing more. It runs on the
+// control loop, so call it through Env.Post or when the loop has ended.
+func (b *Broker) Close(now time.Time) error {
+	if b.closed {
+		return nil
+	}
+	b.closed = true
+	b.setReady(false)
+	b.leaseUntil.Store(0)
+	b.coordinated.close(now)
+	err := b.closePartitions(now)
+	if b.quorum.State().Leading {
+		b.handOverQuorum(now)
+	}
+	if e := b.raftLog.Close(now); err == nil {
+		err = e
+	}
+	if err == nil {
+		err = b.identity.markClean()
+	}
+	if e := b.identity.lock.Close(); err == nil {
+		err = e
+	}
+	return err
+}
+
+// handOverQuorum gives the lead of the metadata quorum to the peer that is
+// furthest on, so that the others need no election timeout.
+func (b *Broker) handOverQuorum(now time.Time) {
+	best := kafka.NoNode
+	var match kafka.Offset = -1
+	for _, p := range b.quorum.Peers() {
+		if p.Node != b.opts.Node && p.Active && !p.Learner && p.Match > match {
+			best, match = p.Node, p.Match
+		}
+	}
+	if best == kafka.NoNode {
+		return
+	}
+	b.quorum.TransferLeadership(best)
+	if out, _, err := b.quorum.Drain(now); err == nil {
+		for _, m := range out.Messages {
+			b.sendRaft(m)
+		}
+	}
+}

@@ -1,0 +1,191 @@
+package broker
+
+import (
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"reflect"
+	"time"
+
+	"chronik/internal/base/kafka"
+	"chronik/internal/core/controller"
+	"chronik/internal/host/quorum"
+)
+
+// Frames of ClassControl begin with one byte that says what follows.
+//
+//	kind     | what follows
+//	raft     | a Raft message (protobuf)
+//	question | number (8), request to the controller (JSON)
+//	answer   | number (8), code (2), metadata offset (8), response (JSON; nothing when the code is not 0)
+//	applied  | metadata offset (8) that the sender has applied
+const (
+	frameRaft     = 1
+	frameQuestion = 2
+	frameAnswer   = 3
+	frameApplied  = 4
+)
+
+var errFrame = errors.New("malformed frame from a peer")
+
+// Requests and responses travel under their type's name.
+var (
+	requestTypes  = make(map[string]reflect.Type)
+	responseTypes = make(map[string]reflect.Type)
+)
+
+func init() {
+	for _, r := range []controller.Request{
+		controller.RegisterBroker{}, controller.Heartbeat{}, controller.PeerLost{}, controller.UnregisterBroker{},
+		controller.CreateTopics{}, controller.AutoCreateTopics{}, controller.DeleteTopics{}, controller.CreatePartitions{},
+		controller.AlterConfigs{}, controller.IncrementalAlterConfigs{}, controller.AlterPartition{}, controller.ElectLeaders{},
+		controller.AlterPartitionReassignments{}, controller.ListPartitionReassignments{}, controller.AllocateProducerIDs{},
+	} {
+		requestTypes[reflect.TypeOf(r).Name()] = reflect.TypeOf(r)
+	}
+	for _, r := range []controller.Response{
+		controller.RegisterBrokerResult{}, controller.HeartbeatResult{}, controller.StatusResult{}, controller.CreateTopicsResult{},
+		controller.DeleteTopicsResult{}, controller.CreatePartitionsResult{}, controller.AlterConfigsResult{},
+		controller.AlterPartitionResult{}, controller.ElectLeadersResult{}, controller.AlterPartitionReassignmentsResult{},
+		controller.ListPartitionReassignmentsResult{}, controller.AllocateProducerIDsResult{},
+	} {
+		responseTypes[reflect.TypeOf(r).Name()] = reflect.TypeOf(r)
+	}
+}
+
+type envelope struct {
+	Type string          `json:"type"`
+	Body json.RawMessage `json:"body"`
+}
+
+func appendEnvelope(dst []byte, v any) []byte {
+	body, err := json.Marshal(v)
+	if err == nil {
+		body, err = json.Marshal(envelope{reflect.TypeOf(v).Name(), body})
+	}
+	if err != nil {
+		panic(fmt.Sprintf("encode %T for a peer: %v", v, err))
+	}
+	return append(dst, body...)
+}
+
+func openEnvelope(data []byte, types map[string]reflect.Type) (any, error) {
+	var e envelope
+	if err := json.Unmarshal(data, &e); err != nil {
+		return nil, fmt.Errorf("%w: %w", errFrame, err)
+	}
+	t, ok := types[e.Type]
+	if !ok {
+		return nil, fmt.Errorf("%w: unknown type %q", errFrame, e.Type)
+	}
+	v := reflect.New(t)
+	if err := json.Unmarshal(e.Body, v.Interface()); err != nil {
+		return nil, fmt.Errorf("%w: %s: %w", errFrame, e.Type, err)
+	}
+	return v.Elem().Interface(), nil
+}
+
+func (b *Broker) sendRaft(m quorum.Message) {
+	b.env.Send(m.To, ClassControl, append([]byte{frameRaft}, m.Data...))
+	if m.Snapshot {
+		// A lost snapshot is sent again when the peer says that it is behind.
+		b.quorum.ReportSnapshot(m.To, true)
+	}
+}
+
+func (b *Broker) sendQuestion(to kafka.NodeID, id uint64, req controller.Request) {
+	frame := binary.BigEndian.AppendUint64([]byte{frameQuestion}, id)
+	b.env.Send(to, ClassControl, appendEnvelope(frame, req))
+}
+
+func (b *Broker) sendAnswer(to kafka.NodeID, id uint64, r controller.Response, code kafka.ErrorCode, offset kafka.Offset) {
+	frame := binary.BigEndian.AppendUint64([]byte{frameAnswer}, id)
+	frame = binary.BigEndian.AppendUint16(frame, uint16(code))
+	frame = binary.BigEndian.AppendUint64(frame, uint64(offset))
+	if r != nil {
+		frame = appendEnvelope(frame, r)
+	}
+	b.env.Send(to, ClassControl, frame)
+}
+
+func (b *Broker) tellApplied(offset kafka.Offset) {
+	if to := b.quorumView.Load().Leader; to != kafka.NoNode && to != b.opts.Node {
+		b.env.Send(to, ClassControl, binary.BigEndian.AppendUint64([]byte{frameApplied}, uint64(offset)))
+	}
+}
+
+// HandleControl takes a frame of ClassControl from a peer. It runs on the
+// control loop. The frame is valid during the call only. An error says that
+// the peer does not speak this protocol; its connection should be closed.
+func (b *Broker) HandleControl(now time.Time, from kafka.NodeID, frame []byte) error {
+	if b.closed {
+		return nil
+	}
+	if len(frame) == 0 {
+		return errFrame
+	}
+	kind, body := frame[0], frame[1:]
+	switch {
+	case kind == frameRaft:
+		if err := b.quorum.Step(body); err != nil {
+			return err
+		}
+	case kind == frameQuestion && len(body) >= 8:
+		v, err := openEnvelope(body[8:], requestTypes)
+		if err != nil {
+			return err
+		}
+		id := binary.BigEndian.Uint64(body)
+		b.decide(now, v.(controller.Request), &question{func(_ time.Time, r controller.Response, code kafka.ErrorCode, offset kafka.Offset) {
+			b.sendAnswer(from, id, r, code, offset)
+		}})
+	case kind == frameAnswer && len(body) >= 18:
+		id, code, offset := binary.BigEndian.Uint64(body), kafka.ErrorCode(binary.BigEndian.Uint16(body[8:])), kafka.Offset(binary.BigEndian.Uint64(body[10:]))
+		var r controller.Response
+		if len(body) > 18 {
+			v, err := openEnvelope(body[18:], responseTypes)
+			if err != nil {
+				return err
+			}
+			r = v.(controller.Response)
+		}
+		if q := b.asked.waiting[id]; q != nil && q.sentTo == from {
+			b.settle(now, id, r, code, offset)
+		}
+	case kind == frameApplied && len(body) == 8:
+		b.noteApplied(now, from, kafka.Offset(binary.BigEndian.Uint64(body)))
+	default:
+		return fmt.Errorf("%w: kind %d with %d bytes", errFrame, kind, len(body))
+	}
+	b.drain(now)
+	return nil
+}
+
+// PeerDown says that a connection with the peer was lost; gone means that its
+// process is proven to have ended: a new connection was refused. It runs on
+// the control loop.
+func (b *Broker) PeerDown(now time.Time, peer kafka.NodeID, gone bool) {
+	if b.closed {
+		return
+	}
+	b.quorum.Unreachable(peer)
+	if gone {
+		if b.active != nil && b.active.begun {
+			b.decide(now, controller.PeerLost{Node: peer, Epoch: kafka.NoBrokerEpoch}, &question{func(time.Time, controller.Response, kafka.ErrorCode, kafka.Offset) {}})
+		} else if b.quorumView.Load().Leader == peer {
+			b.leaderGone(now)
+		}
+	}
+	b.drain(now)
+}
+
+// leaderGone asks for an election without waiting for the election timeout.
+func (b *Broker) leaderGone(now time.Time) {
+	if err := b.quorum.ForgetLeader(); err != nil {
+		return
+	}
+	if err := b.quorum.Campaign(); err != nil {
+		b.env.Log.Debug("campaign refused", "cause", err)
+	}
+}

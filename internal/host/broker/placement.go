@@ -1,0 +1,364 @@
+package broker
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"path"
+	"slices"
+	"time"
+
+	"chronik/internal/base/kafka"
+	"chronik/internal/base/vfs"
+	"chronik/internal/core/metadata"
+	"chronik/internal/core/replica"
+	"chronik/internal/host/partition"
+	"chronik/internal/storage/wal"
+)
+
+// partitionKey names a partition for the whole life of its topic.
+type partitionKey struct {
+	topic     kafka.TopicID
+	partition int32
+}
+
+// partitionTable is the partitions that this node holds a replica of. It is
+// immutable; the control loop publishes a new one.
+type partitionTable struct {
+	open map[partitionKey]*partition.Partition
+}
+
+// Partition is this node's replica of a partition, nil when it has none or
+// when its log could not be opened.
+func (b *Broker) Partition(topic kafka.TopicID, number int32) *partition.Partition {
+	return b.partitions.Load().open[partitionKey{topic, number}]
+}
+
+// Partitions lists this node's replicas in no particular order.
+func (b *Broker) Partitions() []*partition.Partition {
+	open := b.partitions.Load().open
+	out := make([]*partition.Partition, 0, len(open))
+	for _, p := range open {
+		out = append(out, p)
+	}
+	slices.SortFunc(out, func(x, y *partition.Partition) int {
+		if x.Topic() != y.Topic() {
+			if x.Topic() < y.Topic() {
+				return -1
+			}
+			return 1
+		}
+		return int(x.Number() - y.Number())
+	})
+	return out
+}
+
+func (b *Broker) partitionsDir() string { return path.Join(b.opts.DataDir, "wal", "partitions") }
+
+// asideDir holds what this node found on its disk and could not place.
+func (b *Broker) asideDir() string { return path.Join(b.opts.DataDir, "wal", "aside") }
+
+// goneDir holds deleted partitions until their space has been given back.
+func (b *Broker) goneDir() string { return path.Join(b.opts.DataDir, "wal", "deleted") }
+
+// placeAll opens this node's partitions for the first time. The image holds
+// this process's registration, so it knows all that the cluster had committed
+// before it started.
+func (b *Broker) placeAll(now time.Time) {
+	image := b.image.Load()
+	if err := b.identity.setCluster(image.ClusterID()); err != nil {
+		b.fail(err)
+		return
+	}
+	if b.lifecycle.placed {
+		// Registered again: only the broker epoch is another.
+		for _, p := range b.Partitions() {
+			p.SetBrokerEpoch(now, b.lifecycle.epoch)
+		}
+		return
+	}
+	b.lifecycle.placed = true
+	if err := vfs.MkdirAllSync(b.env.FS, b.partitionsDir()); err != nil {
+		b.fail(fmt.Errorf("make %s: %w", b.partitionsDir(), err))
+		return
+	}
+	b.sortOut(now, image)
+	started := now
+	count := 0
+	edit := b.editPartitions()
+	for _, t := range image.Topics() {
+		for i, p := range t.Partitions {
+			if p.IsReplica(b.opts.Node) {
+				b.place(now, edit, t, int32(i), p, true)
+				count++
+			}
+		}
+	}
+	b.publish(edit)
+	b.env.Log.Info("partitions opened", "count", count, "took_ms", now.Sub(started).Milliseconds())
+	b.scheduleRetention(now)
+	b.coordinated.imageChanged(now, nil)
+}
+
+// sortOut deals with directories of partitions that the image does not place
+// here: deleted while this node was away, or unknown. Nothing is deleted that
+// a committed deletion does not name.
+func (b *Broker) sortOut(now time.Time, image *metadata.Image) {
+	b.emptyGone(now)
+	entries, err := b.env.FS.List(b.partitionsDir())
+	if err != nil {
+		b.fail(fmt.Errorf("list %s: %w", b.partitionsDir(), err))
+		return
+	}
+	for _, e := range entries {
+		dir := path.Join(b.partitionsDir(), e.Name)
+		if !e.Dir {
+			continue
+		}
+		id, ok, err := wal.ReadIdentity(b.env.FS, dir)
+		if err != nil {
+			b.env.Log.Warn("partition directory not understood", "dir", dir, "err", err)
+			continue // opening it, if it belongs here, says more
+		}
+		if !ok {
+			continue // made, but nothing was ever written
+		}
+		t := image.Topic(id.TopicID)
+		switch {
+		case t != nil && t.Partition(id.Partition) != nil && t.Partition(id.Partition).IsReplica(b.opts.Node) &&
+			e.Name == (kafka.TopicPartition{Topic: t.Name, Partition: id.Partition}).String():
+		case b.deleted[id.TopicID]:
+			b.discard(now, dir, id)
+		default:
+			b.setAside(dir, e.Name, id)
+		}
+	}
+}
+
+// setAside moves a directory out of the way without losing it.
+func (b *Broker) setAside(dir, name string, id wal.Identity) {
+	to := path.Join(b.asideDir(), fmt.Sprintf("%s.%s", name, id.TopicID))
+	for i := 1; ; i++ {
+		if _, err := b.env.FS.Stat(to); errors.Is(err, vfs.ErrNotExist) {
+			break
+		}
+		to = path.Join(b.asideDir(), fmt.Sprintf("%s.%s.%d", name, id.TopicID, i))
+	}
+	if err := b.move(dir, to); err != nil {
+		b.env.Log.Error("partition directory could not be set aside", "dir", dir, "err", err)
+		return
+	}
+	b.env.Log.Warn("partition directory set aside: the cluster's metadata do not place it here and do not say that it was deleted; delete it by hand once you are sure that nobody needs it",
+		"dir", dir, "moved_to", to, "topic_id", id.TopicID.String(), "partition", id.Partition)
+}
+
+// discard gives back the space of a partition whose deletion is committed. The
+// directory is moved away at once, so that a topic of the same name can be
+// made, and removed in the background.
+func (b *Broker) discard(now time.Time, dir string, id wal.Identity) {
+	to := path.Join(b.goneDir(), fmt.Sprintf("%s.%s.%d", path.Base(dir), id.TopicID, b.env.Rand.Uint32()))
+	if err := b.move(dir, to); err != nil {
+		if !errors.Is(err, vfs.ErrNotExist) {
+			b.env.Log.Error("deleted partition could not be removed", "dir", dir, "err", err)
+		}
+		return
+	}
+	b.emptyGone(now)
+}
+
+func (b *Broker) move(from, to string) error {
+	if err := vfs.MkdirAllSync(b.env.FS, path.Dir(to)); err != nil {
+		return err
+	}
+	if err := b.env.FS.Rename(from, to); err != nil {
+		return err
+	}
+	return errors.Join(b.env.FS.SyncDir(path.Dir(to)), b.env.FS.SyncDir(path.Dir(from)))
+}
+
+func (b *Broker) emptyGone(time.Time) {
+	b.env.Background(func(time.Time) {
+		if err := b.env.FS.RemoveAll(b.goneDir()); err != nil {
+			b.env.Log.Error("deleted partitions still take space", "dir", b.goneDir(), "err", err)
+		}
+	})
+}
+
+// follow acts on a change of the metadata.
+func (b *Broker) follow(now time.Time, d *metadata.Delta) {
+	for _, t := range d.Topics {
+		if t.New == nil {
+			b.deleted[t.Old.ID] = true
+		}
+	}
+	if len(d.Brokers) > 0 {
+		b.tellPeers()
+	}
+	if !b.lifecycle.placed {
+		return
+	}
+	var edit *partitionEdit
+	touched := make(map[partitionKey]bool, len(d.Partitions))
+	for _, p := range d.Partitions {
+		key := partitionKey{p.Topic, p.Partition}
+		touched[key] = true
+		here := p.New != nil && p.New.IsReplica(b.opts.Node)
+		if !here && b.Partition(p.Topic, p.Partition) == nil {
+			continue
+		}
+		if edit == nil {
+			edit = b.editPartitions()
+		}
+		if here {
+			b.place(now, edit, d.To.Topic(p.Topic), p.Partition, p.New, p.Old == nil || !p.Old.IsReplica(b.opts.Node))
+		} else {
+			b.displace(now, edit, key)
+		}
+	}
+	b.followBrokers(now, d, touched)
+	b.followConfigs(now, d)
+	if edit != nil {
+		b.publish(edit)
+	}
+	b.coordinated.imageChanged(now, d)
+}
+
+// followBrokers tells partitions of changes to brokers that have a replica.
+func (b *Broker) followBrokers(now time.Time, d *metadata.Delta, touched map[partitionKey]bool) {
+	if len(d.Brokers) == 0 {
+		return
+	}
+	changed := make(map[kafka.NodeID]bool, len(d.Brokers))
+	for _, br := range d.Brokers {
+		changed[br.Node] = true
+	}
+	for _, p := range b.Partitions() {
+		key := partitionKey{p.TopicID(), p.Number()}
+		t := d.To.Topic(key.topic)
+		if touched[key] || t == nil {
+			continue
+		}
+		state := t.Partition(key.partition)
+		if slices.ContainsFunc(state.Replicas, func(n kafka.NodeID) bool { return changed[n] }) {
+			p.Assign(now, b.assignment(state))
+		}
+	}
+}
+
+func (b *Broker) followConfigs(now time.Time, d *metadata.Delta) {
+	topics := make(map[string]bool)
+	all := false
+	for _, r := range d.Configs {
+		switch r.Type {
+		case metadata.ResourceTopic:
+			topics[r.Name] = true
+		case metadata.ResourceBroker:
+			all = true
+		}
+	}
+	if !all && len(topics) == 0 {
+		return
+	}
+	for _, p := range b.Partitions() {
+		if all || topics[p.Topic()] {
+			p.Configure(now, b.topicConfig(d.To, p.Topic()))
+		}
+	}
+}
+
+// assignment is what a partition's replica core is told.
+func (b *Broker) assignment(p *metadata.Partition) replica.Assignment {
+	image := b.image.Load()
+	a := replica.Assignment{
+		LeaderEpoch: p.LeaderEpoch, PartitionEpoch: p.PartitionEpoch, Leader: p.Leader,
+		Replicas: p.Replicas, InSync: p.InSync, Adding: p.Adding, Removing: p.Removing, Recovering: p.Recovering,
+	}
+	for _, n := range p.Replicas {
+		if br := image.Broker(n); br != nil {
+			a.Brokers = append(a.Brokers, replica.Broker{Node: n, Epoch: br.Epoch, Active: br.Active()})
+		}
+	}
+	return a
+}
+
+// partitionEdit is a partition table in the making.
+type partitionEdit struct {
+	open map[partitionKey]*partition.Partition
+}
+
+func (b *Broker) editPartitions() *partitionEdit {
+	open := maps.Clone(b.partitions.Load().open)
+	if open == nil {
+		open = make(map[partitionKey]*partition.Partition)
+	}
+	return &partitionEdit{open}
+}
+
+func (b *Broker) publish(e *partitionEdit) { b.partitions.Store(&partitionTable{e.open}) }
+
+// place opens the partition if it is not, and tells it its part. A directory
+// of an earlier topic of the same name is moved away first.
+func (b *Broker) place(now time.Time, e *partitionEdit, t *metadata.Topic, number int32, state *metadata.Partition, fresh bool) {
+	key := partitionKey{t.ID, number}
+	p := e.open[key]
+	if p == nil {
+		dir := path.Join(b.partitionsDir(), kafka.TopicPartition{Topic: t.Name, Partition: number}.String())
+		var err error
+		if p, err = b.openPartition(now, dir, t, number); errors.Is(err, wal.ErrForeign) {
+			if id, ok, idErr := wal.ReadIdentity(b.env.FS, dir); idErr == nil && ok {
+				if b.deleted[id.TopicID] {
+					b.discard(now, dir, id)
+				} else {
+					b.setAside(dir, path.Base(dir), id)
+				}
+				p, err = b.openPartition(now, dir, t, number)
+			}
+		}
+		if err != nil {
+			b.env.Log.Error("partition could not be opened and is offline on this node", "topic", t.Name, "partition", number, "dir", dir, "err", err)
+			return
+		}
+		e.open[key] = p
+	}
+	p.Assign(now, b.assignment(state))
+}
+
+func (b *Broker) openPartition(now time.Time, dir string, t *metadata.Topic, number int32) (*partition.Partition, error) {
+	p, rec, err := partition.Open(now, b.env.FS, dir, partition.Options{
+		Node: b.opts.Node, BrokerEpoch: b.lifecycle.epoch,
+		Topic: t.Name, TopicID: t.ID, Partition: number,
+		Config: b.topicConfig(b.image.Load(), t.Name), Replica: b.replicaOptions(),
+		Log: b.env.Log,
+	}, partitionEnv{b})
+	if err != nil {
+		return nil, err
+	}
+	b.logRecovery(t.Name, number, rec)
+	return p, nil
+}
+
+// displace takes away a partition that was deleted or moved to other nodes;
+// either is committed.
+func (b *Broker) displace(now time.Time, e *partitionEdit, key partitionKey) {
+	p := e.open[key]
+	if p == nil {
+		return
+	}
+	delete(e.open, key)
+	dir := path.Join(b.partitionsDir(), kafka.TopicPartition{Topic: p.Topic(), Partition: key.partition}.String())
+	if err := p.Close(now); err != nil {
+		b.env.Log.Warn("closing a removed partition erred", "topic", p.Topic(), "partition", key.partition, "err", err)
+	}
+	b.discard(now, dir, wal.Identity{TopicID: key.topic, Partition: key.partition})
+}
+
+func (b *Broker) closePartitions(now time.Time) error {
+	var errs []error
+	for _, p := range b.Partitions() {
+		if err := p.Close(now); err != nil {
+			errs = append(errs, fmt.Errorf("close %s-%d: %w", p.Topic(), p.Number(), err))
+		}
+	}
+	b.partitions.Store(&partitionTable{})
+	return errors.Join(errs...)
+}
