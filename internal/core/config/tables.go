@@ -134,7 +134,7 @@ func ValidateTopic(set map[string]string) error {
 		return parseInt(topicKeys[name].Default)
 	}
 	if low, high := value("min.compaction.lag.ms"), value("max.compaction.lag.ms"); low > high {
-		return fmt.Errorf("min.compaction.lag.ms %d is greater than max.compaction.lag.ms %d", low, high)
+		return fmt.Errorf("config min.compaction.lag.ms %d is greater than max.compaction.lag.ms %d", low, high)
 	}
 	return nil
 }

@@ -77,7 +77,9 @@ func (d *draft) registerBroker(r RegisterBroker) RegisterBrokerResult {
 	erased := old == nil || old.Directory != r.Directory
 	cause := fmt.Sprintf("node %d registered with a new process", r.Node)
 	switch {
-	case erased && old != nil:
+	case old == nil:
+		cause = fmt.Sprintf("node %d registered for the first time", r.Node)
+	case erased:
 		cause = fmt.Sprintf("node %d registered with a new data directory: its replicas are lost", r.Node)
 	case !r.CleanShutdown:
 		cause = fmt.Sprintf("node %d registered after a crash", r.Node)

@@ -163,23 +163,22 @@ func (d *draft) tell(topic string, i int32, old, p *metadata.Partition, cause st
 		e.Kind, e.Detail = "reassignment completed", fmt.Sprintf("replicas %v to %v", old.Replicas, p.Replicas)
 		d.event(e)
 	}
+	inSync := fmt.Sprintf("in sync %v to %v", old.InSync, p.InSync)
 	switch {
 	case unclean:
 		e.Kind = "leader elected uncleanly"
-		e.Detail = fmt.Sprintf("leader %d to %d, leader epoch %d; acknowledged records may be lost", old.Leader, p.Leader, p.LeaderEpoch)
-		d.event(e)
+		e.Detail = fmt.Sprintf("leader %d to %d, leader epoch %d, %s; acknowledged records may be lost", old.Leader, p.Leader, p.LeaderEpoch, inSync)
 	case p.Leader == kafka.NoNode && old.Leader != kafka.NoNode:
 		e.Kind = "partition went offline"
-		e.Detail = fmt.Sprintf("leader %d to none; waits for one of %v", old.Leader, p.EligibleLeader)
-		d.event(e)
+		e.Detail = fmt.Sprintf("leader %d to none, %s; waits for one of %v", old.Leader, inSync, p.EligibleLeader)
 	case p.Leader != old.Leader:
-		e.Kind, e.Detail = "leader changed", fmt.Sprintf("leader %d to %d, leader epoch %d", old.Leader, p.Leader, p.LeaderEpoch)
-		d.event(e)
+		e.Kind, e.Detail = "leader changed", fmt.Sprintf("leader %d to %d, leader epoch %d, %s", old.Leader, p.Leader, p.LeaderEpoch, inSync)
+	case !slices.Equal(old.InSync, p.InSync):
+		e.Kind, e.Detail = "in-sync set changed", inSync
+	default:
+		return
 	}
-	if !slices.Equal(old.InSync, p.InSync) {
-		e.Kind, e.Detail = "in-sync set changed", fmt.Sprintf("in sync %v to %v", old.InSync, p.InSync)
-		d.event(e)
-	}
+	d.event(e)
 }
 
 // eachPartition calls fn for every partition, in the order of topic names. It

@@ -104,6 +104,9 @@ func (d *draft) createTopic(t NewTopic, existing map[string]string, validateOnly
 
 func (d *draft) addTopic(name string, replicas [][]kafka.NodeID, set map[string]string) kafka.TopicID {
 	id := kafka.TopicID(d.c.drawID())
+	for d.image.Topic(id) != nil {
+		id = kafka.TopicID(d.c.drawID())
+	}
 	d.records = append(d.records, &metadata.TopicRecord{ID: id, Name: name})
 	for i, nodes := range replicas {
 		d.setPartition(id, int32(i), d.newPartition(nodes))
