@@ -1,0 +1,220 @@
+package main
+
+import (
+	"fmt"
+	"slices"
+	"sort"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+// difference is one field of one answer in which the servers disagree.
+type difference struct {
+	key     int16
+	name    string // of the case
+	version int16
+	path    string
+	texts   [2]string
+}
+
+// job is one case at one version.
+type job struct {
+	of      *Case
+	version int16
+}
+
+func (j job) String() string {
+	return fmt.Sprintf("%02d_%s/%s/v%d", j.of.Key, kmsg.NameForKey(j.of.Key), j.of.Name, j.version)
+}
+
+// jobs lists what can be run against servers which have common in common.
+func jobs(common map[int16]span, wanted func(job) bool) (together, alone []job) {
+	for i := range cases {
+		c := &cases[i]
+		offered, ok := common[c.Key]
+		if !ok {
+			continue
+		}
+		last := offered.max
+		if c.To != 0 {
+			last = min(last, c.To)
+		}
+		for v := max(offered.min, c.From); v <= last; v++ {
+			j := job{c, v}
+			switch {
+			case !wanted(j):
+			case c.Alone:
+				alone = append(alone, j)
+			default:
+				together = append(together, j)
+			}
+		}
+	}
+	return together, alone
+}
+
+// result is what came of one job.
+type result struct {
+	job         job
+	values      [2][]value
+	differences []difference
+	skipped     int16 // the API key that a server lacks, or -1
+	took        time.Duration
+}
+
+// hold runs one job with all sides at the same time.
+func hold(j job, sides []*side) result {
+	r := result{job: j, skipped: -1}
+	begin := time.Now()
+	var wait sync.WaitGroup
+	var mu sync.Mutex
+	for i, s := range sides {
+		wait.Add(1)
+		go func() {
+			defer wait.Done()
+			answers, skipped := newConversation(s, j.of, j.version).hold()
+			if skipped >= 0 {
+				mu.Lock()
+				r.skipped = skipped
+				mu.Unlock()
+			}
+			n := newNormal()
+			for _, a := range answers {
+				r.values[i] = append(r.values[i], a.normalise(n)...)
+			}
+		}()
+	}
+	wait.Wait()
+	r.took = time.Since(begin)
+	if len(sides) == 2 && r.skipped < 0 {
+		r.differences = compare(j, r.values)
+	}
+	return r
+}
+
+func compare(j job, values [2][]value) []difference {
+	texts := map[string]*[2]string{}
+	var order []string
+	for side, list := range values {
+		for _, v := range list {
+			if texts[v.path] == nil {
+				texts[v.path] = &[2]string{"nothing", "nothing"}
+				order = append(order, v.path)
+			}
+			texts[v.path][side] = v.text
+		}
+	}
+	var out []difference
+	for _, path := range order {
+		if t := texts[path]; t[0] != t[1] && !slices.ContainsFunc(j.of.Ignore, func(g string) bool { return glob(g, path) }) {
+			// The names that a case makes up carry the version; versions that differ alike are shown as one.
+			tag := fmt.Sprintf("k%d-%s-v%d", j.of.Key, strings.Trim(unfit.ReplaceAllString(j.of.Name, "-"), "-"), j.version)
+			tidy := func(s string) string { return strings.ReplaceAll(s, tag, "~") }
+			out = append(out, difference{j.of.Key, j.of.Name, j.version, tidy(path), [2]string{tidy(t[0]), tidy(t[1])}})
+		}
+	}
+	return out
+}
+
+// run holds all jobs, several at a time.
+func run(list []job, sides []*side, workers int, done func(result)) {
+	queue := make(chan job)
+	var wait sync.WaitGroup
+	var mu sync.Mutex
+	for range workers {
+		wait.Add(1)
+		go func() {
+			defer wait.Done()
+			for j := range queue {
+				r := hold(j, sides)
+				mu.Lock()
+				done(r)
+				mu.Unlock()
+			}
+		}()
+	}
+	for _, j := range list {
+		queue <- j
+	}
+	close(queue)
+	wait.Wait()
+}
+
+// compareOffers tells where the second server offers other versions.
+func compareOffers(a, b *side) []difference {
+	keys := map[int16]bool{}
+	for k := range a.offers {
+		keys[k] = true
+	}
+	for k := range b.offers {
+		keys[k] = true
+	}
+	text := func(s *side, k int16) string {
+		if v, ok := s.offers[k]; ok {
+			return v.String()
+		}
+		return "none"
+	}
+	var out []difference
+	for k := range keys {
+		if t := [2]string{text(a, k), text(b, k)}; t[0] != t[1] {
+			out = append(out, difference{k, "offered", -1, "versions", t})
+		}
+	}
+	sort.Slice(out, func(i, j int) bool { return out[i].key < out[j].key })
+	return out
+}
+
+// digest writes differences one to a line, versions that differ alike together.
+func digest(list []difference, names [2]string) []string {
+	type group struct{ key, name, path, a, b string }
+	versions := map[group][]int16{}
+	var order []group
+	for _, d := range list {
+		g := group{fmt.Sprintf("%02d %s", d.key, kmsg.NameForKey(d.key)), d.name, d.path, d.texts[0], d.texts[1]}
+		if _, ok := versions[g]; !ok {
+			order = append(order, g)
+		}
+		versions[g] = append(versions[g], d.version)
+	}
+	sort.SliceStable(order, func(i, j int) bool {
+		if order[i].key != order[j].key {
+			return order[i].key < order[j].key
+		}
+		return order[i].name < order[j].name
+	})
+	var out []string
+	for _, g := range order {
+		out = append(out, fmt.Sprintf("%s %s %s %s %s=%s %s=%s", g.key, g.name, ranges(versions[g]), g.path, names[0], short(g.a), names[1], short(g.b)))
+	}
+	return out
+}
+
+func short(s string) string {
+	if len(s) > 160 {
+		return s[:160] + "…"
+	}
+	return s
+}
+
+func ranges(versions []int16) string {
+	slices.Sort(versions)
+	versions = slices.Compact(versions)
+	var parts []string
+	for i := 0; i < len(versions); {
+		j := i
+		for j+1 < len(versions) && versions[j+1] == versions[j]+1 {
+			j++
+		}
+		if versions[i] >= 0 {
+			parts = append(parts, "v"+span{versions[i], versions[j]}.String())
+		} else {
+			parts = append(parts, "-")
+		}
+		i = j + 1
+	}
+	return strings.Join(parts, ",")
+}

@@ -1,0 +1,238 @@
+// Differ holds the same conversations with a real Apache Kafka and with
+// Chronik, every API key at every version that both offer, and lists where the
+// answers differ.
+//
+//	go run ./differ                      both, started by itself
+//	go run ./differ -run '^03_'          only some: a regular expression over KEY_Name/case/vN
+//	go run ./differ -mode kafka -v       only Kafka; print its answers
+//	go run ./differ -mode self           Kafka against Kafka: whatever differs is the test's fault
+//	go run ./differ -kafka ADDR -chronik ADDR    servers that run already
+//
+// It fails where a difference is not in differences.txt, where one that is
+// there has gone, and where docs/differences.md does not explain one.
+package main
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"sort"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+type options struct {
+	mode, pattern, kafka, chronik, module string
+	verbose, slow                         bool
+	workers                               int
+}
+
+func main() {
+	var o options
+	flag.StringVar(&o.mode, "mode", "compare", "compare, kafka or self")
+	flag.StringVar(&o.pattern, "run", "", "run only cases that match")
+	flag.StringVar(&o.kafka, "kafka", "", "address of a Kafka that runs already")
+	flag.StringVar(&o.chronik, "chronik", "", "address of a Chronik that runs already")
+	flag.StringVar(&o.module, "module", ".", "directory of test/compat")
+	flag.BoolVar(&o.verbose, "v", false, "print all answers")
+	flag.BoolVar(&o.slow, "slow", false, "print how long the slowest cases took")
+	flag.IntVar(&o.workers, "workers", 8, "cases at a time")
+	flag.Parse()
+	ok, err := differ(o)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "differ:", err)
+		os.Exit(2)
+	}
+	if !ok {
+		os.Exit(1)
+	}
+}
+
+// open starts the servers that the mode needs.
+func open(o options, dir string) (sides []*side, err error) {
+	starts := []func() (*side, error){func() (*side, error) {
+		if o.kafka != "" {
+			return &side{name: "kafka", addr: o.kafka, stop: func() {}}, nil
+		}
+		return startKafka(o.module, filepath.Join(dir, "kafka"))
+	}}
+	switch o.mode {
+	case "kafka":
+	case "self":
+		starts = append(starts, func() (*side, error) {
+			s, err := startKafka(o.module, filepath.Join(dir, "kafka2"))
+			if err == nil {
+				s.name = "again"
+			}
+			return s, err
+		})
+	case "compare":
+		starts = append(starts, func() (*side, error) {
+			if o.chronik != "" {
+				return &side{name: "chronik", addr: o.chronik, stop: func() {}}, nil
+			}
+			return startChronik(o.module, dir)
+		})
+	default:
+		return nil, fmt.Errorf("no mode %q", o.mode)
+	}
+	started := make([]*side, len(starts))
+	errs := make([]error, len(starts))
+	var wait sync.WaitGroup
+	for i, start := range starts {
+		wait.Add(1)
+		go func() { defer wait.Done(); started[i], errs[i] = start() }()
+	}
+	wait.Wait()
+	for i, s := range started {
+		if s != nil {
+			sides = append(sides, s)
+		}
+		if errs[i] != nil {
+			err = errs[i]
+		}
+	}
+	return sides, err
+}
+
+func differ(o options) (ok bool, err error) {
+	if o.module, err = filepath.Abs(o.module); err != nil {
+		return false, err
+	}
+	pattern, err := regexp.Compile(o.pattern)
+	if err != nil {
+		return false, err
+	}
+	listed, err := readDeliberate(filepath.Join(o.module, "differ", "differences.txt"))
+	if err != nil {
+		return false, err
+	}
+	dir, err := os.MkdirTemp("", "differ")
+	if err != nil {
+		return false, err
+	}
+	defer func() { _ = os.RemoveAll(dir) }()
+	begin := time.Now()
+	sides, err := open(o, dir)
+	closeAll := sync.OnceFunc(func() {
+		for _, s := range sides {
+			s.stop()
+		}
+	})
+	defer closeAll()
+	if err != nil {
+		return false, err
+	}
+	stopOnSignal(closeAll)
+	for _, s := range sides {
+		if err := s.learn(); err != nil {
+			return false, err
+		}
+	}
+	agree(sides...)
+	for _, s := range sides {
+		if err := s.wake(); err != nil {
+			return false, err
+		}
+	}
+	fmt.Printf("servers up after %.1f s\n", time.Since(begin).Seconds())
+
+	together, alone := jobs(sides[0].common, func(j job) bool { return pattern.MatchString(j.String()) })
+	var results []result
+	run(alone, sides, 1, func(r result) { results = append(results, r) })
+	run(together, sides, o.workers, func(r result) { results = append(results, r) })
+	fmt.Printf("%d conversations, %.1f s in all\n", len(results), time.Since(begin).Seconds())
+	return report(o, sides, results, listed), nil
+}
+
+func stopOnSignal(stop func()) {
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	go func() {
+		<-signals
+		stop()
+		os.Exit(130)
+	}()
+}
+
+func report(o options, sides []*side, results []result, listed []*deliberate) (ok bool) {
+	sort.SliceStable(results, func(i, j int) bool {
+		a, b := results[i].job, results[j].job
+		if a.of != b.of {
+			return a.of.Key < b.of.Key || a.of.Key == b.of.Key && a.of.Name < b.of.Name
+		}
+		return a.version < b.version
+	})
+	if o.slow {
+		byTime := slices.Clone(results)
+		sort.Slice(byTime, func(i, j int) bool { return byTime[i].took > byTime[j].took })
+		for _, r := range byTime[:min(20, len(byTime))] {
+			fmt.Printf("%6.2f s %s\n", r.took.Seconds(), r.job)
+		}
+	}
+	var all []difference
+	if len(sides) == 2 && o.pattern == "" {
+		all = compareOffers(sides[0], sides[1])
+	}
+	skipped := map[int16]int{}
+	for _, r := range results {
+		if r.skipped >= 0 {
+			skipped[r.skipped]++
+		}
+		if o.verbose {
+			for i, s := range sides {
+				fmt.Printf("--- %s: %s\n", r.job, s.name)
+				for _, v := range r.values[i] {
+					fmt.Printf("    %s = %s\n", v.path, short(v.text))
+				}
+			}
+		}
+		all = append(all, r.differences...)
+	}
+	for key, n := range skipped {
+		fmt.Printf("%d conversations not held: they need %s, which one server does not offer\n", n, kmsg.NameForKey(key))
+	}
+	if len(sides) < 2 {
+		return true
+	}
+	names := [2]string{sides[0].name, sides[1].name}
+	var surprising, meant []difference
+	for _, d := range all {
+		at := slices.IndexFunc(listed, func(l *deliberate) bool { return l.matches(d) })
+		if o.mode == "compare" && at >= 0 {
+			listed[at].used = true
+			meant = append(meant, d)
+		} else {
+			surprising = append(surprising, d)
+		}
+	}
+	lines := digest(surprising, names)
+	for _, line := range lines {
+		fmt.Println(line)
+	}
+	ok = len(lines) == 0
+	fmt.Printf("%d differences not meant, %d meant\n", len(lines), len(digest(meant, names)))
+	if o.mode != "compare" {
+		return ok
+	}
+	if o.pattern == "" {
+		for _, l := range listed {
+			if !l.used {
+				fmt.Printf("differences.txt:%d: %s is a difference no more\n", l.line, l.id)
+				ok = false
+			}
+		}
+	}
+	for _, id := range unexplained(listed, filepath.Join(o.module, "..", "..", "docs", "differences.md")) {
+		fmt.Printf("docs/differences.md does not explain `%s`\n", id)
+		ok = false
+	}
+	return ok
+}
