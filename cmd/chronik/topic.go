@@ -1,0 +1,325 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+func newTopic() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "topic",
+		Short: "Create, list, describe, alter and delete topics",
+		Args:  cobra.NoArgs,
+		RunE:  func(cmd *cobra.Command, args []string) error { return cmd.Help() },
+	}
+	t := &topicCommand{cluster: addCluster(cmd)}
+	cmd.PersistentFlags().StringVarP(&t.output, "output", "o", "text", "text or json")
+	cmd.AddCommand(t.newCreate(), t.newList(), t.newDescribe(), t.newAlter(), t.newDelete())
+	return cmd
+}
+
+// topicCommand is what the commands on topics share.
+type topicCommand struct {
+	cluster *cluster
+	output  string
+}
+
+// with runs f with an admin client.
+func (t *topicCommand) with(f func(ctx context.Context, cmd *cobra.Command, admin *kadm.Client, args []string) error) func(*cobra.Command, []string) error {
+	return trying(func(cmd *cobra.Command, args []string) error {
+		if err := oneOf("output", t.output, "text", "json"); err != nil {
+			return err
+		}
+		client, err := t.cluster.connect(cmd.Context())
+		if err != nil {
+			return err
+		}
+		defer client.Close()
+		ctx, cancel := context.WithTimeout(cmd.Context(), t.cluster.timeout)
+		defer cancel()
+		admin := kadm.NewClient(client)
+		admin.SetTimeoutMillis(int32(t.cluster.timeout.Milliseconds()))
+		return f(ctx, cmd, admin, args)
+	})
+}
+
+func (t *topicCommand) newCreate() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:     "create NAME...",
+		Short:   "Create topics",
+		Example: "  chronik topic create orders --partitions 6 --replicas 3 -c min.insync.replicas=2",
+		Args:    cobra.MinimumNArgs(1),
+	}
+	partitions := cmd.Flags().Int32P("partitions", "p", -1, "partitions; -1: the broker's num.partitions")
+	replicas := cmd.Flags().Int16P("replicas", "r", -1, "replicas of each partition; -1: the broker's default.replication.factor")
+	given := cmd.Flags().StringArrayP("config", "c", nil, "NAME=VALUE of a topic's config; may be repeated")
+	ifMissing := cmd.Flags().Bool("if-missing", false, "do nothing for topics that exist")
+	cmd.RunE = t.with(func(ctx context.Context, cmd *cobra.Command, admin *kadm.Client, args []string) error {
+		configs, err := topicConfigs(*given)
+		if err != nil {
+			return err
+		}
+		var wrong []error
+		for _, name := range args {
+			r, err := admin.CreateTopic(ctx, *partitions, *replicas, configs, name)
+			if *ifMissing && errors.Is(err, kerr.TopicAlreadyExists) {
+				continue
+			}
+			if err != nil {
+				wrong = append(wrong, explain("create topic "+name, err, r.ErrMessage))
+				continue
+			}
+			if t.output == "json" {
+				err = writeJSON(cmd.OutOrStdout(), map[string]any{"topic": name, "id": r.ID.String(), "partitions": r.NumPartitions, "replicas": r.ReplicationFactor})
+			} else {
+				_, err = fmt.Fprintf(cmd.OutOrStdout(), "created %s\n", name)
+			}
+			wrong = append(wrong, err)
+		}
+		return errors.Join(wrong...)
+	})
+	return cmd
+}
+
+func topicConfigs(given []string) (map[string]*string, error) {
+	list, err := pairs("config", given)
+	configs := map[string]*string{}
+	for _, p := range list {
+		configs[p[0]] = &p[1]
+	}
+	return configs, err
+}
+
+func (t *topicCommand) newList() *cobra.Command {
+	cmd := &cobra.Command{Use: "list", Short: "List topics", Args: cobra.NoArgs}
+	internal := cmd.Flags().Bool("internal", false, "also those that the cluster keeps for itself")
+	cmd.RunE = t.with(func(ctx context.Context, cmd *cobra.Command, admin *kadm.Client, args []string) error {
+		list := admin.ListTopics
+		if *internal {
+			list = admin.ListTopicsWithInternal
+		}
+		topics, err := list(ctx)
+		if err != nil {
+			return explain("list topics", err, "")
+		}
+		type row struct {
+			Topic      string `json:"topic"`
+			ID         string `json:"id"`
+			Partitions int    `json:"partitions"`
+			Replicas   int    `json:"replicas"`
+		}
+		rows := []row{}
+		for _, d := range topics.Sorted() {
+			rows = append(rows, row{d.Topic, d.ID.String(), len(d.Partitions), d.Partitions.NumReplicas()})
+		}
+		if t.output == "json" {
+			return writeJSON(cmd.OutOrStdout(), rows)
+		}
+		w := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 8, 2, ' ', 0)
+		fmt.Fprintln(w, "TOPIC\tPARTITIONS\tREPLICAS")
+		for _, r := range rows {
+			fmt.Fprintf(w, "%s\t%d\t%d\n", r.Topic, r.Partitions, r.Replicas)
+		}
+		return w.Flush()
+	})
+	return cmd
+}
+
+// topicDescription is what describe shows of a topic.
+type topicDescription struct {
+	Topic      string                 `json:"topic"`
+	ID         string                 `json:"id"`
+	Internal   bool                   `json:"internal"`
+	Partitions []partitionDescription `json:"partitions"`
+	Configs    []configDescription    `json:"configs"`
+}
+
+type partitionDescription struct {
+	Partition   int32   `json:"partition"`
+	Leader      int32   `json:"leader"`
+	LeaderEpoch int32   `json:"leader_epoch"`
+	Replicas    []int32 `json:"replicas"`
+	InSync      []int32 `json:"in_sync"`
+	Start       int64   `json:"start_offset"`
+	End         int64   `json:"end_offset"`
+	Error       string  `json:"error,omitempty"`
+}
+
+type configDescription struct {
+	Name   string `json:"name"`
+	Value  string `json:"value"`
+	Source string `json:"source"`
+}
+
+func (t *topicCommand) newDescribe() *cobra.Command {
+	cmd := &cobra.Command{Use: "describe NAME...", Short: "Show topics: partitions, leaders, offsets, configs", Args: cobra.MinimumNArgs(1)}
+	all := cmd.Flags().Bool("all", false, "show configs that have their default as well")
+	cmd.RunE = t.with(func(ctx context.Context, cmd *cobra.Command, admin *kadm.Client, args []string) error {
+		var described []topicDescription
+		for _, name := range args {
+			d, err := describe(ctx, admin, name, *all)
+			if err != nil {
+				return err
+			}
+			described = append(described, d)
+		}
+		if t.output == "json" {
+			return writeJSON(cmd.OutOrStdout(), described)
+		}
+		for i, d := range described {
+			if i > 0 {
+				fmt.Fprintln(cmd.OutOrStdout())
+			}
+			if err := d.print(cmd.OutOrStdout()); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	return cmd
+}
+
+func describe(ctx context.Context, admin *kadm.Client, name string, all bool) (topicDescription, error) {
+	what := "describe topic " + name
+	d := topicDescription{Topic: name, Configs: []configDescription{}}
+	topics, err := admin.ListTopicsWithInternal(ctx, name)
+	if err == nil {
+		err = topics.Error()
+	}
+	if err != nil {
+		return d, explain(what, err, "")
+	}
+	detail := topics[name]
+	d.ID, d.Internal = detail.ID.String(), detail.IsInternal
+	// A partition without a leader has no offsets to show; its row says why.
+	starts, _ := admin.ListStartOffsets(ctx, name)
+	ends, _ := admin.ListEndOffsets(ctx, name)
+	for _, p := range detail.Partitions.Sorted() {
+		row := partitionDescription{Partition: p.Partition, Leader: p.Leader, LeaderEpoch: p.LeaderEpoch, Replicas: p.Replicas, InSync: p.ISR, Start: -1, End: -1}
+		start, okStart := starts.Lookup(name, p.Partition)
+		end, okEnd := ends.Lookup(name, p.Partition)
+		for _, err := range []error{p.Err, start.Err, end.Err} {
+			if err != nil && row.Error == "" {
+				row.Error = err.Error()
+			}
+		}
+		if okStart && start.Err == nil {
+			row.Start = start.Offset
+		}
+		if okEnd && end.Err == nil {
+			row.End = end.Offset
+		}
+		d.Partitions = append(d.Partitions, row)
+	}
+	configs, err := admin.DescribeTopicConfigs(ctx, name)
+	if err != nil {
+		return d, explain(what, err, "")
+	}
+	for _, c := range configs {
+		if c.Err != nil {
+			return d, explain(what, c.Err, c.ErrMessage)
+		}
+		for _, entry := range c.Configs {
+			if all || entry.Source == kmsg.ConfigSourceDynamicTopicConfig {
+				d.Configs = append(d.Configs, configDescription{entry.Key, entry.MaybeValue(), entry.Source.String()})
+			}
+		}
+	}
+	slices.SortFunc(d.Configs, func(a, b configDescription) int { return strings.Compare(a.Name, b.Name) })
+	return d, nil
+}
+
+func (d *topicDescription) print(to io.Writer) error {
+	fmt.Fprintf(to, "topic %s  id %s\n", d.Topic, d.ID)
+	w := tabwriter.NewWriter(to, 0, 8, 2, ' ', 0)
+	fmt.Fprintln(w, "PARTITION\tLEADER\tEPOCH\tREPLICAS\tIN SYNC\tSTART\tEND\t")
+	for _, p := range d.Partitions {
+		fmt.Fprintf(w, "%d\t%d\t%d\t%s\t%s\t%d\t%d\t%s\n", p.Partition, p.Leader, p.LeaderEpoch, list(p.Replicas), list(p.InSync), p.Start, p.End, p.Error)
+	}
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	for _, c := range d.Configs {
+		fmt.Fprintf(w, "%s\t%s\t%s\n", c.Name, c.Value, c.Source)
+	}
+	return w.Flush()
+}
+
+func list(ids []int32) string {
+	parts := make([]string, len(ids))
+	for i, id := range ids {
+		parts[i] = fmt.Sprint(id)
+	}
+	return strings.Join(parts, ",")
+}
+
+func (t *topicCommand) newAlter() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:     "alter NAME...",
+		Short:   "Change configs of topics, or give them more partitions",
+		Example: "  chronik topic alter orders -c retention.ms=3600000 -d cleanup.policy --partitions 12",
+		Args:    cobra.MinimumNArgs(1),
+	}
+	set := cmd.Flags().StringArrayP("config", "c", nil, "NAME=VALUE of a config to set; may be repeated")
+	unset := cmd.Flags().StringArrayP("delete-config", "d", nil, "NAME of a config to give back its default; may be repeated")
+	partitions := cmd.Flags().IntP("partitions", "p", 0, "partitions that the topic is to have in all; more than it has")
+	cmd.RunE = t.with(func(ctx context.Context, cmd *cobra.Command, admin *kadm.Client, args []string) error {
+		list, err := pairs("config", *set)
+		if err != nil {
+			return err
+		}
+		var changes []kadm.AlterConfig
+		for _, p := range list {
+			changes = append(changes, kadm.AlterConfig{Op: kadm.SetConfig, Name: p[0], Value: &p[1]})
+		}
+		for _, name := range *unset {
+			changes = append(changes, kadm.AlterConfig{Op: kadm.DeleteConfig, Name: name})
+		}
+		if len(changes) == 0 && *partitions == 0 {
+			return usage("nothing to change: give --config, --delete-config or --partitions")
+		}
+		var wrong []error
+		if len(changes) > 0 {
+			responses, err := admin.AlterTopicConfigs(ctx, changes, args...)
+			wrong = append(wrong, explain("alter topics", err, ""))
+			for _, r := range responses {
+				wrong = append(wrong, explain("alter topic "+r.Name, r.Err, r.ErrMessage))
+			}
+		}
+		if *partitions != 0 {
+			responses, err := admin.UpdatePartitions(ctx, *partitions, args...)
+			wrong = append(wrong, explain("add partitions", err, ""))
+			for _, r := range responses.Sorted() {
+				wrong = append(wrong, explain("add partitions to topic "+r.Topic, r.Err, r.ErrMessage))
+			}
+		}
+		return errors.Join(wrong...)
+	})
+	return cmd
+}
+
+func (t *topicCommand) newDelete() *cobra.Command {
+	cmd := &cobra.Command{Use: "delete NAME...", Short: "Delete topics and all their records", Args: cobra.MinimumNArgs(1)}
+	cmd.RunE = t.with(func(ctx context.Context, cmd *cobra.Command, admin *kadm.Client, args []string) error {
+		responses, err := admin.DeleteTopics(ctx, args...)
+		if err != nil {
+			return explain("delete topics", err, "")
+		}
+		var wrong []error
+		for _, r := range responses.Sorted() {
+			wrong = append(wrong, explain("delete topic "+r.Topic, r.Err, r.ErrMessage))
+		}
+		return errors.Join(wrong...)
+	})
+	return cmd
+}

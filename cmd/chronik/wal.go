@@ -1,0 +1,46 @@
+package main
+
+import (
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"chronik/internal/base/kafka"
+	"chronik/internal/base/vfs"
+	"chronik/internal/storage/wal"
+)
+
+func newWAL() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "wal",
+		Short: "Look into the files of logs",
+		Args:  cobra.NoArgs,
+		RunE:  func(cmd *cobra.Command, args []string) error { return cmd.Help() },
+	}
+	dump := &cobra.Command{
+		Use:     "dump DIR",
+		Short:   "Print what the logs in and below a directory hold, without changing them",
+		Example: "  chronik wal dump chronik-data/wal/partitions/orders-0",
+		Args:    cobra.ExactArgs(1),
+	}
+	var options wal.DumpOptions
+	var from int64
+	dump.RunE = trying(func(cmd *cobra.Command, args []string) error {
+		info, err := os.Stat(args[0])
+		if err != nil {
+			return err
+		}
+		if !info.IsDir() {
+			return usage("%s is not a directory; give that of a log, such as chronik-data/wal/partitions/orders-0", args[0])
+		}
+		options.From = kafka.Offset(from)
+		return wal.Dump(cmd.OutOrStdout(), vfs.Disk{}, args[0], options)
+	})
+	flags := dump.Flags()
+	flags.BoolVar(&options.Batches, "batches", false, "print each batch, not only where something is wrong")
+	flags.BoolVar(&options.Index, "index", false, "print each index entry")
+	flags.Int64Var(&from, "from", 0, "the first offset whose batch is printed")
+	flags.IntVarP(&options.Max, "max", "n", 0, "batches to print of each log; 0: all")
+	cmd.AddCommand(dump)
+	return cmd
+}
