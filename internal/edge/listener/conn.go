@@ -199,6 +199,7 @@ func (c *conn) call(now time.Time, s *slot) (ok bool) {
 		c.l.options.Log.Error("handler panicked, connection closed", slog.Any("client", c.ip),
 			slog.Int("key", int(s.key)), slog.Int("version", int(s.version)), slog.Any("panic", p), slog.String("stack", string(debug.Stack())))
 		c.fail()
+		s.abandon()
 	}()
 	c.l.options.Serve(now, s.frame.Bytes(), &c.client, s.answer)
 	return true

@@ -13,13 +13,13 @@ import (
 
 // slot is the place of one request's answer in the order of the connection.
 type slot struct {
-	c        *conn
-	frame    *wire.Frame
-	size     int // of frame
-	begun    time.Time
-	key      int16
-	version  int16
-	answered atomic.Bool
+	c       *conn
+	frame   *wire.Frame
+	size    int // of frame
+	begun   time.Time
+	key     int16
+	version int16
+	state   atomic.Int32 // waiting, answered or abandoned
 
 	// Guarded by c.mu.
 	next   *slot
@@ -28,9 +28,31 @@ type slot struct {
 	close  bool
 }
 
+// States of a slot.
+const (
+	waiting = iota
+	answered
+	abandoned // its handler panicked; whether it would still answer is not known
+)
+
+// abandon takes an unanswered request out of the counts, once and for all. Its
+// frame is left to the garbage collector: the handler may have kept it.
+func (s *slot) abandon() {
+	if s.state.CompareAndSwap(waiting, abandoned) {
+		s.c.l.count.Waiting.Add(-1)
+		s.c.l.budget.give(s.size + 4)
+	}
+}
+
 // answer is the slot's api.Reply.
 func (s *slot) answer(a api.Answer) {
-	invariant.Check(!s.answered.Swap(true), "answers a request twice")
+	if !s.state.CompareAndSwap(waiting, answered) {
+		invariant.Check(s.state.Load() == abandoned, "answers a request twice")
+		if a.Release != nil {
+			a.Release()
+		}
+		return
+	}
 	c := s.c
 	var b *buffer
 	size := 0
