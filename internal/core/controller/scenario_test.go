@@ -21,6 +21,8 @@ type world struct {
 	now time.Time
 	c   *Controller
 	out strings.Builder
+
+	applied func(before *metadata.Image) // called after each batch of records
 }
 
 func newWorld(t testing.TB, static config.Static, expected int) *world {
@@ -35,7 +37,11 @@ func newWorld(t testing.TB, static config.Static, expected int) *world {
 
 func (w *world) apply(d Decision) Response {
 	if len(d.Records) > 0 {
-		w.c.Apply(w.c.Image().Offset()+1, d.Records)
+		before := w.c.Image()
+		w.c.Apply(before.Offset()+1, d.Records)
+		if w.applied != nil {
+			w.applied(before)
+		}
 	}
 	for _, e := range d.Events {
 		what := ""
