@@ -15,15 +15,16 @@ import (
 //
 // It belongs to the control loop.
 type lifecycle struct {
-	incarnation [16]byte
-	epoch       kafka.BrokerEpoch // NoBrokerEpoch: not registered
-	placed      bool              // partitions were opened from an image that holds the registration
-	fenced      bool
-	inFlight    bool      // a registration or heartbeat is unanswered
-	sentAt      time.Time // of that
-	lastError   kafka.ErrorCode
-	ticking     bool
-	stopped     func(now time.Time) // set: shutting down; called when the controller lets go
+	incarnation  [16]byte
+	epoch        kafka.BrokerEpoch // NoBrokerEpoch: not registered
+	placed       bool              // partitions were opened from an image that holds the registration
+	fenced       bool
+	inFlight     bool      // a registration or heartbeat is unanswered
+	sentAt       time.Time // of that
+	lastError    kafka.ErrorCode
+	leaseWatched bool                // a deadline is set for the end of the lease
+	lapsed       bool                // the lease has ended: partitions are fenced
+	stopped      func(now time.Time) // set: shutting down; called when the controller lets go
 }
 
 func (l *lifecycle) init(b *Broker) {
@@ -123,7 +124,7 @@ func (b *Broker) heard(now, sent time.Time, epoch kafka.BrokerEpoch, res control
 			b.env.Log.Warn("registration lost", "node", b.opts.Node, "epoch", epoch, "cause", code)
 			l.epoch, l.fenced = kafka.NoBrokerEpoch, true
 			b.setReady(false)
-			b.leaseUntil.Store(0)
+			b.endLease()
 			b.beat(now)
 		}
 		return
@@ -141,10 +142,9 @@ func (b *Broker) heard(now, sent time.Time, epoch kafka.BrokerEpoch, res control
 		}
 	}
 	if res.Fenced {
-		b.leaseUntil.Store(0)
+		b.endLease()
 	} else {
-		b.leaseUntil.Store(sent.Add(b.opts.SessionTimeout).UnixNano())
-		b.coordinated.leaseRenewed(now)
+		b.renewLease(now, sent)
 	}
 	b.setReady(!res.Fenced && l.placed)
 	if res.ShouldShutDown && l.stopped != nil {

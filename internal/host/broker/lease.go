@@ -1,0 +1,54 @@
+package broker
+
+import "time"
+
+// The controller fences a broker whose session has passed without a heartbeat.
+// A broker that was paused or cut off cannot know whether that has happened, so
+// from the end of its last granted session on it takes itself for fenced: its
+// partitions acknowledge nothing and answer nothing that could be out of date,
+// until the controller has answered a heartbeat.
+
+// renewLease notes a heartbeat that was sent at sent and granted.
+func (b *Broker) renewLease(now, sent time.Time) {
+	until := sent.Add(b.opts.SessionTimeout)
+	b.leaseUntil.Store(until.UnixNano())
+	if !now.Before(until) {
+		return // granted too late to be of use: the next one is on its way
+	}
+	if b.lifecycle.lapsed {
+		b.lifecycle.lapsed = false
+		b.fencePartitions(now, false)
+		b.env.Log.Info("lease renewed", "node", b.opts.Node)
+	}
+	b.coordinated.leaseRenewed(now)
+	if !b.lifecycle.leaseWatched {
+		b.lifecycle.leaseWatched = true
+		b.At(until, func(time.Time) { b.env.Post(b.watchLease) })
+	}
+}
+
+// watchLease runs when the lease as it was some time ago would end.
+func (b *Broker) watchLease(now time.Time) {
+	b.lifecycle.leaseWatched = false
+	if b.closed || b.lifecycle.lapsed {
+		return
+	}
+	if until := b.leaseUntil.Load(); now.UnixNano() < until {
+		b.lifecycle.leaseWatched = true
+		b.At(time.Unix(0, until), func(time.Time) { b.env.Post(b.watchLease) })
+		return
+	}
+	b.lifecycle.lapsed = true
+	b.fencePartitions(now, true)
+	b.env.Log.Warn("lease lapsed: this node acknowledges nothing until the controller has answered a heartbeat",
+		"node", b.opts.Node, "controller", b.Controller())
+}
+
+// endLease is for a node that knows that it is fenced.
+func (b *Broker) endLease() { b.leaseUntil.Store(0) }
+
+func (b *Broker) fencePartitions(now time.Time, fenced bool) {
+	for _, p := range b.Partitions() {
+		p.SetFenced(now, fenced)
+	}
+}
