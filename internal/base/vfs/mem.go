@@ -156,9 +156,8 @@ func (c *crash) content(n *memNode) []byte {
 		// The end of a file that grew is new even where nothing old was kept.
 		if !changed && hi > n.sizeSynced {
 			changed = true
-			old = n.data[min(lo, int64(len(n.data))):min(hi, n.sizeSynced, int64(len(n.data)))]
-			if lo >= n.sizeSynced {
-				old = nil
+			if to := min(n.sizeSynced, int64(len(n.data))); lo < to {
+				old = n.data[lo:to]
 			}
 		}
 		if changed && !c.survives() {

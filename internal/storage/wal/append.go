@@ -33,6 +33,9 @@ func (l *Log) Append(now time.Time, batches ...record.Batch) error {
 		return err
 	}
 	if l.mustRoll(now, batches[0], total) {
+		if err := l.settleFirst(); err != nil {
+			return err
+		}
 		if err := l.roll(); err != nil {
 			return fmt.Errorf("begin segment: %w", err)
 		}
@@ -163,6 +166,18 @@ func (l *Log) preallocate(s *segment, end int64) {
 	if err := s.file.Preallocate(from, length); err == nil {
 		s.preallocated = from + length
 	}
+}
+
+// settleFirst makes the checkpoint durable before there is a second segment. So
+// Open knows that segments without a checkpoint were damaged, unless there is
+// but the first one.
+func (l *Log) settleFirst() error {
+	l.syncing.Lock()
+	defer l.syncing.Unlock()
+	if l.checkpoint.durable {
+		return nil
+	}
+	return l.sync()
 }
 
 // roll seals the active segment and begins another at the end of the log. On

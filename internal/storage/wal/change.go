@@ -165,13 +165,16 @@ func (l *Log) Trim(start kafka.Offset) error {
 	if start > l.End() {
 		return fmt.Errorf("trim to %d: %w: log ends at %d", start, ErrOutOfRange, l.End())
 	}
+	if err := l.sync(); err != nil {
+		return err
+	}
 	if start == l.End() {
 		if err := l.roll(); err != nil {
 			return fmt.Errorf("trim to %d: %w", start, err)
 		}
-	}
-	if err := l.sync(); err != nil {
-		return err
+		if err := l.sync(); err != nil {
+			return err
+		}
 	}
 	s := l.active()
 	if err := l.checkpoint.save(checkpoint{start: start, point: position{s.base, s.size, l.End()}}); err != nil {
@@ -254,7 +257,7 @@ func (l *Log) reset(start kafka.Offset, point position) error {
 	l.unsynced, l.namesUnsynced = 0, false
 	l.mu.Unlock()
 	l.dropped = position{}
-	if err := l.pruneStates(start, start-1); err != nil {
+	if err := l.pruneStates(start, -1); err != nil {
 		return err
 	}
 	return l.checkpoint.save(checkpoint{start: start, point: point})

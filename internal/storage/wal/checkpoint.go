@@ -1,6 +1,7 @@
 package wal
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"hash/crc32"
@@ -35,6 +36,9 @@ const (
 	checkpointMagic   = "CHCP"
 	checkpointVersion = 1
 
+	// firstSeq is the sequence of the checkpoint that a new log is made with.
+	firstSeq = 2
+
 	flagClosed    = 1
 	flagResetting = 2
 )
@@ -52,7 +56,8 @@ type checkpointFile struct {
 	file    vfs.File
 	id      Identity
 	last    checkpoint
-	durable bool  // the file has been synced since it was made
+	durable bool  // the file and its name are known to be synced
+	damaged bool  // the file had no checkpoint and was not empty either
 	pending int64 // bytes synced in the log since the file was
 	buf     [2 * slotSize]byte
 }
@@ -122,7 +127,12 @@ func openCheckpoint(fs vfs.FS, dir string, id Identity) (c checkpointFile, found
 		c.file.Close()
 		return c, false, fmt.Errorf("%w: %s is of topic %s partition %d", ErrForeign, name, owner.TopicID, owner.Partition)
 	}
-	c.last, c.durable = ck, found
+	// One that is as it was made may not have its name on disk yet.
+	c.last, c.durable = ck, found && ck.seq > firstSeq
+	if !found {
+		// One that was never synced has sectors of zeros.
+		c.damaged = bytes.IndexFunc(c.buf[:n], func(r rune) bool { return r != 0 }) >= 0
+	}
 	return c, found, nil
 }
 

@@ -338,6 +338,7 @@ func (l *Log) loadIndex(s *segment, size int64, end kafka.Offset) error {
 type rebuild struct {
 	segment  *segment
 	index    []entry
+	kept     int // entries of index that are from the file
 	interval int64
 	each     func(record.Batch) // every batch from the last entry on, if not nil
 

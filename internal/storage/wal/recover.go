@@ -112,6 +112,9 @@ func (r *recovery) run() error {
 	if len(l.segments) == 0 {
 		return r.begin(found)
 	}
+	if !found {
+		r.guessCheckpoint()
+	}
 	return r.finish()
 }
 
@@ -120,6 +123,10 @@ func (r *recovery) list() error {
 	l := r.log
 	entries, err := l.fs.List(l.dir)
 	if errors.Is(err, vfs.ErrNotExist) {
+		// The directory's own name is synced by the first Sync.
+		if err := vfs.MkdirAllSync(l.fs, filepath.Dir(l.dir)); err != nil {
+			return err
+		}
 		return l.fs.MkdirAll(l.dir)
 	}
 	if err != nil {
@@ -169,6 +176,9 @@ func (r *recovery) removeSegment(base kafka.Offset) error {
 // finishReset does again what Reset was doing.
 func (r *recovery) finishReset() error {
 	l := r.log
+	if err := l.checkpoint.sync(); err != nil { // it may be in the page cache only
+		return err
+	}
 	for _, base := range slices.Backward(r.bases) {
 		if err := r.removeSegment(base); err != nil {
 			return err
@@ -242,11 +252,17 @@ func (r *recovery) makeFirst(start kafka.Offset) error {
 // removed yet.
 func (r *recovery) dropTrimmed(found bool) error {
 	if !found {
-		r.CheckpointLost = true
+		r.CheckpointLost = r.log.checkpoint.damaged || len(r.bases) > 1 || r.bases[0] > 0
 		return nil
 	}
 	n := 0
 	for n+1 < len(r.bases) && r.bases[n+1] <= r.ck.start {
+		// The checkpoint may be in the page cache only.
+		if n == 0 {
+			if err := r.log.checkpoint.sync(); err != nil {
+				return err
+			}
+		}
 		if err := r.removeSegment(r.bases[n]); err != nil {
 			return err
 		}
@@ -272,7 +288,7 @@ func (r *recovery) readHeaders(found bool) error {
 			}
 		}
 		if err != nil {
-			if found && errors.Is(err, ErrCorrupt) && r.unsyncedSegment(base) || !found && errors.Is(err, ErrCorrupt) && i == len(r.bases)-1 && i > 0 {
+			if errors.Is(err, ErrCorrupt) && r.mayBeUnsynced(i, found) {
 				return r.cutSegments(i, err)
 			}
 			return err
@@ -283,10 +299,17 @@ func (r *recovery) readHeaders(found bool) error {
 	return nil
 }
 
-// unsyncedSegment says whether nothing of the segment is known to be synced.
-func (r *recovery) unsyncedSegment(base kafka.Offset) bool {
+// mayBeUnsynced says whether nothing of the i-th segment is known to be synced.
+func (r *recovery) mayBeUnsynced(i int, found bool) bool {
 	p := r.ck.point
-	return base > p.segment || base == p.segment && p.pos <= headerSize
+	switch {
+	case found:
+		return r.bases[i] > p.segment || r.bases[i] == p.segment && p.pos <= headerSize
+	case r.log.checkpoint.damaged:
+		return false
+	}
+	// No checkpoint was ever durable, so there never was a second segment.
+	return len(r.bases) == 1 && r.bases[0] == 0
 }
 
 // readHeader reads header, size and first batch of a segment.
@@ -360,9 +383,6 @@ func (r *recovery) cutSegments(i int, why error) error {
 // finish finds the end of the log.
 func (r *recovery) finish() error {
 	l := r.log
-	if r.CheckpointLost {
-		r.guessCheckpoint()
-	}
 	p := r.ck.point
 	r.SyncedBefore = p.offset
 	at := slices.IndexFunc(l.segments, func(s *segment) bool { return s.base == p.segment })
@@ -382,8 +402,11 @@ func (r *recovery) finish() error {
 		}
 	}
 	r.Clean = r.ck.flags&flagClosed != 0 && at == len(l.segments)-1 && l.segments[at].size == p.pos
-	tail := at < len(l.segments)-1 || l.segments[at].size > p.pos
-	if tail {
+	// Even if there is nothing above the recovery point, files may have been
+	// removed or cut, and be back after the next crash.
+	untouched := !l.checkpoint.durable && at == len(l.segments)-1 && l.segments[at].size == headerSize
+	unclean := !r.Clean && !untouched
+	if unclean {
 		if err := r.settleTail(at); err != nil {
 			return err
 		}
@@ -393,7 +416,7 @@ func (r *recovery) finish() error {
 	if err := r.scan(at, p); err != nil {
 		return err
 	}
-	return r.take(tail)
+	return r.take(unclean)
 }
 
 // guessCheckpoint finds a recovery point in the headers: each says what was
@@ -415,6 +438,9 @@ func (r *recovery) guessCheckpoint() {
 // failed the page cache holds data that the disk does not.
 func (r *recovery) settleTail(at int) error {
 	l := r.log
+	if err := l.checkpoint.file.Sync(); err != nil {
+		return fmt.Errorf("sync checkpoint: %w", err)
+	}
 	for _, s := range l.segments[at:] {
 		f, err := s.hold(l.fs)
 		if err != nil {
@@ -480,8 +506,9 @@ func (r *recovery) scan(at int, p position) error {
 		s.maxTs, s.statsKnown = rb.maxTs, true
 		// What was not synced when the segment was sealed may be the index, too.
 		s.index, s.loaded = append(rb.index, entry{offset: end, pos: rb.pos, maxTs: rb.maxTs, epoch: kafka.NoLeaderEpoch}), true
-		s.flushed = 0
+		s.flushed = rb.kept
 		s.flushIndex(l.fs)
+		s.evict()
 	}
 	return nil
 }
@@ -494,8 +521,13 @@ func (r *recovery) scanSegment(s *segment, synced int64) (*rebuild, *badBatch, e
 		return nil, nil, fmt.Errorf("read index: %w", err)
 	}
 	index := decodeIndex(b, s.base)
-	for len(index) > 0 && index[len(index)-1].pos > synced {
-		index = index[:len(index)-1]
+	for n := len(index); n > 0; n-- {
+		// An entry of a batch says that the batch was there, which one above
+		// the recovery point may not be any more.
+		if e := index[n-1]; e.pos < synced || e.pos == synced && e.epoch < 0 {
+			break
+		}
+		index = index[:n-1]
 	}
 	epochs := slices.Clone(l.epochs)
 	f, err := s.hold(l.fs)
@@ -508,7 +540,7 @@ func (r *recovery) scanSegment(s *segment, synced int64) (*rebuild, *badBatch, e
 		for _, e := range index {
 			l.noteEpoch(e.epoch, e.offset)
 		}
-		rb := &rebuild{segment: s, index: slices.Clip(index), interval: l.opts.IndexIntervalBytes, each: l.addEpoch}
+		rb := &rebuild{segment: s, index: slices.Clip(index), kept: len(index), interval: l.opts.IndexIntervalBytes, each: l.addEpoch}
 		err := rb.run(f, s.size, verify)
 		r.ScannedBytes += rb.read
 		var bad *badBatch
@@ -543,13 +575,10 @@ func (l *Log) noteEpoch(e kafka.LeaderEpoch, start kafka.Offset) {
 func (r *recovery) setActive(s *segment, rb *rebuild) {
 	s.size, s.maxTs, s.statsKnown, s.lastEpoch = rb.pos, rb.maxTs, true, rb.lastEpoch
 	s.preallocated = rb.pos
-	s.index, s.loaded = rb.index, true
+	s.index, s.loaded, s.flushed = rb.index, true, rb.kept
 	s.sincePos = -1
 	if n := len(rb.index); n > 0 {
 		s.sincePos = rb.index[n-1].pos
-	}
-	if s.lastEpoch == unknownEpoch && s.sincePos == s.size {
-		s.sincePos = -1
 	}
 }
 
@@ -615,7 +644,7 @@ func (r *recovery) resumes(s *segment, bad *badBatch, size int64) (kafka.Offset,
 
 // take opens the active segment for writing, makes the cut durable, and puts
 // the recovery point at the end.
-func (r *recovery) take(tail bool) error {
+func (r *recovery) take(unclean bool) error {
 	l := r.log
 	s := l.active()
 	f, err := s.holdWritable(l.fs)
@@ -649,16 +678,23 @@ func (r *recovery) take(tail bool) error {
 		l.start.Store(l.end.Load())
 	}
 	l.trimEpochs(l.Start())
-	if tail || r.CheckpointLost {
-		ck := checkpoint{start: l.Start(), point: position{s.base, s.size, l.End()}}
-		if !cut && !r.CheckpointLost {
-			l.checkpoint.note(ck)
-		} else if err := l.checkpoint.save(ck); err != nil {
+	ck := checkpoint{start: l.Start(), point: position{s.base, s.size, l.End()}}
+	switch {
+	case r.Clean:
+	case !unclean: // nothing to lose; left to the first Sync
+		l.namesUnsynced = true
+	case cut || r.CutSegments > 0 || !l.checkpoint.durable:
+		if err := l.checkpoint.save(ck); err != nil {
 			return err
 		}
-	}
-	if !l.checkpoint.durable {
-		l.namesUnsynced = true
+		if err := l.fs.SyncDir(l.dir); err != nil {
+			return err
+		}
+		if err := l.fs.SyncDir(filepath.Dir(l.dir)); err != nil {
+			return err
+		}
+	default:
+		l.checkpoint.note(ck)
 	}
 	return l.pruneStates(l.Start(), l.End())
 }
@@ -673,21 +709,20 @@ func (r *recovery) trimIndex(s *segment) error {
 	if info, err := l.fs.Stat(s.indexPath); err == nil {
 		on = info.Size
 	}
-	have := int64(len(s.index)) * entrySize
-	s.flushed = int(min(on, have) / entrySize)
-	if on == have {
-		return nil
+	if kept := int64(s.flushed) * entrySize; on > kept {
+		f, err := l.fs.Open(s.indexPath, vfs.ReadWrite)
+		if err != nil {
+			return err
+		}
+		s.indexFile = f
+		if err := f.Truncate(kept); err != nil {
+			return err
+		}
+		if err := f.Sync(); err != nil {
+			return err
+		}
 	}
-	// Written anew: a prefix of the file may have been unreadable.
-	s.flushed = 0
-	if err := s.flushIndexLocked(l.fs); err != nil {
-		return err
-	}
-	if on < have {
-		return nil
-	}
-	if err := s.indexFile.Truncate(have); err != nil {
-		return err
-	}
-	return s.indexFile.Sync()
+	// It is as good in memory if the disk is full.
+	_ = s.flushIndexLocked(l.fs)
+	return nil
 }
