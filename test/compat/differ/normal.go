@@ -165,7 +165,7 @@ func (n *normal) slice(path, field string, v reflect.Value) {
 // elements in any order.
 func (n *normal) nameOf(v reflect.Value) string {
 	var parts []string
-	for _, f := range []string{"ResourceType", "ResourceName", "Topic", "Name", "Group", "GroupID", "Key", "CoordinatorKey", "ApiKey", "Partition", "ConfigName", "NodeID", "Mechanism", "RelativeOffset", "User", "TransactionalID", "FirstOffset"} {
+	for _, f := range []string{"ResourceType", "ResourceName", "Topic", "Name", "Group", "GroupID", "Key", "CoordinatorKey", "ApiKey", "Partition", "ConfigName", "NodeID", "Mechanism", "RelativeOffset", "User", "TransactionalID", "FirstOffset", "InstanceID"} {
 		at := v.FieldByName(f)
 		if !at.IsValid() {
 			continue
