@@ -36,6 +36,7 @@ type Producer struct {
 	ID               kafka.ProducerID
 	Epoch            kafka.ProducerEpoch
 	CoordinatorEpoch int32 // of a marker
+	TV2              bool  // of a marker of a transaction of version 2; not stored
 }
 
 // Marker is the end of a transaction.

@@ -84,28 +84,6 @@ func (c *classicGroup) mayCommit(memberID, instanceID string, generation int32, 
 	return kafka.None
 }
 
-func (s *Shard) txnOffsetCommit(r *TxnOffsetCommit) Response {
-	if r.Group == "" {
-		return r.Refuse(kafka.ErrInvalidGroupID)
-	}
-	g := s.groups[r.Group]
-	code := kafka.None
-	switch {
-	case g == nil && r.Generation >= 0:
-		code = kafka.ErrIllegalGeneration
-	case g == nil:
-	case g.consumer != nil:
-		code = g.consumer.mayCommit(r.Version, r.MemberID, r.InstanceID, r.Generation, true)
-	default:
-		code = g.classic.mayCommit(r.MemberID, r.InstanceID, r.Generation, true)
-	}
-	if code != kafka.None {
-		return r.Refuse(code)
-	}
-	p := &Producer{ID: r.ProducerID, Epoch: r.ProducerEpoch}
-	return &TxnOffsetCommitResponse{Codes: s.store(r.Group, r.Offsets, -1, p)}
-}
-
 // store makes the records of a commit; it returns a code for each offset.
 func (s *Shard) store(group string, list []OffsetToCommit, expires int64, p *Producer) []kafka.ErrorCode {
 	codes := make([]kafka.ErrorCode, len(list))
@@ -127,18 +105,6 @@ func (s *Shard) store(group string, list []OffsetToCommit, expires int64, p *Pro
 		})
 	}
 	return codes
-}
-
-// txnMarker ends the producer's transaction. The marker goes to the log even
-// when this shard knows of no offsets in it.
-func (s *Shard) txnMarker(r *TxnMarker, t Ticket) {
-	m := AbortMarker
-	if r.Commit {
-		m = CommitMarker
-	}
-	p := &Producer{ID: r.ProducerID, Epoch: r.ProducerEpoch, CoordinatorEpoch: r.CoordinatorEpoch}
-	s.out.Records = append(s.out.Records, Record{Producer: p, Marker: m})
-	s.reply(t, &TxnMarkerResponse{})
 }
 
 // offsetFetch reads committed offsets; what is not known has offset -1.
@@ -294,6 +260,7 @@ func (s *Shard) expireOffsets(e timer) {
 			s.event(EventGroupDeleted, g, "", "it is empty and has no offsets")
 		}
 	}
+	s.forgetProducers()
 	s.schedule(e.kind, "", "", s.now.Add(next))
 }
 
@@ -374,17 +341,7 @@ func (s *Shard) applyOffset(d offsets.OffsetCommit, p *Producer) {
 		g.put(tp, o)
 		return
 	}
-	if g.pending == nil {
-		g.pending = map[kafka.ProducerID]map[kafka.TopicPartition]committed{}
-	}
-	if g.pending[p.ID] == nil {
-		g.pending[p.ID] = map[kafka.TopicPartition]committed{}
-	}
-	g.pending[p.ID][tp] = o
-	if s.open[p.ID] == nil {
-		s.open[p.ID] = map[string]struct{}{}
-	}
-	s.open[p.ID][d.Group] = struct{}{}
+	s.putPending(g, p, tp, o)
 }
 
 func (g *group) put(tp kafka.TopicPartition, o committed) {
@@ -411,29 +368,5 @@ func (s *Shard) forgetOffset(id string, tp kafka.TopicPartition) {
 		if len(pending) == 0 {
 			s.closePending(g, producer)
 		}
-	}
-}
-
-// applyMarker makes the offsets of a transaction visible, or drops them. A
-// commit outside of the transaction that came later stays.
-func (s *Shard) applyMarker(producer kafka.ProducerID, commit bool) {
-	for id := range s.open[producer] {
-		g := s.groups[id]
-		if commit {
-			for tp, o := range g.pending[producer] {
-				if old, ok := g.offsets[tp.Topic][tp.Partition]; !ok || old.seq < o.seq {
-					g.put(tp, o)
-				}
-			}
-		}
-		s.closePending(g, producer)
-	}
-}
-
-func (s *Shard) closePending(g *group, producer kafka.ProducerID) {
-	delete(g.pending, producer)
-	delete(s.open[producer], g.id)
-	if len(s.open[producer]) == 0 {
-		delete(s.open, producer)
 	}
 }

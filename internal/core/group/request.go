@@ -172,6 +172,7 @@ type TxnMarker struct {
 	ProducerEpoch    kafka.ProducerEpoch
 	CoordinatorEpoch int32
 	Commit           bool
+	TV2              bool // of a transaction of version 2 (KIP-890); for the log to check
 }
 
 // TxnMarkerResponse says whether the marker is in the log.

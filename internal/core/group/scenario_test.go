@@ -189,9 +189,10 @@ func (w *conversation) run(_ *testing.T, d *datadriven.TestData) string {
 			Generation: int32(a.int("gen", -1)), RetentionMs: int64(a.int("retention", -1)), Offsets: parseOffsets(a.list("o"))})
 	case "txn-commit":
 		w.ask(&TxnOffsetCommit{Version: 3, Group: a.group(), MemberID: a.member(), Generation: int32(a.int("gen", -1)),
-			ProducerID: kafka.ProducerID(a.int("pid", 1)), Offsets: parseOffsets(a.list("o"))})
+			ProducerID: kafka.ProducerID(a.int("pid", 1)), ProducerEpoch: kafka.ProducerEpoch(a.int("epoch", 0)), Offsets: parseOffsets(a.list("o"))})
 	case "marker":
-		w.ask(&TxnMarker{ProducerID: kafka.ProducerID(a.int("pid", 1)), Commit: d.HasArg("commit")})
+		w.ask(&TxnMarker{ProducerID: kafka.ProducerID(a.int("pid", 1)), ProducerEpoch: kafka.ProducerEpoch(a.int("epoch", 0)),
+			CoordinatorEpoch: int32(a.int("cepoch", 0)), TV2: d.HasArg("tv2"), Commit: d.HasArg("commit")})
 	case "fetch":
 		r := &OffsetFetch{Group: g, RequireStable: d.HasArg("stable"), MemberID: a.member(), MemberEpoch: int32(a.int("epoch", -1))}
 		for _, s := range a.list("o") {

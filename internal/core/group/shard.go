@@ -15,12 +15,13 @@ import (
 // Shard is all groups of one partition of __consumer_offsets. It is not safe
 // for concurrent use.
 type Shard struct {
-	opts    Options
-	rand    *rand.Rand
-	topics  Topics
-	groups  map[string]*group
-	open    map[kafka.ProducerID]map[string]struct{} // transactions with offsets, and their groups
-	applied int64                                    // records applied; orders commits
+	opts      Options
+	rand      *rand.Rand
+	topics    Topics
+	groups    map[string]*group
+	open      map[kafka.ProducerID]map[string]struct{} // transactions with offsets, and their groups
+	producers map[kafka.ProducerID]producerSeen
+	applied   int64 // records applied; orders commits
 
 	started  bool
 	timers   timerHeap
@@ -45,7 +46,7 @@ type group struct {
 func New(opts Options, r *rand.Rand) *Shard {
 	return &Shard{
 		opts: opts.withDefaults(), rand: r, topics: noTopics{}, groups: map[string]*group{},
-		open: map[kafka.ProducerID]map[string]struct{}{},
+		open: map[kafka.ProducerID]map[string]struct{}{}, producers: map[kafka.ProducerID]producerSeen{},
 	}
 }
 
@@ -76,6 +77,10 @@ func (s *Shard) Start(now time.Time) Decision {
 		if len(g.classic.members) > s.opts.MaxSize {
 			s.prepareRebalance(g, "the group is larger than group.max.size")
 		}
+	}
+	for id, p := range s.producers {
+		p.at = now.UnixMilli()
+		s.producers[id] = p
 	}
 	s.schedule(timerRetention, "", "", now.Add(s.opts.RetentionCheck))
 	return s.end()
@@ -139,7 +144,7 @@ func (s *Shard) Tick(now time.Time) Decision {
 func (s *Shard) Apply(r Record) {
 	s.applied++
 	if r.Marker != NoMarker {
-		s.applyMarker(r.Producer.ID, r.Marker == CommitMarker)
+		s.applyMarker(r.Producer, r.Marker == CommitMarker)
 		return
 	}
 	switch d := r.Data.(type) {

@@ -1,14 +1,15 @@
 package offsets
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 
 	"chronik/internal/base/kafka"
 )
 
-// Decode reads a record. A nil value makes a tombstone. The byte slices of the
-// result are parts of value. Errors are ErrUnknownKind and ErrCorrupt.
+// Decode reads a record. A nil value makes a tombstone. The result has no part
+// of key or value in it. Errors are ErrUnknownKind and ErrCorrupt.
 func Decode(key, value []byte) (Record, error) {
 	k := reader{b: key}
 	kind := k.int16()
@@ -138,9 +139,9 @@ func (v *reader) offsetCommit(version int16) *OffsetCommitValue {
 }
 
 func (v *reader) groupMetadata(version int16) *GroupMetadataValue {
-	str, bytes := v.string, v.bytes
+	str, blob := v.string, v.bytes
 	if version >= 4 {
-		str, bytes = v.compactString, v.compactBytes
+		str, blob = v.compactString, v.compactBytes
 	}
 	g := &GroupMetadataValue{ProtocolType: str(), Generation: v.int32(), Protocol: str(), Leader: str(), StateTimestamp: -1}
 	if version >= 2 {
@@ -165,7 +166,7 @@ func (v *reader) groupMetadata(version int16) *GroupMetadataValue {
 		if version == 0 {
 			m.RebalanceTimeoutMs = m.SessionTimeoutMs
 		}
-		m.Subscription, m.Assignment = bytes(), bytes()
+		m.Subscription, m.Assignment = blob(), blob()
 		if version >= 4 {
 			v.tags(nil)
 		}
@@ -275,7 +276,7 @@ func (v *reader) bytes() []byte {
 	if n == -1 {
 		return nil
 	}
-	return v.take(int(n))
+	return bytes.Clone(v.take(int(n)))
 }
 
 // count reads the length of an array whose elements have at least size bytes.
@@ -304,9 +305,11 @@ func (v *reader) compactCount(size int) int {
 }
 
 // compactString reads a string; null is "".
-func (v *reader) compactString() string { return string(v.compactBytes()) }
+func (v *reader) compactString() string { return string(v.compact()) }
 
-func (v *reader) compactBytes() []byte {
+func (v *reader) compactBytes() []byte { return bytes.Clone(v.compact()) }
+
+func (v *reader) compact() []byte {
 	n := v.uvarint()
 	if n == 0 {
 		return nil
