@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -51,6 +52,12 @@ func (n *Node) Args() []string {
 // Start starts the process and does not wait for it to become ready.
 func (n *Node) Start() error { return n.StartUnder() }
 
+// environ is this process's environment without what is meant for tests: a
+// node takes every CHRONIK_… for one of its settings.
+func environ() []string {
+	return slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "CHRONIK_") })
+}
+
 // StartUnder starts the process under another program, such as taskset or
 // prlimit, which must become it by exec: signals go to the process started.
 func (n *Node) StartUnder(wrapper ...string) error {
@@ -67,7 +74,7 @@ func (n *Node) StartUnder(wrapper ...string) error {
 	argv := append(append([]string{}, wrapper...), n.binary)
 	argv = append(argv, n.Args()...)
 	cmd := exec.Command(argv[0], argv[1:]...)
-	cmd.Stdout, cmd.Stderr = log, log
+	cmd.Stdout, cmd.Stderr, cmd.Env = log, log, environ()
 	fmt.Fprintf(log, "--- %s %s\n", time.Now().Format("15:04:05.000"), strings.Join(argv, " "))
 	n.started = time.Now()
 	if err := cmd.Start(); err != nil {
@@ -194,7 +201,7 @@ func (n *Node) Resume() { _ = n.Signal(syscall.SIGCONT) } // it may be gone
 func RunToEnd(binary string, limit time.Duration, args ...string) (code int, output string, err error) {
 	var out bytes.Buffer
 	cmd := exec.Command(binary, args...)
-	cmd.Stdout, cmd.Stderr = &out, &out
+	cmd.Stdout, cmd.Stderr, cmd.Env = &out, &out, environ()
 	if err := cmd.Start(); err != nil {
 		return 0, "", err
 	}

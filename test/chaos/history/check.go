@@ -229,3 +229,17 @@ func longestGaps(sends []Send) map[Place]time.Duration {
 	}
 	return gaps
 }
+
+// CheckAcked finds acknowledged records that are missing from content, or
+// stand elsewhere in it, while loads may still go on.
+func CheckAcked(sends []Send, content map[Place][]Record, logStart map[Place]int64) []Violation {
+	c := &checker{promise: Promise{LogStart: logStart, ShownMax: 5}, shown: make(map[string]int), at: make(map[Place]map[int64]ID)}
+	for place, records := range content {
+		c.at[place] = make(map[int64]ID, len(records))
+		for _, r := range records {
+			c.at[place][r.Offset] = r.ID
+		}
+	}
+	c.checkSends(sends)
+	return c.found
+}

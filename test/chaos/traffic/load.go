@@ -232,3 +232,35 @@ func FirstAck(addresses []string, h *history.History, topic string, partition in
 	}
 	return time.Time{}, fmt.Errorf("no acknowledgement within %v: %w", limit, last)
 }
+
+// Fill appends count records of size bytes with acks=all, many to a batch, and
+// returns how many were acknowledged before the first error.
+func (c *Conn) Fill(h *history.History, topic string, partition int32, count, size int) (int, error) {
+	producer := NewProducer()
+	perBatch := max(1, min(count, (512<<10)/max(size, 64)))
+	for done := 0; done < count; {
+		n := min(perBatch, count-done)
+		sends := make([]history.Send, n)
+		values := make([][]byte, n)
+		for i := range n {
+			sends[i] = history.Send{ID: history.ID{Producer: producer, Seq: uint64(done + i + 1)},
+				Place: history.Place{Topic: topic, Partition: partition}, Begin: time.Now()}
+			values[i] = Value(sends[i].ID, size)
+		}
+		base, err := c.Produce(topic, partition, -1, values...)
+		for i := range sends {
+			sends[i].End = time.Now()
+			if err == nil {
+				sends[i].Outcome, sends[i].Offset = history.Acked, base+int64(i)
+			} else {
+				sends[i].Outcome = outcome(err)
+			}
+			h.Sent(sends[i])
+		}
+		if err != nil {
+			return done, err
+		}
+		done += n
+	}
+	return count, nil
+}
