@@ -1,16 +1,121 @@
 package broker
 
 import (
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"strings"
 	"time"
 
+	"chronik/internal/base/kafka"
+	"chronik/internal/core/group"
 	"chronik/internal/core/metadata"
+	"chronik/internal/host/coordinator"
 )
 
-// coordinated is the group coordinators of the partitions of the internal
-// topic that this node leads.
-type coordinated struct{}
+// coordinated is the group coordinators of those partitions of
+// __consumer_offsets that this node leads. It belongs to the control loop.
+type coordinated struct {
+	b      *Broker
+	groups *coordinator.Groups
+	leads  map[int32]kafka.LeaderEpoch
+}
 
-func (c *coordinated) init(b *Broker)                                {}
-func (c *coordinated) imageChanged(now time.Time, d *metadata.Delta) {}
-func (c *coordinated) leaseRenewed(now time.Time)                    {}
-func (c *coordinated) close(now time.Time)                           {}
+// Groups is the group coordinators of this node.
+func (b *Broker) Groups() *coordinator.Groups { return b.coordinated.groups }
+
+func (c *coordinated) init(b *Broker) {
+	c.b = b
+	c.leads = make(map[int32]kafka.LeaderEpoch)
+	c.groups = coordinator.New(coordinator.Options{
+		Group:    c.options(),
+		Log:      b.env.Log,
+		Rand:     rand.New(rand.NewPCG(b.env.Rand.Uint64(), b.env.Rand.Uint64())),
+		At:       func(at time.Time, fn func(now time.Time)) { b.At(at, fn) },
+		MayServe: b.MayServe,
+	})
+}
+
+// options are the settings of groups as they are in effect on this node.
+func (c *coordinated) options() group.Options {
+	image, r := c.b.image.Load(), c.b.resolver
+	ms := func(name string) time.Duration {
+		return time.Duration(r.BrokerInt(image, name)) * time.Millisecond
+	}
+	assignors, _ := r.Broker(image, "group.consumer.assignors")
+	o := group.Options{
+		InitialRebalanceDelay:     ms("group.initial.rebalance.delay.ms"),
+		SessionTimeoutMin:         ms("group.min.session.timeout.ms"),
+		SessionTimeoutMax:         ms("group.max.session.timeout.ms"),
+		MaxSize:                   int(r.BrokerInt(image, "group.max.size")),
+		OffsetsRetention:          time.Duration(r.BrokerInt(image, "offsets.retention.minutes")) * time.Minute,
+		RetentionCheck:            ms("offsets.retention.check.interval.ms"),
+		OffsetMetadataMax:         int(r.BrokerInt(image, "offset.metadata.max.bytes")),
+		ConsumerSessionTimeout:    ms("group.consumer.session.timeout.ms"),
+		ConsumerHeartbeatInterval: ms("group.consumer.heartbeat.interval.ms"),
+		ConsumerMaxSize:           int(r.BrokerInt(image, "group.consumer.max.size")),
+	}
+	if assignors != "" {
+		o.ConsumerAssignors = strings.Split(assignors, ",")
+	}
+	if o.InitialRebalanceDelay == 0 {
+		o.InitialRebalanceDelay = -1 // none, where 0 would mean the default
+	}
+	return o
+}
+
+// imageChanged follows the leadership of the internal topic's partitions.
+// Delta is nil when the whole image is new.
+func (c *coordinated) imageChanged(now time.Time, d *metadata.Delta) {
+	image := c.b.image.Load()
+	c.groups.SetTopics(coordinator.TopicsOf(image))
+	t := image.TopicByName(kafka.TopicConsumerOffsets)
+	if t == nil {
+		c.groups.SetPartitions(0)
+	} else {
+		c.groups.SetPartitions(int32(len(t.Partitions)))
+	}
+	for _, p := range slices.Sorted(maps.Keys(c.leads)) {
+		if t == nil || t.Partition(p) == nil || t.Partition(p).Leader != c.b.opts.Node {
+			delete(c.leads, p)
+			c.groups.OnResign(now, p)
+		}
+	}
+	if t != nil {
+		for i, state := range t.Partitions {
+			c.lead(now, t, int32(i), state)
+		}
+	}
+	if d == nil {
+		return
+	}
+	var deleted []string
+	for _, topic := range d.Topics {
+		if topic.New == nil {
+			deleted = append(deleted, topic.Old.Name)
+		}
+	}
+	if len(deleted) > 0 {
+		c.groups.TopicsDeleted(now, deleted)
+	}
+	for _, r := range d.Configs {
+		if r.Type == metadata.ResourceBroker {
+			c.groups.SetOptions(c.options())
+			break
+		}
+	}
+}
+
+func (c *coordinated) lead(now time.Time, t *metadata.Topic, number int32, state *metadata.Partition) {
+	if state.Leader != c.b.opts.Node {
+		return
+	}
+	p := c.b.Partition(t.ID, number)
+	if epoch, ok := c.leads[number]; p == nil || ok && epoch == state.LeaderEpoch {
+		return
+	}
+	c.leads[number] = state.LeaderEpoch
+	c.groups.OnLeader(now, number, state.LeaderEpoch, coordinator.PartitionLog(p))
+}
+
+func (c *coordinated) close(now time.Time) { c.groups.Close(now) }

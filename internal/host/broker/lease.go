@@ -20,7 +20,6 @@ func (b *Broker) renewLease(now, sent time.Time) {
 		b.fencePartitions(now, false)
 		b.env.Log.Info("lease renewed", "node", b.opts.Node)
 	}
-	b.coordinated.leaseRenewed(now)
 	if !b.lifecycle.leaseWatched {
 		b.lifecycle.leaseWatched = true
 		b.At(until, func(time.Time) { b.env.Post(b.watchLease) })
