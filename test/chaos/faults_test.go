@@ -1,0 +1,330 @@
+package chaos
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+
+	"chronik/test/chaos/cluster"
+	"chronik/test/chaos/history"
+	"chronik/test/chaos/traffic"
+)
+
+// loopFS makes a file system of its own and mounts it, or skips the test.
+func loopFS(t *testing.T, bytes int64) string {
+	t.Helper()
+	dir := t.TempDir()
+	image, mount := filepath.Join(dir, "image"), filepath.Join(dir, "mount")
+	if err := os.Mkdir(mount, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.Create(image)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if err := f.Truncate(bytes); err != nil {
+		t.Fatal(err)
+	}
+	for _, command := range [][]string{{"mkfs.ext4", "-q", "-m", "0", image}, {"mount", "-o", "loop", image, mount}} {
+		if out, err := exec.Command(command[0], command[1:]...).CombinedOutput(); err != nil {
+			t.Skipf("SKIP: no loop file system here: %s: %v: %s", command[0], err, out)
+		}
+	}
+	t.Cleanup(func() {
+		// The nodes are gone by then, but the kernel may be a moment behind.
+		for range 50 {
+			if exec.Command("umount", mount).Run() == nil {
+				return
+			}
+			time.Sleep(20 * time.Millisecond)
+		}
+		t.Errorf("could not unmount %s", mount)
+	})
+	return mount
+}
+
+// fillDisk takes all space of a file system but for leave bytes, and returns
+// the file that holds it.
+func fillDisk(t *testing.T, dir string, leave int64) string {
+	t.Helper()
+	var s syscall.Statfs_t
+	if err := syscall.Statfs(dir, &s); err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.Create(filepath.Join(dir, "ballast"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if size := int64(s.Bavail)*s.Bsize - leave; size > 0 {
+		if err := syscall.Fallocate(int(f.Fd()), 0, 0, size); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return f.Name()
+}
+
+// refusal produces single records until one is refused, and returns the error.
+func refusal(t *testing.T, n *cluster.Node, h *history.History, topic string, partition int32, size int, tries int) error {
+	t.Helper()
+	c := dial(t, n)
+	for range tries {
+		if _, err := c.Fill(h, topic, partition, 1, size); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func wantStorageError(t *testing.T, err error) {
+	t.Helper()
+	if !errors.Is(err, kerr.KafkaStorageError) {
+		t.Errorf("the partition answered %v, want KAFKA_STORAGE_ERROR", err)
+	}
+}
+
+func TestFullDiskRefusesAndComesBack(t *testing.T) {
+	mount := loopFS(t, 192<<20)
+	c := cluster.Run(t, cluster.Options{DataDirs: []string{filepath.Join(mount, "data")}})
+	n := c.Nodes[0]
+	createTopic(t, c, "full", 2, nil)
+	createTopic(t, c, "doomed", 1, map[string]string{"file.delete.delay.ms": "100"})
+	topics := map[string]int32{"full": 2}
+	var h, doomed history.History
+	write(t, n, &h, "full", 0, 200, 10<<10)
+	write(t, n, &h, "full", 1, 200, 10<<10)
+	write(t, n, &doomed, "doomed", 0, 800, 10<<10)
+
+	ballast := fillDisk(t, mount, 1<<20)
+	wantStorageError(t, refusal(t, n, &h, "full", 0, 100<<10, 1000))
+	t.Run("consume", func(t *testing.T) {
+		sends, _ := h.Snapshot()
+		verifyAcked(t, c, &h, sends, topics)
+	})
+	t.Run("delete", func(t *testing.T) {
+		if _, err := admin(t, c).DeleteTopic(t.Context(), "doomed"); err != nil {
+			t.Errorf("delete a topic on a full disk: %v", err)
+		}
+	})
+	t.Run("restart", func(t *testing.T) {
+		fillDisk(t, mount, 0)
+		n.Kill()
+		sends, _ := h.Snapshot()
+		if err := n.Start(); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := n.WaitReady(); err != nil {
+			t.Errorf("start on a full disk: %v", err)
+			return
+		}
+		verifyAcked(t, c, &h, sends, topics)
+	})
+	if err := os.Remove(ballast); err != nil {
+		t.Fatal(err)
+	}
+	if !n.Running() {
+		restart(t, n)
+	}
+	freed := time.Now()
+	for _, partition := range []int32{0, 1} {
+		if _, err := traffic.FirstAck(c.Addresses(), &h, "full", partition, 15*time.Second); err != nil {
+			t.Errorf("after space came back: %v", err)
+		}
+	}
+	t.Logf("acknowledged again %v after space came back", time.Since(freed).Round(time.Millisecond))
+	verify(t, c, &h, topics, once)
+	n.Kill()
+	restart(t, n)
+	verify(t, c, &h, topics, once)
+}
+
+// A disk that fills up and empties under a running process: no restart.
+func TestFullDiskComesBackWithoutRestart(t *testing.T) {
+	mount := loopFS(t, 128<<20)
+	c := cluster.Run(t, cluster.Options{DataDirs: []string{filepath.Join(mount, "data")}})
+	n := c.Nodes[0]
+	createTopic(t, c, "full", 1, nil)
+	var h history.History
+	for round := range sized(2, 10) {
+		write(t, n, &h, "full", 0, 50, 10<<10)
+		ballast := fillDisk(t, mount, 512<<10)
+		wantStorageError(t, refusal(t, n, &h, "full", 0, 100<<10, 1000))
+		if err := os.Remove(ballast); err != nil {
+			t.Fatal(err)
+		}
+		freed := time.Now()
+		if _, err := traffic.FirstAck(c.Addresses(), &h, "full", 0, 15*time.Second); err != nil {
+			t.Fatalf("round %d: %v", round, err)
+		}
+		t.Logf("acknowledged again %v after space came back", time.Since(freed).Round(time.Millisecond))
+	}
+	verify(t, c, &h, map[string]int32{"full": 1}, once)
+}
+
+// injection is strace at work on a process.
+type injection struct {
+	cmd *exec.Cmd
+	log string
+}
+
+// inject makes system calls of a running node on one file fail, or skips the
+// test. It returns when all of the node's threads are traced.
+func inject(t *testing.T, n *cluster.Node, path string, calls, fault string) *injection {
+	t.Helper()
+	if _, err := exec.LookPath("strace"); err != nil {
+		t.Skip("SKIP: no strace here")
+	}
+	in := &injection{log: filepath.Join(t.TempDir(), "strace")}
+	in.cmd = exec.Command("strace", "-f", "-p", fmt.Sprint(n.PID()), "-o", in.log, "-P", path,
+		"-e", "trace="+calls, "-e", "inject="+calls+":"+fault)
+	stderr, err := os.Create(filepath.Join(t.TempDir(), "stderr"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stderr.Close()
+	in.cmd.Stderr = stderr
+	if err := in.cmd.Start(); err != nil {
+		t.Skipf("SKIP: strace: %v", err)
+	}
+	t.Cleanup(in.stop)
+	for begin := time.Now(); ; time.Sleep(5 * time.Millisecond) {
+		if traced(n.PID()) {
+			return in
+		}
+		if time.Since(begin) > 5*time.Second {
+			said, _ := os.ReadFile(stderr.Name()) // it may have said nothing
+			t.Skipf("SKIP: strace may not trace here: %s", said)
+		}
+	}
+}
+
+// stop detaches; what failed before stays failed.
+func (in *injection) stop() {
+	if in.cmd.ProcessState != nil {
+		return
+	}
+	_ = in.cmd.Process.Signal(os.Interrupt) // it may have ended with the node
+	_ = in.cmd.Wait()                       // its exit says nothing
+}
+
+// count is how many calls were made to fail.
+func (in *injection) count() int {
+	data, _ := os.ReadFile(in.log) // no log: none
+	return strings.Count(string(data), "INJECTED")
+}
+
+// traced says whether every thread of a process has a tracer.
+func traced(pid int) bool {
+	files, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/status", pid))
+	if err != nil || len(files) == 0 {
+		return false
+	}
+	for _, f := range files {
+		data, err := os.ReadFile(f)
+		if err == nil && strings.Contains(string(data), "TracerPid:\t0\n") {
+			return false
+		}
+	}
+	return true
+}
+
+func activeSegment(t *testing.T, n *cluster.Node, topic string, partition int32) string {
+	t.Helper()
+	segments, err := n.Segments(topic, partition)
+	if err != nil || len(segments) == 0 {
+		t.Fatalf("no segments of %s-%d in %s (%v)", topic, partition, n.PartitionDir(topic, partition), err)
+	}
+	return segments[len(segments)-1]
+}
+
+func TestFailedSyncRefusesUntilRestart(t *testing.T) {
+	c := cluster.Run(t, cluster.Options{})
+	n := c.Nodes[0]
+	createTopic(t, c, "disk", 2, nil)
+	topics := map[string]int32{"disk": 2}
+	var h history.History
+	write(t, n, &h, "disk", 0, 100, 1000)
+	write(t, n, &h, "disk", 1, 100, 1000)
+
+	in := inject(t, n, activeSegment(t, n, "disk", 0), "fsync,fdatasync,sync_file_range", "error=EIO:when=1+")
+	wantStorageError(t, refusal(t, n, &h, "disk", 0, 1000, 20))
+	if in.count() == 0 {
+		t.Fatal("no sync was made to fail")
+	}
+	in.stop()
+	// The disk works again, but nobody knows which pages it has dropped.
+	wantStorageError(t, refusal(t, n, &h, "disk", 0, 1000, 3))
+	write(t, n, &h, "disk", 1, 100, 1000)
+	other := dial(t, n)
+	if records, err := other.ReadAll("disk", 1, -1); err != nil || len(records) != 200 {
+		t.Errorf("disk-1: %d records, %v", len(records), err)
+	}
+	n.Kill()
+	restart(t, n)
+	for _, partition := range []int32{0, 1} {
+		if _, err := traffic.FirstAck(c.Addresses(), &h, "disk", partition, 10*time.Second); err != nil {
+			t.Error(err)
+		}
+	}
+	verify(t, c, &h, topics, once)
+}
+
+func TestFailedWriteRefusesAndOthersGoOn(t *testing.T) {
+	c := cluster.Run(t, cluster.Options{})
+	n := c.Nodes[0]
+	createTopic(t, c, "disk", 2, nil)
+	topics := map[string]int32{"disk": 2}
+	var h history.History
+	write(t, n, &h, "disk", 0, 100, 1000)
+	in := inject(t, n, activeSegment(t, n, "disk", 0), "write,writev,pwrite64,pwritev,pwritev2", "error=EIO:when=1+")
+	wantStorageError(t, refusal(t, n, &h, "disk", 0, 1000, 20))
+	if in.count() == 0 {
+		t.Fatal("no write was made to fail")
+	}
+	write(t, n, &h, "disk", 1, 100, 1000)
+	in.stop()
+	n.Kill()
+	restart(t, n)
+	for _, partition := range []int32{0, 1} {
+		if _, err := traffic.FirstAck(c.Addresses(), &h, "disk", partition, 10*time.Second); err != nil {
+			t.Error(err)
+		}
+	}
+	verify(t, c, &h, topics, once)
+}
+
+func TestFailedReadIsAnErrorAndNeverOtherData(t *testing.T) {
+	c := cluster.Run(t, cluster.Options{})
+	n := c.Nodes[0]
+	createTopic(t, c, "disk", 2, nil)
+	var h history.History
+	write(t, n, &h, "disk", 0, 2000, 1000)
+	write(t, n, &h, "disk", 1, 100, 1000)
+	in := inject(t, n, activeSegment(t, n, "disk", 0), "read,readv,pread64,preadv,preadv2,sendfile", "error=EIO:when=1+")
+	records, err := dial(t, n).ReadAll("disk", 0, 0)
+	var code *kerr.Error
+	switch {
+	case in.count() == 0:
+		t.Skipf("SKIP: nothing was read from the file; %d records came from memory", len(records))
+	case !errors.As(err, &code):
+		t.Errorf("a read that failed was answered with %d records and %v", len(records), err)
+	default:
+		t.Logf("answered %v", err)
+	}
+	if records, err := dial(t, n).ReadAll("disk", 1, 0); err != nil || len(records) != 100 {
+		t.Errorf("disk-1: %d records, %v", len(records), err)
+	}
+	in.stop()
+	n.Kill()
+	restart(t, n)
+	verify(t, c, &h, map[string]int32{"disk": 2}, once)
+}
