@@ -12,9 +12,6 @@ import (
 // describeGroup describes a classic group. One that is not there is Dead up to
 // v5, and an error from v6 on (KIP-1043); so is one of another kind.
 func (s *Shard) describeGroup(r *DescribeGroup) Response {
-	if r.Group == "" {
-		return r.Refuse(kafka.ErrInvalidGroupID)
-	}
 	g := s.groups[r.Group]
 	if g == nil || g.consumer != nil {
 		resp := &DescribeGroupResponse{State: "Dead"}
@@ -63,9 +60,6 @@ func anyOrNone(filters []string, word string) bool {
 }
 
 func (s *Shard) deleteGroup(r *DeleteGroup) kafka.ErrorCode {
-	if r.Group == "" {
-		return kafka.ErrInvalidGroupID
-	}
 	g := s.groups[r.Group]
 	switch {
 	case g == nil:

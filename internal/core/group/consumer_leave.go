@@ -119,9 +119,6 @@ func (s *Shard) consumerTombstones(g *group) {
 
 // consumerDescribe describes a group of the KIP-848 protocol.
 func (s *Shard) consumerDescribe(r *ConsumerGroupDescribe) Response {
-	if r.Group == "" {
-		return r.Refuse(kafka.ErrInvalidGroupID)
-	}
 	g := s.groups[r.Group]
 	if g == nil || g.consumer == nil {
 		resp := &ConsumerGroupDescribeResponse{Err: kafka.ErrGroupIDNotFound, Message: fmt.Sprintf("Group %s not found.", r.Group)}

@@ -24,9 +24,6 @@ type committed struct {
 // offsetCommit decides over offsets that a member, or somebody outside of any
 // group membership, commits.
 func (s *Shard) offsetCommit(r *OffsetCommit) Response {
-	if r.Group == "" {
-		return r.Refuse(kafka.ErrInvalidGroupID)
-	}
 	g := s.groups[r.Group]
 	if g == nil {
 		if r.Generation >= 0 {
@@ -109,9 +106,6 @@ func (s *Shard) store(group string, list []OffsetToCommit, expires int64, p *Pro
 
 // offsetFetch reads committed offsets; what is not known has offset -1.
 func (s *Shard) offsetFetch(r *OffsetFetch) Response {
-	if r.Group == "" {
-		return r.Refuse(kafka.ErrInvalidGroupID)
-	}
 	g := s.groups[r.Group]
 	if g != nil && g.consumer != nil {
 		if code := g.consumer.mayFetch(r.MemberID, r.MemberEpoch); code != kafka.None {

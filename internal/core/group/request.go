@@ -9,7 +9,7 @@ import (
 // structs of this file. Empty strings stand for null. Versions are those of
 // the Kafka API, where the answer depends on them. Times are in milliseconds.
 type Request interface {
-	// GroupID is the group that is asked about. Empty for requests to all groups
+	// GroupID is the group that is asked about; "" too for requests to all groups
 	// of a shard: ListGroups, TxnMarker, TopicsDeleted.
 	GroupID() string
 	// Refuse makes the reply that refuses the request with code.
