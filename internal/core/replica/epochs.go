@@ -15,11 +15,12 @@ type epochs []EpochStart
 // anything changed.
 func (e *epochs) assign(epoch kafka.LeaderEpoch, start kafka.Offset) bool {
 	s := *e
+	for len(s) > 0 && s[len(s)-1].Start >= start && s[len(s)-1].Epoch != epoch {
+		s = s[:len(s)-1]
+	}
+	*e = s
 	if n := len(s); n > 0 && s[n-1].Epoch >= epoch {
 		return false
-	}
-	for len(s) > 0 && s[len(s)-1].Start >= start {
-		s = s[:len(s)-1]
 	}
 	*e = append(s, EpochStart{epoch, start})
 	return true

@@ -52,7 +52,7 @@ func (r *Replica) reviewInSync(now time.Time) {
 		if f.inSync && r.lags(now, f) {
 			lost++
 		}
-		if !f.inSync && r.joins(f) {
+		if !f.inSync && r.joins(now, f) {
 			joined++
 		}
 	}
@@ -68,7 +68,7 @@ func (r *Replica) reviewInSync(now time.Time) {
 			set = append(set, node)
 		case l.followers[i].inSync && !(lost > 0 && r.lags(now, l.followers[i])):
 			set = append(set, node)
-		case !l.followers[i].inSync && lost == 0 && r.joins(l.followers[i]):
+		case !l.followers[i].inSync && lost == 0 && r.joins(now, l.followers[i]):
 			set = append(set, node)
 		}
 	}
@@ -81,9 +81,10 @@ func (r *Replica) lags(now time.Time, f *follower) bool {
 }
 
 // joins says whether a follower may enter the in-sync set: it has all that is
-// committed, and all that was there when this leader began.
-func (r *Replica) joins(f *follower) bool {
-	return f.eligible() && f.synced >= r.highWatermark && f.synced >= r.leader.epochStart
+// committed, all that was there when this leader began, and would not have to
+// leave again at once.
+func (r *Replica) joins(now time.Time, f *follower) bool {
+	return f.eligible() && !r.lags(now, f) && f.synced >= r.highWatermark && f.synced >= r.leader.epochStart
 }
 
 func (r *Replica) wish(now time.Time, set []kafka.NodeID) {

@@ -127,7 +127,6 @@ func (r *Replica) answered(now time.Time, f *follower, m *Message) {
 		f.synced = 0
 		f.markAt, f.markEnd = now, r.end
 		f.progressAt = now
-		f.noteAt = now.Add(r.opts.NoteDelay)
 		r.progress(now, f, m)
 		return
 	}
@@ -163,12 +162,14 @@ func (r *Replica) progress(now time.Time, f *follower, m *Message) {
 	if f.synced >= r.end {
 		f.caughtUpAt = now
 	}
-	if f.knows(r) {
-		f.noteAt = time.Time{}
-	}
 	r.advance(now)
 	r.releaseStart()
 	r.fill(now, f)
+	if f.knows(r) {
+		f.noteAt = time.Time{}
+	} else if f.streaming && f.noteAt.IsZero() {
+		f.noteAt = now.Add(r.opts.NoteDelay)
+	}
 }
 
 // stream sends an append with records at hand.
