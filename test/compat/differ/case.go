@@ -59,13 +59,20 @@ type setupFailed struct{ reason string }
 // notOffered unwinds a case that needs an API which the server does not have.
 type notOffered struct{ key int16 }
 
+// unprintable keeps the separator of labels and paths out of labels.
+var unprintable = strings.NewReplacer(":", ".", "\x00", "0")
+
 var unfit = regexp.MustCompile(`[^a-zA-Z0-9]+`)
 
 func newConversation(s *side, of *Case, version int16) *Conversation {
 	c := &Conversation{V: version, side: s, of: of}
-	c.tag = fmt.Sprintf("k%d-%s-v%d", of.Key, strings.Trim(unfit.ReplaceAllString(of.Name, "-"), "-"), version)
+	c.tag = c.prefix()
 	c.Speaker = c.Other()
 	return c
+}
+
+func (c *Conversation) prefix() string {
+	return fmt.Sprintf("k%d-%s-v%d", c.of.Key, strings.Trim(unfit.ReplaceAllString(c.of.Name, "-"), "-"), c.V)
 }
 
 // Other is one more connection to the same server.
@@ -115,7 +122,7 @@ func (c *Conversation) version(req kmsg.Request) {
 }
 
 func (c *Conversation) slot(label string) *answer {
-	a := &answer{label: label}
+	a := &answer{label: unprintable.Replace(label)}
 	c.mu.Lock()
 	c.answers = append(c.answers, a)
 	c.mu.Unlock()

@@ -95,25 +95,67 @@ func hold(j job, sides []*side) result {
 	return r
 }
 
+// compare lists the values that differ. What is there on one side only, an
+// answer or an element of an array, counts as one.
 func compare(j job, values [2][]value) []difference {
 	texts := map[string]*[2]string{}
 	var order []string
+	var heads [2]map[string]bool // of all paths: answers and elements that exist
 	for side, list := range values {
+		heads[side] = map[string]bool{}
 		for _, v := range list {
+			for _, h := range headsOf(v.path) {
+				heads[side][h] = true
+			}
 			if texts[v.path] == nil {
-				texts[v.path] = &[2]string{"nothing", "nothing"}
+				texts[v.path] = &[2]string{"absent", "absent"}
 				order = append(order, v.path)
 			}
 			texts[v.path][side] = v.text
 		}
 	}
+	// The names that a case makes up carry the version; versions that differ alike are shown as one.
+	tag := (&Conversation{of: j.of, V: j.version}).prefix()
+	tidy := func(s string) string { return strings.ReplaceAll(s, tag, "~") }
 	var out []difference
+	told := map[string]bool{}
 	for _, path := range order {
-		if t := texts[path]; t[0] != t[1] && !slices.ContainsFunc(j.of.Ignore, func(g string) bool { return glob(g, path) }) {
-			// The names that a case makes up carry the version; versions that differ alike are shown as one.
-			tag := fmt.Sprintf("k%d-%s-v%d", j.of.Key, strings.Trim(unfit.ReplaceAllString(j.of.Name, "-"), "-"), j.version)
-			tidy := func(s string) string { return strings.ReplaceAll(s, tag, "~") }
-			out = append(out, difference{j.of.Key, j.of.Name, j.version, tidy(path), [2]string{tidy(t[0]), tidy(t[1])}})
+		t := *texts[path]
+		if t[0] == t[1] {
+			continue
+		}
+		for _, h := range headsOf(path) {
+			if a, b := heads[0][h], heads[1][h]; a != b {
+				path, t = h, [2]string{"absent", "present"}
+				if a {
+					t = [2]string{"present", "absent"}
+				}
+				break
+			}
+			// Closed and answered: the fields of the answer are no news.
+			if at := texts[h]; at != nil && h != path && at[0] != at[1] {
+				path, t = h, *at
+				break
+			}
+		}
+		if told[path] || slices.ContainsFunc(j.of.Ignore, func(g string) bool { return glob(g, path) }) {
+			continue
+		}
+		told[path] = true
+		out = append(out, difference{j.of.Key, j.of.Name, j.version, tidy(path), [2]string{tidy(t[0]), tidy(t[1])}})
+	}
+	return out
+}
+
+// headsOf lists the beginnings of a path at which something may be missing as
+// a whole: "label:" and each "...[element]".
+func headsOf(path string) []string {
+	var out []string
+	colon := strings.Index(path, ":")
+	out = append(out, path[:colon+1])
+	for i := colon + 1; i < len(path); i++ {
+		if path[i] == ']' {
+			out = append(out, path[:i+1])
 		}
 	}
 	return out

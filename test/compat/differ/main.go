@@ -29,9 +29,9 @@ import (
 )
 
 type options struct {
-	mode, pattern, kafka, chronik, module string
-	verbose, slow                         bool
-	workers                               int
+	mode, pattern, kafka, chronik, module, dir string
+	verbose, slow                              bool
+	workers                                    int
 }
 
 func main() {
@@ -41,6 +41,7 @@ func main() {
 	flag.StringVar(&o.kafka, "kafka", "", "address of a Kafka that runs already")
 	flag.StringVar(&o.chronik, "chronik", "", "address of a Chronik that runs already")
 	flag.StringVar(&o.module, "module", ".", "directory of test/compat")
+	flag.StringVar(&o.dir, "dir", "", "keep data and logs in this directory instead of a temporary one")
 	flag.BoolVar(&o.verbose, "v", false, "print all answers")
 	flag.BoolVar(&o.slow, "slow", false, "print how long the slowest cases took")
 	flag.IntVar(&o.workers, "workers", 8, "cases at a time")
@@ -114,11 +115,16 @@ func differ(o options) (ok bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	dir, err := os.MkdirTemp("", "differ")
+	dir, err := filepath.Abs(o.dir)
+	if o.dir == "" {
+		dir, err = os.MkdirTemp("", "differ")
+		defer func() { _ = os.RemoveAll(dir) }()
+	} else if err == nil {
+		err = os.MkdirAll(dir, 0o755)
+	}
 	if err != nil {
 		return false, err
 	}
-	defer func() { _ = os.RemoveAll(dir) }()
 	begin := time.Now()
 	sides, err := open(o, dir)
 	closeAll := sync.OnceFunc(func() {

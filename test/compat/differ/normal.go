@@ -60,6 +60,7 @@ func (a *answer) normalise(n *normal) []value {
 	case a.values != nil:
 		n.out = append(n.out, a.values...)
 	case a.resp != nil:
+		n.put("", a.outcome)
 		n.walk("", "", reflect.ValueOf(a.resp).Elem())
 	default:
 		n.put("", a.outcome)
@@ -120,8 +121,13 @@ func (n *normal) walk(path, field string, v reflect.Value) {
 }
 
 func (n *normal) slice(path, field string, v reflect.Value) {
-	if v.IsNil() {
+	if v.IsNil() && v.Type().Elem().Kind() == reflect.Uint8 {
 		n.put(path, "null")
+		return
+	}
+	if v.IsNil() {
+		// kmsg reads an empty array as nil where it cannot be null.
+		n.put(path+".#", "none")
 		return
 	}
 	if v.Type().Elem().Kind() == reflect.Uint8 {
