@@ -208,6 +208,11 @@ func (l *Log) Reset(start kafka.Offset) error {
 	if start < 0 {
 		return fmt.Errorf("reset to %d: %w", start, ErrOutOfRange)
 	}
+	if !l.checkpoint.durable {
+		if err := l.syncNames(); err != nil {
+			return err
+		}
+	}
 	point := position{segment: start, pos: headerSize, offset: start}
 	// A crash from here on leaves files of the old log, which the flag tells
 	// Open to remove.
@@ -225,6 +230,11 @@ func (l *Log) reset(start kafka.Offset, point position) error {
 	removed := slices.Clone(l.segments)
 	held := append(slices.Clone(l.sealed), l.active())
 	l.forget(removed)
+	// Readers find an empty segment until there is one.
+	empty := newSegment(l.dir, start)
+	empty.statsKnown, empty.loaded, empty.users = true, true, 1
+	l.segments = []*segment{empty}
+	l.sealed, l.unsynced, l.namesUnsynced = nil, 0, false
 	l.epochs = nil
 	l.start.Store(int64(start))
 	l.end.Store(int64(start))
@@ -252,9 +262,8 @@ func (l *Log) reset(start kafka.Offset, point position) error {
 		return err
 	}
 	l.mu.Lock()
-	l.forget(removed)
+	l.cuts++
 	l.segments = []*segment{s}
-	l.unsynced, l.namesUnsynced = 0, false
 	l.mu.Unlock()
 	l.dropped = position{}
 	if err := l.pruneStates(start, -1); err != nil {

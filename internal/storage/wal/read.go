@@ -176,10 +176,10 @@ func (l *Log) readSegment(r *reading, from kafka.Offset, maxBytes int, buf []byt
 		if err != nil {
 			return buf, err
 		}
-		if at.pos >= r.size {
-			return buf, nil
-		}
 		r.pos = at.pos
+	}
+	if r.pos >= r.size {
+		return buf, nil // nothing but a gap follows
 	}
 	before := len(buf)
 	want := int(min(int64(max(maxBytes, record.HeaderSize)), r.size-r.pos))

@@ -256,7 +256,7 @@ func (r *recovery) dropTrimmed(found bool) error {
 		return nil
 	}
 	n := 0
-	for n+1 < len(r.bases) && r.bases[n+1] <= r.ck.start {
+	for n+1 < len(r.bases) && r.bases[n+1] <= r.ck.start && r.bases[n] < r.ck.point.segment {
 		// The checkpoint may be in the page cache only.
 		if n == 0 {
 			if err := r.log.checkpoint.sync(); err != nil {
