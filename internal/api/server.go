@@ -12,6 +12,7 @@ import (
 	"chronik/internal/core/controller"
 	"chronik/internal/core/metadata"
 	"chronik/internal/format/wire"
+	"chronik/internal/host/coordinator"
 	"chronik/internal/host/deadline"
 	"chronik/internal/host/fetchsession"
 	"chronik/internal/host/partition"
@@ -34,6 +35,7 @@ type Broker interface {
 	Controller() kafka.NodeID
 	Partition(id kafka.TopicID, partition int32) *partition.Partition
 	Control(now time.Time, req controller.Request, timeout time.Duration, reply func(controller.Response, kafka.ErrorCode))
+	Groups() *coordinator.Groups
 	NewProducerID(now time.Time, reply func(kafka.ProducerID, kafka.ErrorCode))
 	At(t time.Time, fn func(now time.Time)) *deadline.Entry
 	MayServe(now time.Time) bool
