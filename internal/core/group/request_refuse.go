@@ -147,3 +147,36 @@ func (*DeleteGroupResponse) isResponse()            {}
 func (*TopicsDeletedResponse) isResponse()          {}
 func (*ConsumerGroupHeartbeatResponse) isResponse() {}
 func (*ConsumerGroupDescribeResponse) isResponse()  {}
+
+// lengthMax is the greatest length of a name that fits into a record, with
+// room for what is added to make a member id.
+const lengthMax = 32<<10 - 64
+
+// tooLong says whether a name in a request that leads to records cannot be
+// stored.
+func tooLong(req Request) bool {
+	if len(req.GroupID()) > lengthMax {
+		return true
+	}
+	names := [6]string{}
+	switch r := req.(type) {
+	case *JoinGroup:
+		names = [6]string{r.MemberID, r.InstanceID, r.ClientID, r.ClientHost, r.ProtocolType}
+		for i := range r.Protocols {
+			if len(r.Protocols[i].Name) > lengthMax {
+				return true
+			}
+		}
+	case *ConsumerGroupHeartbeat:
+		names = [6]string{r.MemberID, r.InstanceID, r.RackID, r.ClientID, r.ClientHost}
+		if r.SubscribedTopicRegex != nil {
+			names[5] = *r.SubscribedTopicRegex
+		}
+	}
+	for _, n := range names {
+		if len(n) > lengthMax {
+			return true
+		}
+	}
+	return false
+}

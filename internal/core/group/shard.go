@@ -90,6 +90,10 @@ func (s *Shard) Start(now time.Time) Decision {
 func (s *Shard) Decide(now time.Time, req Request, t Ticket) Decision {
 	invariant.Check(s.started, "asks a group shard that is loading")
 	s.begin(now)
+	if tooLong(req) {
+		s.reply(t, req.Refuse(kafka.ErrInvalidRequest))
+		return s.end()
+	}
 	switch r := req.(type) {
 	case *JoinGroup:
 		s.joinGroup(r, t)
