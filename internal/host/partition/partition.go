@@ -325,27 +325,42 @@ func (p *Partition) onAlarm(now time.Time) {
 
 // RunSync makes durable what has been written. It is called once for each
 // Env.ScheduleSync. Appends go on meanwhile; the next sync covers them.
-func (p *Partition) RunSync(now time.Time) {
+func (p *Partition) RunSync(now time.Time) { p.EndSync(now, p.BeginSync()) }
+
+// SyncRun is a sync that has been done and not yet taken in.
+type SyncRun struct {
+	cuts uint64
+	end  kafka.Offset
+	idle bool
+	err  error
+}
+
+// BeginSync is the first half of RunSync: it syncs what was written when it
+// was called. A simulation lets time pass before the other half.
+func (p *Partition) BeginSync() SyncRun {
 	p.mu.Lock()
-	cuts, end := p.core.Cuts(), p.core.End()
-	idle := p.usable() != nil
+	run := SyncRun{cuts: p.core.Cuts(), end: p.core.End(), idle: p.usable() != nil}
 	p.flushAt = time.Time{}
 	p.mu.Unlock()
-	var err error
-	if !idle {
-		err = p.log.Sync()
+	if !run.idle {
+		run.err = p.log.Sync()
 	}
+	return run
+}
+
+// EndSync is the second half of RunSync: it acts on what has become durable.
+func (p *Partition) EndSync(now time.Time, run SyncRun) {
 	fx := p.enter()
 	p.syncing = false
 	switch {
-	case idle:
-	case err != nil && errors.Is(err, wal.ErrClosed):
-	case err != nil:
-		p.fail(err, fx)
+	case run.idle:
+	case run.err != nil && errors.Is(run.err, wal.ErrClosed):
+	case run.err != nil:
+		p.fail(run.err, fx)
 	default:
-		p.core.Synced(now, cuts, end)
+		p.core.Synced(now, run.cuts, run.end)
 	}
-	save := !idle && err == nil && p.saveNext >= saveEvery
+	save := !run.idle && run.err == nil && p.saveNext >= saveEvery
 	p.leave(now, fx)
 	if save {
 		p.saveState()
