@@ -237,7 +237,7 @@ func FirstAck(addresses []string, h *history.History, topic string, partition in
 // returns how many were acknowledged before the first error.
 func (c *Conn) Fill(h *history.History, topic string, partition int32, count, size int) (int, error) {
 	producer := NewProducer()
-	perBatch := max(1, min(count, (512<<10)/max(size, 64)))
+	perBatch := max(1, min(count, (128<<10)/max(size, 64)))
 	for done := 0; done < count; {
 		n := min(perBatch, count-done)
 		sends := make([]history.Send, n)
