@@ -441,14 +441,18 @@ func (r *recovery) settleTail(at int) error {
 	if err := l.checkpoint.file.Sync(); err != nil {
 		return fmt.Errorf("sync checkpoint: %w", err)
 	}
-	for _, s := range l.segments[at:] {
+	for i, s := range l.segments[at:] {
+		from := int64(0)
+		if i == 0 {
+			from = r.ck.point.pos &^ (headerSize - 1) // whole pages only are dropped
+		}
 		f, err := s.hold(l.fs)
 		if err != nil {
 			return err
 		}
 		err = f.Sync()
 		if err == nil {
-			_ = f.DropCache(0, s.size)
+			_ = f.DropCache(from, s.size-from)
 		}
 		s.release()
 		if err != nil {
