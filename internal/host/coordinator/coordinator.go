@@ -63,7 +63,8 @@ func (o Options) withDefaults() Options {
 	return o
 }
 
-// Groups is the group coordinators of this node. Any goroutine may use it.
+// Groups is the group coordinators of this node. Any goroutine may use it. The
+// lock of a shard may be held when that of Groups is taken, never the reverse.
 type Groups struct {
 	opts Options
 
@@ -202,8 +203,9 @@ func (g *Groups) HandleAt(now time.Time, partition int32, req group.Request, rep
 // of them loads, the answer is COORDINATOR_LOAD_IN_PROGRESS.
 func (g *Groups) List(now time.Time, req *group.ListGroups, reply func(*group.ListGroupsResponse)) {
 	g.mu.RLock()
-	shards := slices.DeleteFunc(g.all(), func(s *shard) bool { return !s.leads() })
+	shards := g.all()
 	g.mu.RUnlock()
+	shards = slices.DeleteFunc(shards, func(s *shard) bool { return !s.leads() })
 	if !g.opts.MayServe(now) {
 		reply(&group.ListGroupsResponse{Err: kafka.ErrNotCoordinator})
 		return
@@ -317,6 +319,12 @@ func (g *Groups) newCore() *group.Shard {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return group.New(g.opts.Group, rand.New(rand.NewPCG(g.opts.Rand.Uint64(), g.opts.Rand.Uint64())))
+}
+
+func (g *Groups) groupOptions() group.Options {
+	g.mu.RLock()
+	defer g.mu.RUnlock()
+	return g.opts.Group
 }
 
 func (g *Groups) view() group.Topics {

@@ -98,6 +98,7 @@ func (s *shard) loadStep(now time.Time, gen uint64) {
 	}
 	s.load = load{}
 	s.core, s.state = l.core, stateActive
+	s.core.SetOptions(s.groups.groupOptions())
 	s.take(s.core.Start(now), &out)
 	s.mu.Unlock()
 	s.finish(&out)

@@ -1,0 +1,116 @@
+package coordinator
+
+import (
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	"chronik/internal/base/kafka"
+	"chronik/internal/base/vfs"
+	"chronik/internal/core/group"
+	"chronik/internal/core/replica"
+	"chronik/internal/host/deadline"
+	"chronik/internal/host/partition"
+)
+
+// alone is the surroundings of a partition with one replica.
+type alone struct {
+	t         *testing.T
+	now       *time.Time
+	deadlines *deadline.Queue
+}
+
+func (e alone) Send(*partition.Partition, *replica.Message)              { e.t.Error("sent a message") }
+func (e alone) ScheduleSync(p *partition.Partition)                      { p.RunSync(*e.now) }
+func (e alone) RequestInSync(*partition.Partition, replica.InSyncChange) {}
+func (e alone) At(at time.Time, fn func(now time.Time))                  { e.deadlines.At(at, fn) }
+func (e alone) Failed(_ *partition.Partition, err error)                 { e.t.Error(err) }
+
+// A real partition takes what the coordinator writes, and gives it back to the
+// next coordinator after a restart.
+func TestGroupsLiveOnARealPartition(t *testing.T) {
+	fs := vfs.NewMem()
+	now := time.UnixMilli(1_700_000_000_000)
+	deadlines := deadline.New(nil)
+	open := func(epoch kafka.LeaderEpoch) (*partition.Partition, *Groups) {
+		config := partition.DefaultTopicConfig()
+		config.Compact, config.Delete = true, false
+		p, _, err := partition.Open(now, fs, "wal/partitions/__consumer_offsets-0", partition.Options{
+			Node: 1, BrokerEpoch: 1, Topic: kafka.TopicConsumerOffsets, TopicID: kafka.TopicID{1}, Config: config,
+		}, alone{t, &now, deadlines})
+		if err != nil {
+			t.Fatal(err)
+		}
+		p.Assign(now, replica.Assignment{LeaderEpoch: epoch, PartitionEpoch: kafka.PartitionEpoch(epoch), Leader: 1,
+			Replicas: []kafka.NodeID{1}, InSync: []kafka.NodeID{1}, Brokers: []replica.Broker{{Node: 1, Epoch: 1, Active: true}}})
+		g := New(Options{Rand: rand.New(rand.NewPCG(1, uint64(epoch))),
+			At: func(at time.Time, fn func(time.Time)) { deadlines.At(at, fn) }, Group: group.Options{InitialRebalanceDelay: -1}})
+		g.SetPartitions(1)
+		g.OnLeader(now, 0, epoch, PartitionLog(p))
+		for range 100 {
+			deadlines.Run(now)
+			if active, _ := g.Status(0); active {
+				break
+			}
+			now = now.Add(10 * time.Millisecond)
+		}
+		return p, g
+	}
+	p, g := open(1)
+	ask := func(req group.Request) (got group.Response) {
+		g.HandleAt(now, 0, req, func(r group.Response) { got = r })
+		if got == nil {
+			t.Fatalf("%T was not answered", req)
+		}
+		return got
+	}
+	txn := func(epoch kafka.ProducerEpoch, offset kafka.Offset) kafka.ErrorCode {
+		return ask(&group.TxnOffsetCommit{Group: "g", ProducerID: 7, ProducerEpoch: epoch, Generation: -1,
+			Offsets: []group.OffsetToCommit{{Topic: "t", Offset: offset}}}).(*group.TxnOffsetCommitResponse).Codes[0]
+	}
+	marker := func(epoch kafka.ProducerEpoch, commit bool) kafka.ErrorCode {
+		return ask(&group.TxnMarker{ProducerID: 7, ProducerEpoch: epoch, Commit: commit}).(*group.TxnMarkerResponse).Err
+	}
+	want := func(offset kafka.Offset, stable bool) {
+		t.Helper()
+		r := ask(&group.OffsetFetch{Group: "g", MemberEpoch: -1, RequireStable: stable,
+			Topics: []group.TopicToFetch{{Topic: "t", Partitions: []int32{0}}}}).(*group.OffsetFetchResponse)
+		if got := r.Topics[0].Partitions[0]; got.Offset != offset {
+			t.Errorf("offset = %+v, want %d", got, offset)
+		}
+	}
+	join := ask(&group.JoinGroup{Version: 3, Group: "members", ClientID: "c", SessionTimeoutMs: 10000, RebalanceTimeoutMs: 10000,
+		ProtocolType: "consumer", Protocols: []group.Protocol{{Name: "range", Metadata: []byte("m")}}}).(*group.JoinGroupResponse)
+	ask(&group.SyncGroup{Group: "members", MemberID: join.MemberID, Generation: 1,
+		Assignments: []group.Assignment{{MemberID: join.MemberID, Data: []byte("mine")}}})
+	ask(&group.OffsetCommit{Version: 9, Group: "g", Generation: -1, RetentionMs: -1, Offsets: []group.OffsetToCommit{{Topic: "t", Offset: 1}}})
+	for _, step := range []struct{ got, want kafka.ErrorCode }{
+		{txn(1, 5), kafka.None}, {marker(1, true), kafka.None}, {txn(1, 6), kafka.None}, {marker(1, false), kafka.None},
+		{txn(0, 7), kafka.ErrInvalidProducerEpoch}, {txn(1, 8), kafka.None},
+	} {
+		if step.got != step.want {
+			t.Errorf("code = %v, want %v", step.got, step.want)
+		}
+	}
+	want(5, false)
+	want(-1, true)
+
+	g.Close(now)
+	if err := p.Close(now); err != nil {
+		t.Fatal(err)
+	}
+	p, g = open(2)
+	want(5, false)
+	want(-1, true)
+	if code := marker(1, true); code != kafka.None {
+		t.Errorf("marker: %v", code)
+	}
+	want(8, true)
+	sync := ask(&group.SyncGroup{Group: "members", MemberID: join.MemberID, Generation: 1}).(*group.SyncGroupResponse)
+	if string(sync.Assignment) != "mine" {
+		t.Errorf("assignment = %q, %v", sync.Assignment, sync.Err)
+	}
+	if err := p.Close(now); err != nil {
+		t.Fatal(err)
+	}
+}
