@@ -142,7 +142,10 @@ func (r *Replica) wakeInSync() time.Time {
 	if l.change.active {
 		return l.change.again
 	}
-	at := l.changeAt
+	if !l.changeAt.IsZero() {
+		return l.changeAt
+	}
+	var at time.Time
 	for _, f := range l.followers {
 		if f.inSync && f.synced < r.end {
 			at = earlier(at, f.caughtUpAt.Add(r.opts.LagTimeMax+time.Millisecond))

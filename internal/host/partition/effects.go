@@ -2,6 +2,7 @@ package partition
 
 import (
 	"errors"
+	"slices"
 	"sync"
 	"time"
 
@@ -82,6 +83,9 @@ func (p *Partition) leave(now time.Time, fx *effects) {
 	effectsPool.Put(fx)
 }
 
+// alarmMin keeps a deadline that is over already from being rung for without pause.
+const alarmMin = time.Millisecond
+
 // settle lets the core go on until it wants nothing more, with the lock held.
 func (p *Partition) settle(now time.Time, fx *effects) {
 	for {
@@ -96,8 +100,16 @@ func (p *Partition) settle(now time.Time, fx *effects) {
 		return
 	}
 	p.scheduleSync(now, fx)
-	if at := earlier(p.core.Wake(), p.flushAt); !at.IsZero() && (p.alarm.IsZero() || at.Before(p.alarm)) {
-		p.alarm, fx.at = at, at
+	at := earlier(p.core.Wake(), p.flushAt)
+	if at.IsZero() {
+		return
+	}
+	if soon := now.Add(alarmMin); at.Before(soon) {
+		at = soon
+	}
+	if n := len(p.alarms); n == 0 || at.Before(p.alarms[n-1]) {
+		p.alarms = append(p.alarms, at)
+		fx.at = at
 	}
 }
 
@@ -118,7 +130,7 @@ func (p *Partition) scheduleSync(now time.Time, fx *effects) {
 			return
 		}
 	}
-	p.syncing, fx.sync = true, true
+	p.syncing, fx.sync, p.flushAt = true, true, time.Time{}
 }
 
 // act does what the core wants, in the order of Ready's fields.
@@ -273,7 +285,7 @@ func (p *Partition) publish(fx *effects) {
 		p.aborts.Store(c.HasAborted())
 	}
 	changed := v == nil || v.role != c.Role() || v.leaderEpoch != a.LeaderEpoch || v.leader != a.Leader || v.epochStart != c.EpochStart() ||
-		v.fenced != c.Fenced() || v.failed != (p.failure != nil) || v.closed != p.closed || len(v.replicas) != len(a.Replicas)
+		v.fenced != c.Fenced() || v.failed != (p.failure != nil) || v.closed != p.closed || !slices.Equal(v.replicas, a.Replicas)
 	if changed {
 		p.aborts.Store(c.HasAborted())
 		p.view.Store(&view{c.Role(), a.Leader, a.LeaderEpoch, c.EpochStart(), a.Replicas, c.Fenced(), p.failure != nil, p.closed})

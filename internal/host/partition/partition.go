@@ -51,8 +51,8 @@ type Partition struct {
 	pieces   []record.Batch
 	syncing  bool // RunSync is scheduled or runs
 	flushAt  time.Time
-	alarm    time.Time // for which ring is set; zero: none
-	failure  error     // the log failed
+	alarms   []time.Time // for which ring is set; the earliest last
+	failure  error       // the log failed
 	closed   bool
 	saved    kafka.Offset // end of the last state saved
 	saveNext int64        // bytes appended since
@@ -313,12 +313,14 @@ func (p *Partition) Tick(now time.Time) time.Time {
 
 func (p *Partition) onAlarm(now time.Time) {
 	p.mu.Lock()
-	stale := p.alarm.IsZero() || now.Before(p.alarm)
-	if !stale {
-		p.alarm = time.Time{}
+	n := len(p.alarms)
+	for n > 0 && !now.Before(p.alarms[n-1]) {
+		n--
 	}
+	due := n < len(p.alarms)
+	p.alarms = p.alarms[:n]
 	p.mu.Unlock()
-	if !stale {
+	if due {
 		p.Tick(now)
 	}
 }

@@ -326,3 +326,17 @@ func TestBadBatchesAreRefused(t *testing.T) {
 	c.want("large", n.produce(1, batchOf(nil, false, string(make([]byte, 2<<20)))).Code, kafka.ErrMessageTooLarge)
 	c.want("nothing written", n.p.LogEnd(), 0)
 }
+
+func TestDeadlinesDoNotRingWithoutPause(t *testing.T) {
+	config := DefaultTopicConfig()
+	config.FlushMessages, config.FlushTime = 100, 10*time.Millisecond
+	c := newCluster(t, 3, config)
+	c.auto = false // no sync ever comes back
+	c.assign(1, 1, 1, 2, 3)
+	c.run(20 * time.Millisecond)
+	c.node(1).produce(-1, batchOf(nil, false, "a"))
+	c.run(15 * time.Second)
+	if n := len(c.timer); n > 10 {
+		t.Errorf("%d deadlines are pending", n)
+	}
+}

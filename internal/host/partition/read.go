@@ -53,7 +53,7 @@ func (p *Partition) Read(now time.Time, req ReadRequest) ReadResult {
 	if code != kafka.None {
 		return refusedRead(code)
 	}
-	// The high watermark first: it never is above what is read after it.
+	// In this order, and the log's end after both: each is at most what follows.
 	res := ReadResult{LastStableOffset: kafka.Offset(p.lso.Load()), HighWatermark: kafka.Offset(p.hw.Load())}
 	res.LastStableOffset = min(res.LastStableOffset, res.HighWatermark)
 	bounds := p.log.Bounds()
