@@ -25,14 +25,15 @@ type model struct {
 	log     []Record
 	asked   map[Ticket]Request
 	done    map[Ticket]Response
-	members []string         // ids that were ever handed out
-	gens    map[string]int32 // generation or epoch that a member last heard of
-	owned   map[string]partitionSet
+	members []string                // ids that were ever handed out
+	gens    map[string]int32        // generation or epoch that a member last heard of
+	given   map[string]partitionSet // last assignment that a member was told
+	held    map[string]partitionSet // what it really reads; it takes its time to give up partitions
 }
 
 func newModel(t *rapid.T) *model {
 	m := &model{t: t, now: time.UnixMilli(1_700_000_000_000), asked: map[Ticket]Request{}, done: map[Ticket]Response{},
-		gens: map[string]int32{}, owned: map[string]partitionSet{}}
+		gens: map[string]int32{}, given: map[string]partitionSet{}, held: map[string]partitionSet{}}
 	m.topics = fakeTopics{version: 1, list: []Topic{{Name: "t", ID: topicID("t"), Partitions: 5}, {Name: "u", ID: topicID("u"), Partitions: 2}}}
 	m.reload()
 	return m
@@ -100,6 +101,9 @@ func (m *model) remember(id string) {
 func (m *model) classic(t *rapid.T) {
 	group := rapid.SampledFrom([]string{"g", "h"}).Draw(t, "group")
 	id := m.member()
+	if c := m.classicGroup(group); c != nil && len(c.order) > 0 && rapid.IntRange(0, 3).Draw(t, "known") > 0 {
+		id = rapid.SampledFrom(c.order).Draw(t, "of the group").id
+	}
 	instance := rapid.SampledFrom([]string{"", "", "i", "j"}).Draw(t, "instance")
 	switch rapid.IntRange(0, 5).Draw(t, "api") {
 	case 0, 1:
@@ -124,6 +128,9 @@ func (m *model) classic(t *rapid.T) {
 			m.ask(&Heartbeat{Group: group, MemberID: id, Generation: c.generation})
 		}
 	default:
+		if c := m.classicGroup(group); c != nil && c.members[id] != nil {
+			instance = c.members[id].instanceID
+		}
 		m.ask(&LeaveGroup{Version: 3, Group: group, Members: []LeavingMember{{MemberID: id, InstanceID: instance}}})
 	}
 	for _, resp := range m.done {
@@ -160,21 +167,42 @@ func (m *model) consumer(t *rapid.T) {
 		r.SubscribedTopicNames = rapid.SampledFrom([][]string{{"t"}, {"t", "u"}, {}, {"gone", "u"}}).Draw(t, "topics")
 		r.ServerAssignor = rapid.SampledFrom([]string{"", AssignorRange}).Draw(t, "assignor")
 	}
+	if rapid.Bool().Draw(t, "has given up partitions") {
+		m.held[id] = m.given[id]
+	}
 	if r.MemberEpoch == epochJoin {
+		m.held[id], m.given[id] = nil, nil
 		r.RebalanceTimeoutMs, r.SubscribedTopicNames, r.Owned = 5000, []string{"t"}, partitionSet{}
 	} else if rapid.Bool().Draw(t, "tells what it owns") {
-		r.Owned = append(partitionSet{}, m.owned[id]...)
+		r.Owned = append(partitionSet{}, m.held[id]...)
+	}
+	if r.MemberEpoch < 0 {
+		m.held[id] = nil
 	}
 	resp := m.ask(r).(*ConsumerGroupHeartbeatResponse)
 	switch {
 	case resp.Err == kafka.None && resp.MemberEpoch < 0:
-		m.gens[id], m.owned[id] = 0, nil
+		m.gens[id], m.given[id], m.held[id] = 0, nil, nil
 	case resp.Err == kafka.None:
 		if m.gens[id] = resp.MemberEpoch; resp.HasAssignment {
-			m.owned[id] = resp.Assignment
+			m.given[id], m.held[id] = resp.Assignment, union(m.held[id], resp.Assignment)
 		}
 	case resp.Err == kafka.ErrFencedMemberEpoch || resp.Err == kafka.ErrUnknownMemberID || resp.Err == kafka.ErrFencedInstanceID:
-		m.gens[id], m.owned[id] = 0, nil
+		m.gens[id], m.given[id], m.held[id] = 0, nil, nil
+	}
+}
+
+// checkHeld: no two members that the coordinator knows read the same partition.
+func (m *model) checkHeld(t *rapid.T, c *consumerGroup) {
+	var all partitionSet
+	for _, id := range slices.Sorted(maps.Keys(m.held)) {
+		if member := c.members[id]; member == nil || m.gens[id] == 0 || member.epoch < m.gens[id] {
+			continue
+		}
+		if both := intersect(all, m.held[id]); len(both) > 0 {
+			t.Fatalf("%s and another member both read %s", id, formatSet(both))
+		}
+		all = union(all, m.held[id])
 	}
 }
 
@@ -238,7 +266,8 @@ func (m *model) check(t *rapid.T) {
 		}
 	}
 	if g := m.shard.groups["k"]; g != nil && g.consumer != nil {
-		checkConsumer(t, g.consumer, m.topics)
+		checkConsumer(t, g.consumer)
+		m.checkHeld(t, g.consumer)
 	}
 	fresh := New(Options{}, rand.New(rand.NewPCG(1, 1)))
 	for _, r := range m.log {
@@ -281,7 +310,7 @@ func checkClassic(t *rapid.T, c *classicGroup) {
 
 // checkConsumer: no partition is owned by two members, whatever their epochs;
 // the target gives each partition to one member.
-func checkConsumer(t *rapid.T, c *consumerGroup, topics fakeTopics) {
+func checkConsumer(t *rapid.T, c *consumerGroup) {
 	owners, targets := map[string]string{}, map[string]string{}
 	add := func(m map[string]string, id string, set partitionSet) {
 		for _, s := range set {
