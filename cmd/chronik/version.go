@@ -6,16 +6,13 @@ import (
 	"runtime/debug"
 
 	"github.com/spf13/cobra"
+
+	"chronik/internal/host/broker"
 )
 
-// version is set by the build: -ldflags "-X main.version=1.2.3".
-var version = ""
-
-// versionText is the version, as far as the build knows it.
+// versionText is the version, and the commit as far as the build knows it. A
+// release sets the version: -ldflags "-X chronik/internal/host/broker.Version=1.2.3".
 func versionText() string {
-	if version != "" {
-		return version
-	}
 	revision, modified := "", ""
 	if info, ok := debug.ReadBuildInfo(); ok {
 		for _, s := range info.Settings {
@@ -28,9 +25,9 @@ func versionText() string {
 		}
 	}
 	if revision == "" {
-		return "devel"
+		return broker.Version
 	}
-	return "devel-" + revision + modified
+	return broker.Version + " " + revision + modified
 }
 
 func newVersion() *cobra.Command {

@@ -66,7 +66,7 @@ type Config struct {
 	LogRetentionCheckInterval time.Duration
 	LogCleanerBackoff         time.Duration
 
-	// Producers, groups and transactions.
+	// Producers, groups and replication.
 	ProducerIDExpiration           time.Duration
 	OffsetsPartitions              int32
 	OffsetsReplicationFactor       int16
@@ -80,11 +80,6 @@ type Config struct {
 	GroupConsumerSessionTimeout    time.Duration
 	GroupConsumerHeartbeatInterval time.Duration
 	GroupConsumerSizeMax           int
-	TransactionPartitions          int32
-	TransactionReplicationFactor   int16
-	TransactionMinInSyncReplicas   int32
-	TransactionTimeoutMax          time.Duration
-	TransactionalIDExpiration      time.Duration
 	ReplicaLagTimeMax              time.Duration
 	BrokerSessionTimeout           time.Duration
 	BrokerHeartbeatInterval        time.Duration

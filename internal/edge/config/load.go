@@ -167,6 +167,13 @@ func flatten(prefix string, tree map[string]any, into map[string]string) {
 
 // complete fills in what follows from other settings.
 func (c *Config) complete() {
+	if c.Source("peer") == FromDefault {
+		for _, p := range c.Peers {
+			if p.ID == c.NodeID {
+				c.Peer = p.Address
+			}
+		}
+	}
 	if c.AdvertiseKafka == "" {
 		host, port, _ := net.SplitHostPort(c.Kafka)
 		if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
@@ -206,7 +213,6 @@ func (c *Config) check(wrong *Error) {
 	atMost("message.max.bytes", "socket.request.max.bytes", int64(c.MessageBytesMax), int64(c.RequestBytesMax))
 	atMost("message.max.bytes", "log.segment.bytes", int64(c.MessageBytesMax), int64(c.LogSegmentBytes))
 	atMost("log.cleaner.min.compaction.lag.ms", "log.cleaner.max.compaction.lag.ms", c.LogCompactionLagMinMs, c.LogCompactionLagMaxMs)
-	atMost("transaction.state.log.min.isr", "transaction.state.log.replication.factor", int64(c.TransactionMinInSyncReplicas), int64(c.TransactionReplicationFactor))
 }
 
 func byFlag(flag string) *Setting {

@@ -33,8 +33,9 @@ const (
 	// More workers than this do not make a disk faster, only the slowest sync slower.
 	syncWorkers = 12
 	// How long a node that was told to stop tries to hand over what it leads.
-	handOverMax = 600 * time.Millisecond
-	httpStopMax = 100 * time.Millisecond
+	handOverMax   = 600 * time.Millisecond
+	electionTicks = 10
+	httpStopMax   = 100 * time.Millisecond
 )
 
 // node is one running node.
@@ -42,6 +43,7 @@ type node struct {
 	cfg    config.Config
 	log    *slog.Logger
 	broker *broker.Broker
+	live   atomic.Pointer[broker.Broker] // broker, once it takes frames
 	loop   *loop.Serial
 	clock  *loop.Clock
 	syncer *loop.Syncer[*partition.Partition]
@@ -54,6 +56,8 @@ type node struct {
 
 	background sync.WaitGroup
 	cluster    atomic.Pointer[string]
+	own        atomic.Pointer[broker.Presence] // what the data directory held at the start
+	strangers  strangers
 	serve      sync.Once
 	fatal      chan error
 	serving    chan error
@@ -63,7 +67,10 @@ type node struct {
 func Run(ctx context.Context, cfg config.Config, log *slog.Logger) error {
 	started := time.Now()
 	n := &node{cfg: cfg, log: log, fatal: make(chan error, 1), serving: make(chan error, 1)}
-	if err := n.open(started); err != nil {
+	if err := n.open(ctx, started); err != nil {
+		if ctx.Err() != nil {
+			return nil // told to stop while it looked for its cluster
+		}
 		return err
 	}
 	log.Info("starting", "node", cfg.NodeID, "version", broker.Version, "data_dir", cfg.DataDir, "kafka", n.clients.Addr().String())
@@ -87,7 +94,7 @@ func Run(ctx context.Context, cfg config.Config, log *slog.Logger) error {
 
 // open binds the ports first, so that a second process notices before it
 // touches anything, then opens the data.
-func (n *node) open(now time.Time) (err error) {
+func (n *node) open(ctx context.Context, now time.Time) (err error) {
 	var opened []func()
 	defer func() {
 		if err != nil {
@@ -101,11 +108,15 @@ func (n *node) open(now time.Time) (err error) {
 		return err
 	}
 	opened = append(opened, func() { clientSocket.Close() })
-	var peerSocket net.Listener
-	if len(n.cfg.Peers) > 1 {
-		if peerSocket, err = listen("peer", n.cfg.Peer); err != nil {
-			return err
-		}
+	n.cfg.Kafka = clientSocket.Addr().String()
+	if host, port, err := net.SplitHostPort(n.cfg.AdvertiseKafka); err == nil && port == "0" { // tell the one that was chosen
+		n.cfg.AdvertiseKafka = net.JoinHostPort(host, strconv.Itoa(clientSocket.Addr().(*net.TCPAddr).Port))
+	}
+	peerSocket, err := n.listenPeers()
+	if err != nil {
+		return err
+	}
+	if peerSocket != nil {
 		opened = append(opened, func() { peerSocket.Close() })
 	}
 	kick := func() { n.syncer.Kick(false) }
@@ -114,19 +125,24 @@ func (n *node) open(now time.Time) (err error) {
 	n.clock = loop.NewClock(kick)
 	opened = append(opened, func() { n.clock.Close(); n.loop.Close(); n.syncer.Close() })
 
-	opts, err := n.brokerOptions(clientSocket)
+	opts, err := n.brokerOptions()
 	if err != nil {
 		return err
 	}
-	if n.broker, err = broker.New(now, opts, n.env()); err != nil {
+	if peerSocket != nil {
+		n.peers = transport.New(peerSocket, n.transportOptions())
+		opened = append(opened, func() { n.peers.Close(0) })
+	}
+	if err := n.findCluster(ctx, &opts); err != nil {
 		return err
 	}
+	if n.broker, err = broker.New(time.Now(), opts, n.env()); err != nil {
+		return err
+	}
+	n.live.Store(n.broker)
 	n.openMetrics()
 	n.clients = listener.New(clientSocket, n.listenerOptions())
 	n.metrics.Listener("kafka", n.clients.Counters())
-	if peerSocket != nil {
-		n.peers = transport.New(peerSocket, n.transportOptions())
-	}
 	if n.cfg.HTTP != "" {
 		if n.http, err = metrics.Serve(n.cfg.HTTP, n.metrics.Handler(metrics.Health{Ready: n.ready}), n.log); err != nil {
 			return fmt.Errorf("listen for HTTP: %w; is another process using the port? choose another with --http", err)
@@ -143,7 +159,7 @@ func listen(setting, address string) (net.Listener, error) {
 	return socket, nil
 }
 
-func (n *node) brokerOptions(clients net.Listener) (broker.Options, error) {
+func (n *node) brokerOptions() (broker.Options, error) {
 	host, portText, err := net.SplitHostPort(n.cfg.AdvertiseKafka)
 	if err != nil {
 		return broker.Options{}, fmt.Errorf("advertise-kafka: %w", err)
@@ -151,9 +167,6 @@ func (n *node) brokerOptions(clients net.Listener) (broker.Options, error) {
 	port, err := strconv.Atoi(portText)
 	if err != nil {
 		return broker.Options{}, fmt.Errorf("advertise-kafka: port %q is not a number", portText)
-	}
-	if port == 0 { // port 0 was asked for: tell the one that was chosen
-		port = clients.Addr().(*net.TCPAddr).Port
 	}
 	dir, err := filepath.Abs(n.cfg.DataDir)
 	if err != nil {
@@ -163,6 +176,9 @@ func (n *node) brokerOptions(clients net.Listener) (broker.Options, error) {
 		Node: n.cfg.NodeID, DataDir: dir, AdvertiseHost: host, AdvertisePort: int32(port),
 		PeerAddress: n.cfg.Peer, Rack: n.cfg.Rack, Static: n.cfg.Static(),
 		HeartbeatInterval: n.cfg.BrokerHeartbeatInterval, SessionTimeout: n.cfg.BrokerSessionTimeout,
+		// An election timeout is one to two times the ticks; a tick stays
+		// coarse enough for an idle node to cost nothing.
+		RaftTick: n.cfg.QuorumElectionTimeout / 2 / electionTicks, ElectionTicks: electionTicks,
 	}
 	for _, p := range n.cfg.Peers {
 		if o.Voters == nil {
@@ -273,24 +289,38 @@ func (n *node) transportOptions() transport.Options {
 			if c := n.cluster.Load(); c != nil {
 				return *c
 			}
-			return n.broker.ClusterID()
+			if b := n.live.Load(); b != nil {
+				return b.ClusterID()
+			}
+			if own := n.own.Load(); own != nil {
+				return own.Cluster
+			}
+			return ""
 		},
+		Answer:  n.answer,
+		Refused: n.refused,
 		Receive: func(from kafka.NodeID, class int, frame []byte, more bool) error {
+			b := n.live.Load()
+			if b == nil {
+				return nil // still looking for the cluster
+			}
 			if broker.Class(class) == broker.ClassControl {
 				own := append([]byte(nil), frame...)
 				n.loop.Post(func(now time.Time) {
-					if err := n.broker.HandleControl(now, from, own); err != nil {
+					if err := b.HandleControl(now, from, own); err != nil {
 						n.log.Warn("frame from a peer refused", "peer", from, "err", err)
 					}
 				})
 				return nil
 			}
-			err := n.broker.HandleBulk(time.Now(), from, frame)
+			err := b.HandleBulk(time.Now(), from, frame)
 			n.syncer.Kick(!more)
 			return err
 		},
 		Down: func(peer kafka.NodeID, gone bool) {
-			n.loop.Post(func(now time.Time) { n.broker.PeerDown(now, peer, gone) })
+			if b := n.live.Load(); b != nil {
+				n.loop.Post(func(now time.Time) { b.PeerDown(now, peer, gone) })
+			}
 		},
 	}
 }

@@ -6,8 +6,12 @@
 // whole and in order.
 //
 //	hello, once, from the dialler: magic "CHRN" | version (1) | class (1) | from (4) | to (4) | length (1) and cluster id
-//	answer: 0, or 1 | length (2) and reason; the connection is closed after a reason
+//	answer: 0, or 1 (2: another cluster's) | length (2) and reason; the connection is closed after a reason
 //	then frames: length (4) | bytes
+//
+// A node that is not yet part of a cluster asks with a hello of class 255, which
+// may be for any node (-1): one frame with its question follows, one with the
+// answer comes back, and the connection is closed.
 package transport
 
 import (
@@ -31,6 +35,9 @@ const (
 	version = 1
 	// Classes of traffic, each with connections of its own.
 	classes = 2
+	// The class of a connection that asks one question.
+	classProbe = 255
+	anyNode    = kafka.NodeID(-1)
 
 	helloTimeout  = 2 * time.Second
 	dialTimeout   = time.Second
@@ -54,6 +61,11 @@ type Options struct {
 	// process has ended: a new connection was refused. It may be told more
 	// than once.
 	Down func(peer kafka.NodeID, gone bool)
+	// Answer is asked what a probe asks. Nil: probes are refused.
+	Answer func(from kafka.NodeID, question []byte) []byte
+	// Refused is told when a peer does not take this node: the reason is for
+	// humans, foreign says that the peer belongs to another cluster.
+	Refused func(peer kafka.NodeID, reason string, foreign bool)
 	// QueueBytesMax bounds what waits to be sent to one peer in one class;
 	// frames beyond it are dropped. Default 64 MiB.
 	QueueBytesMax int
@@ -193,6 +205,10 @@ func (t *Transport) receive(c net.Conn) {
 		}
 		return
 	}
+	if class == classProbe {
+		t.answer(c, r, from)
+		return
+	}
 	c.SetReadDeadline(time.Time{})
 	for {
 		frame, err := r.next()
@@ -213,20 +229,23 @@ func (t *Transport) greet(c net.Conn, r *frameReader) (kafka.NodeID, int, error)
 		return 0, 0, err
 	}
 	var reason string
+	code := byte(1)
+	probe := h.class == classProbe && t.options.Answer != nil
 	switch own := t.options.ClusterID(); {
 	case h.version != version:
 		reason = fmt.Sprintf("node %d speaks version %d of the peer protocol, this node version %d: run the same release", t.options.Node, version, h.version)
-	case h.class >= classes:
+	case h.class >= classes && !probe:
 		reason = fmt.Sprintf("unknown class %d", h.class)
-	case h.to != t.options.Node:
+	case h.to != t.options.Node && !(probe && h.to == anyNode):
 		reason = fmt.Sprintf("this is node %d, not node %d: check --peers", t.options.Node, h.to)
-	case h.from == t.options.Node:
+	case h.from == t.options.Node && !probe:
 		reason = fmt.Sprintf("two processes run as node %d: check --node-id", h.from)
 	case own != "" && h.cluster != "" && own != h.cluster:
+		code = 2
 		reason = fmt.Sprintf("node %d belongs to cluster %s, node %d to cluster %s: one of them has another cluster's data directory or address", t.options.Node, own, h.from, h.cluster)
 	}
 	if reason != "" {
-		answer := binary.BigEndian.AppendUint16([]byte{1}, uint16(len(reason)))
+		answer := binary.BigEndian.AppendUint16([]byte{code}, uint16(len(reason)))
 		c.SetWriteDeadline(time.Now().Add(helloTimeout))
 		_, err := c.Write(append(answer, reason...))
 		return 0, 0, errors.Join(errors.New(reason), err)
@@ -318,9 +337,12 @@ func (l *link) run() {
 				l.t.options.Down(l.peer, true)
 			}
 			var r refusal
-			if errors.As(err, &r) && string(r) != refused {
-				refused = string(r)
+			if errors.As(err, &r) && r.reason != refused {
+				refused = r.reason
 				l.t.options.Log.Error("peer refuses this node", "peer", l.peer, "address", l.address, "cause", refused)
+				if l.t.options.Refused != nil {
+					l.t.options.Refused(l.peer, r.reason, r.foreign)
+				}
 			}
 			select {
 			case <-time.After(backoff):
@@ -339,9 +361,12 @@ func (l *link) run() {
 }
 
 // refusal is why a peer does not take this node.
-type refusal string
+type refusal struct {
+	reason  string
+	foreign bool // the peer belongs to another cluster
+}
 
-func (r refusal) Error() string { return string(r) }
+func (r refusal) Error() string { return r.reason }
 
 func (l *link) dial() (net.Conn, error) {
 	d := net.Dialer{Timeout: dialTimeout, KeepAlive: 5 * time.Second}
@@ -349,34 +374,39 @@ func (l *link) dial() (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	cluster := l.t.options.ClusterID()
-	hello := append([]byte(magic), version, byte(l.class))
-	hello = binary.BigEndian.AppendUint32(hello, uint32(l.t.options.Node))
-	hello = binary.BigEndian.AppendUint32(hello, uint32(l.peer))
-	hello = append(append(hello, byte(len(cluster))), cluster...)
 	c.SetDeadline(time.Now().Add(helloTimeout))
-	if _, err := c.Write(hello); err != nil {
+	if err := sayHello(c, hello{class: l.class, from: l.t.options.Node, to: l.peer, cluster: l.t.options.ClusterID()}); err != nil {
 		c.Close()
 		return nil, err
-	}
-	var answer [3]byte
-	if _, err := io.ReadFull(c, answer[:1]); err != nil {
-		c.Close()
-		return nil, err
-	}
-	if answer[0] != 0 {
-		defer c.Close()
-		if _, err := io.ReadFull(c, answer[1:]); err != nil {
-			return nil, err
-		}
-		reason := make([]byte, binary.BigEndian.Uint16(answer[1:]))
-		if _, err := io.ReadFull(c, reason); err != nil {
-			return nil, err
-		}
-		return nil, refusal(reason)
 	}
 	c.SetDeadline(time.Time{})
 	return c, nil
+}
+
+// sayHello sends a hello and reads what the other says to it.
+func sayHello(c net.Conn, h hello) error {
+	out := append([]byte(magic), version, byte(h.class))
+	out = binary.BigEndian.AppendUint32(out, uint32(h.from))
+	out = binary.BigEndian.AppendUint32(out, uint32(h.to))
+	out = append(append(out, byte(len(h.cluster))), h.cluster...)
+	if _, err := c.Write(out); err != nil {
+		return err
+	}
+	var answer [3]byte
+	if _, err := io.ReadFull(c, answer[:1]); err != nil {
+		return err
+	}
+	if answer[0] == 0 {
+		return nil
+	}
+	if _, err := io.ReadFull(c, answer[1:]); err != nil {
+		return err
+	}
+	reason := make([]byte, binary.BigEndian.Uint16(answer[1:]))
+	if _, err := io.ReadFull(c, reason); err != nil {
+		return err
+	}
+	return refusal{string(reason), answer[0] == 2}
 }
 
 // serve writes what is queued until the connection ends.

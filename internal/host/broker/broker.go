@@ -12,7 +12,6 @@ import (
 	"log/slog"
 	"maps"
 	"math/rand/v2"
-	"path"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -32,9 +31,14 @@ var Version = "0.1.0"
 
 // Options say who this node is. They do not change while it runs.
 type Options struct {
-	Node          kafka.NodeID
-	DataDir       string                  // all of this node's files
-	Voters        map[kafka.NodeID]string // peer addresses of the first voters; empty: this node alone
+	Node    kafka.NodeID
+	DataDir string                  // all of this node's files
+	Voters  map[kafka.NodeID]string // peer addresses of the first voters; empty: this node alone
+	// Joining says that the cluster exists already and the node enters it; it
+	// matters only while the data directory is empty. Then Voters only name
+	// nodes that may know the way.
+	Joining       bool
+	Founders      map[kafka.NodeID]string // data directories of the founders, as Judge has found them
 	AdvertiseHost string                  // for Kafka clients
 	AdvertisePort int32
 	PeerAddress   string // HOST:PORT for other nodes
@@ -43,7 +47,8 @@ type Options struct {
 
 	HeartbeatInterval time.Duration // between two heartbeats to the controller; default 100 ms
 	SessionTimeout    time.Duration // without a heartbeat for this long a broker is fenced; default 1 s
-	RaftTick          time.Duration // default 50 ms; an election timeout is 10 to 20 of them
+	RaftTick          time.Duration // default 50 ms
+	ElectionTicks     int           // an election timeout is one to two times so many ticks; default 10
 }
 
 func (o Options) withDefaults() Options {
@@ -131,13 +136,14 @@ type Broker struct {
 	inSync      inSyncWishes
 
 	// Owned by the control loop.
-	quorum    *quorum.Node
-	raftLog   *raftlog.Log
-	active    *activeController // nil while this node is not the active controller
-	asked     asked
-	lifecycle lifecycle
-	deleted   map[kafka.TopicID]bool // topics whose deletion this process has seen
-	closed    bool
+	quorum     *quorum.Node
+	raftLog    *raftlog.Log
+	active     *activeController // nil while this node is not the active controller
+	asked      asked
+	lifecycle  lifecycle
+	membership membership
+	deleted    map[kafka.TopicID]bool // topics whose deletion this process has seen
+	closed     bool
 }
 
 // Recovery says what a start found on disk.
@@ -160,30 +166,31 @@ func New(now time.Time, opts Options, env Env) (*Broker, error) {
 	}
 	b.recovery.Fresh, b.recovery.CleanShutdown = b.identity.fresh, b.identity.clean
 	b.foundCluster = b.identity.ClusterID
-	meta := path.Join(opts.DataDir, "wal", "__meta")
-	if err := b.openMetadata(now, meta); err != nil {
+	if err := b.openMetadata(now, metadataDir(opts.DataDir)); err != nil {
 		return nil, err
 	}
 	b.partitions.Store(&partitionTable{})
 	b.asked.waiting = make(map[uint64]*ownQuestion)
 	b.coordinated.init(b)
 	b.lifecycle.init(b)
+	b.membership = membership{joiners: make(map[kafka.NodeID]joiner), removed: make(map[kafka.NodeID]bool)}
 	return b, nil
 }
 
 func (b *Broker) openMetadata(now time.Time, dir string) error {
-	exists, err := raftlog.Exists(b.env.FS, dir)
+	exists, err := b.identity.metadataExist()
 	if err != nil {
-		return fmt.Errorf("open metadata in %s: %w", dir, err)
+		return err
 	}
 	if !exists {
-		voters := make([]kafka.NodeID, 0, len(b.opts.Voters))
-		for id := range b.opts.Voters {
-			voters = append(voters, id)
-		}
-		slices.Sort(voters)
-		if err := raftlog.Bootstrap(b.env.FS, dir, voters, metadata.Empty().EncodeSnapshot(nil)); err != nil {
+		if err := b.makeMetadata(dir); err != nil {
 			return fmt.Errorf("make metadata in %s: %w", dir, err)
+		}
+	}
+	if !b.identity.Member {
+		b.identity.Member = true
+		if err := b.identity.save(); err != nil {
+			return err
 		}
 	}
 	var rec raftlog.Recovery
@@ -202,13 +209,29 @@ func (b *Broker) openMetadata(now time.Time, dir string) error {
 		}
 	}
 	b.image.Store(image)
-	b.quorum, err = quorum.New(b.raftLog, quorum.Options{Node: b.opts.Node, Logger: b.env.Log})
+	b.quorum, err = quorum.New(b.raftLog, quorum.Options{Node: b.opts.Node, Incarnation: b.identity.Incarnation, ElectionTicks: b.opts.ElectionTicks, Logger: b.env.Log})
 	if err != nil {
 		return err
 	}
 	state := b.quorum.State()
 	b.quorumView.Store(&state)
 	return nil
+}
+
+// makeMetadata makes the first state of a founder, or of a node that joins: who
+// it is to the quorum is on disk before it has a part in it.
+func (b *Broker) makeMetadata(dir string) error {
+	var voters []kafka.NodeID
+	b.identity.Founders, b.identity.Incarnation = b.opts.Founders, 0
+	if b.opts.Joining {
+		b.identity.Founders, b.identity.Incarnation = nil, incarnationOf(b.identity.Directory)
+	} else {
+		voters = slices.Sorted(maps.Keys(b.opts.Voters))
+	}
+	if err := b.identity.save(); err != nil {
+		return err
+	}
+	return raftlog.Bootstrap(b.env.FS, dir, voters, metadata.Empty().EncodeSnapshot(nil))
 }
 
 // Node is this node's id.
@@ -267,7 +290,11 @@ func (b *Broker) tellPeers() {
 	for _, br := range b.image.Load().Brokers() {
 		peers[br.ID] = br.PeerAddress
 	}
+	for node, j := range b.membership.joiners {
+		peers[node] = j.address
+	}
 	delete(peers, b.opts.Node)
+	b.membership.addresses = peers
 	b.env.Peers(peers)
 }
 

@@ -138,7 +138,7 @@ func (b *Broker) applied(now time.Time) {
 		b.tellApplied(offset)
 	}
 	b.asked.imageMoved(now, offset)
-	if entries, bytes := b.quorum.LogLength(); entries >= snapshotEntries || bytes >= snapshotBytes {
+	if entries, bytes := b.quorum.LogLength(); entries >= snapshotEntries || bytes >= snapshotBytes || b.quorum.MembersChanged() {
 		if err := b.quorum.Compact(now, offset, b.image.Load().EncodeSnapshot(nil), keepEntries); err != nil {
 			b.fail(err)
 		}

@@ -25,6 +25,10 @@ type identity struct {
 	Node      kafka.NodeID `json:"node"`
 	ClusterID string       `json:"cluster"`
 	Directory [16]byte     `json:"directory"` // drawn when the directory was made
+	// How the node came to its cluster: as a founder, or later.
+	Founders    map[kafka.NodeID]string `json:"founders,omitempty"`
+	Incarnation uint32                  `json:"incarnation,omitempty"` // in the quorum; 0: a founder
+	Member      bool                    `json:"member,omitempty"`      // its metadata were made
 
 	fs    vfs.FS
 	dir   string

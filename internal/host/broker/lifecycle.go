@@ -1,10 +1,12 @@
 package broker
 
 import (
+	"fmt"
 	"time"
 
 	"chronik/internal/base/kafka"
 	"chronik/internal/core/controller"
+	"chronik/internal/host/quorum"
 )
 
 // lifecycle is this node's standing with the controller:
@@ -22,6 +24,7 @@ type lifecycle struct {
 	inFlight     bool      // a registration or heartbeat is unanswered
 	sentAt       time.Time // of that
 	lastError    kafka.ErrorCode
+	rivalSince   time.Time           // another process holds this node's id since then; zero: none
 	leaseWatched bool                // a deadline is set for the end of the lease
 	lapsed       bool                // the lease has ended: partitions are fenced
 	stopped      func(now time.Time) // set: shutting down; called when the controller lets go
@@ -52,6 +55,8 @@ func (b *Broker) raftTick(now time.Time) {
 		return
 	}
 	b.quorum.Tick()
+	b.wishToJoin(now)
+	b.manageMembers(now)
 	b.drain(now)
 	b.At(now.Add(b.opts.RaftTick), func(time.Time) { b.env.Post(b.raftTick) })
 }
@@ -81,8 +86,10 @@ func (b *Broker) beat(now time.Time) {
 			}
 			if code != kafka.None {
 				b.noteRefusal(code, "registration", res.Message)
+				b.giveUp(now, code, res.Message)
 				return
 			}
+			l.rivalSince = time.Time{}
 			l.epoch, l.lastError = res.Epoch, kafka.None
 			b.env.Log.Info("registered", "node", b.opts.Node, "epoch", res.Epoch, "cluster", res.ClusterID)
 			b.placeAll(now)
@@ -119,7 +126,10 @@ func (b *Broker) heard(now, sent time.Time, epoch kafka.BrokerEpoch, res control
 	l := &b.lifecycle
 	switch code {
 	case kafka.None:
-	case kafka.ErrStaleBrokerEpoch, kafka.ErrBrokerIDNotRegistered:
+	case kafka.ErrBrokerIDNotRegistered:
+		b.fail(fmt.Errorf("node %d was removed from the cluster; started again, it joins anew", b.opts.Node))
+		return
+	case kafka.ErrStaleBrokerEpoch:
 		if l.epoch == epoch {
 			b.env.Log.Warn("registration lost", "node", b.opts.Node, "epoch", epoch, "cause", code)
 			l.epoch, l.fenced = kafka.NoBrokerEpoch, true
@@ -157,6 +167,22 @@ func (b *Broker) heard(now, sent time.Time, epoch kafka.BrokerEpoch, res control
 		// The controller waits for this node to have read its registration, or
 		// has not yet decided to unfence it: tell it soon.
 		b.At(now.Add(b.opts.HeartbeatInterval/10), func(time.Time) { b.env.Post(b.beat) })
+	}
+}
+
+// giveUp ends a process that the controller will not take, whatever it does.
+func (b *Broker) giveUp(now time.Time, code kafka.ErrorCode, message string) {
+	l := &b.lifecycle
+	switch code {
+	case kafka.ErrInconsistentClusterID:
+		b.fail(fmt.Errorf("the cluster refuses this node: %s Data directory %s is not of this cluster: start with the right --data-dir, or with an empty one", message, b.opts.DataDir))
+	case kafka.ErrDuplicateBrokerRegistration:
+		if l.rivalSince.IsZero() {
+			l.rivalSince = now
+		}
+		if now.Sub(l.rivalSince) >= rivalGrace {
+			b.fail(fmt.Errorf("the cluster refuses this node: %s Give this process another --node-id, or stop the other one", message))
+		}
 	}
 }
 
@@ -223,14 +249,14 @@ func (b *Broker) Close(now time.Time) error {
 // handOverQuorum gives the lead of the metadata quorum to the peer that is
 // furthest on, so that the others need no election timeout.
 func (b *Broker) handOverQuorum(now time.Time) {
-	best := kafka.NoNode
+	best := quorum.Member{Node: kafka.NoNode}
 	var match kafka.Offset = -1
 	for _, p := range b.quorum.Peers() {
 		if p.Node != b.opts.Node && p.Active && !p.Learner && p.Match > match {
-			best, match = p.Node, p.Match
+			best, match = p.Member, p.Match
 		}
 	}
-	if best == kafka.NoNode {
+	if best.Node == kafka.NoNode {
 		return
 	}
 	b.quorum.TransferLeadership(best)

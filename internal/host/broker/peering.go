@@ -20,6 +20,7 @@ import (
 //	question | number (8), request to the controller (JSON)
 //	answer   | number (8), code (2), metadata offset (8), response (JSON; nothing when the code is not 0)
 //	applied  | metadata offset (8) that the sender has applied
+//	join     | see frameJoin
 const (
 	frameRaft     = 1
 	frameQuestion = 2
@@ -155,6 +156,8 @@ func (b *Broker) HandleControl(now time.Time, from kafka.NodeID, frame []byte) e
 		}
 	case kind == frameApplied && len(body) == 8:
 		b.noteApplied(now, from, kafka.Offset(binary.BigEndian.Uint64(body)))
+	case kind == frameJoin && len(body) > 4:
+		b.noteJoiner(now, from, body)
 	default:
 		return fmt.Errorf("%w: kind %d with %d bytes", errFrame, kind, len(body))
 	}

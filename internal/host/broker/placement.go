@@ -192,7 +192,7 @@ func (b *Broker) follow(now time.Time, d *metadata.Delta) {
 		}
 	}
 	if len(d.Brokers) > 0 {
-		b.tellPeers()
+		b.noteBrokers(d)
 	}
 	if !b.lifecycle.placed {
 		return

@@ -22,8 +22,9 @@ var ErrNotLeader = errors.New("this node does not lead the metadata quorum")
 // Options of a Node. Ticks are counted in calls of Tick.
 type Options struct {
 	Node           kafka.NodeID
-	ElectionTicks  int // without a leader's sign for this long, ask for an election; default 10
-	HeartbeatTicks int // default 1
+	Incarnation    uint32 // of the node's data; see Member
+	ElectionTicks  int    // without a leader's sign for this long, ask for an election; default 10
+	HeartbeatTicks int    // default 1
 	Logger         *slog.Logger
 }
 
@@ -60,17 +61,19 @@ type State struct {
 
 // Node is one member of the metadata quorum.
 type Node struct {
-	id   kafka.NodeID
+	id   uint64
 	rn   *raft.RawNode
 	log  *raftlog.Log
 	conf *raftpb.ConfState
 
+	changed bool         // conf is not that of the last snapshot
 	unsaved kafka.Offset // entries proposed that Drain has not saved yet
 }
 
 // Raft reserves id 0, Kafka does not.
-func raftID(n kafka.NodeID) uint64  { return uint64(n) + 1 }
-func nodeID(id uint64) kafka.NodeID { return kafka.NodeID(int64(id) - 1) }
+func raftID(m Member) uint64        { return uint64(m.Incarnation)<<32 | (uint64(m.Node) + 1) }
+func nodeID(id uint64) kafka.NodeID { return kafka.NodeID(int64(id&(1<<32-1)) - 1) }
+func member(id uint64) Member       { return Member{nodeID(id), uint32(id >> 32)} }
 
 // New starts a member whose durable state is in log.
 func New(log *raftlog.Log, opts Options) (*Node, error) {
@@ -85,7 +88,7 @@ func New(log *raftlog.Log, opts Options) (*Node, error) {
 		return nil, fmt.Errorf("read quorum state: %w", err)
 	}
 	rn, err := raft.NewRawNode(&raft.Config{
-		ID:                        raftID(opts.Node),
+		ID:                        raftID(Member{opts.Node, opts.Incarnation}),
 		ElectionTick:              opts.ElectionTicks,
 		HeartbeatTick:             opts.HeartbeatTicks,
 		Storage:                   log,
@@ -103,8 +106,8 @@ func New(log *raftlog.Log, opts Options) (*Node, error) {
 	if err != nil {
 		return nil, fmt.Errorf("start metadata quorum: %w", err)
 	}
-	n := &Node{id: opts.Node, rn: rn, log: log, conf: conf}
-	if len(conf.GetVoters()) == 1 && conf.GetVoters()[0] == raftID(opts.Node) {
+	n := &Node{id: raftID(Member{opts.Node, opts.Incarnation}), rn: rn, log: log, conf: conf}
+	if len(conf.GetVoters()) == 1 && conf.GetVoters()[0] == n.id {
 		// The only voter has nobody to wait for.
 		if err := rn.Campaign(); err != nil {
 			return nil, fmt.Errorf("campaign as the only voter: %w", err)
@@ -124,6 +127,9 @@ func (n *Node) Step(data []byte) error {
 	}
 	if raft.IsLocalMsg(m.GetType()) {
 		return fmt.Errorf("raft message of type %v is not one that peers send", m.GetType())
+	}
+	if m.GetTo() != n.id {
+		return nil // for an earlier incarnation of this node, whose disk was lost
 	}
 	if err := n.rn.Step(&m); err != nil && !errors.Is(err, raft.ErrStepPeerNotFound) && !errors.Is(err, raft.ErrProposalDropped) {
 		return err
@@ -150,7 +156,20 @@ func (n *Node) Propose(data []byte) (kafka.Offset, error) {
 }
 
 // Unreachable tells the node that messages to a peer are being lost.
-func (n *Node) Unreachable(peer kafka.NodeID) { n.rn.ReportUnreachable(raftID(peer)) }
+func (n *Node) Unreachable(peer kafka.NodeID) {
+	n.eachIncarnation(peer, n.rn.ReportUnreachable)
+}
+
+// eachIncarnation calls fn for all members that the node is or was.
+func (n *Node) eachIncarnation(node kafka.NodeID, fn func(id uint64)) {
+	for _, ids := range [][]uint64{n.conf.GetVoters(), n.conf.GetLearners()} {
+		for _, id := range ids {
+			if nodeID(id) == node {
+				fn(id)
+			}
+		}
+	}
+}
 
 // Campaign asks for an election at once: the leader's process is known to be
 // gone, so there is no need to wait for the election timeout.
@@ -160,7 +179,7 @@ func (n *Node) Campaign() error { return n.rn.Campaign() }
 func (n *Node) ForgetLeader() error { return n.rn.ForgetLeader() }
 
 // TransferLeadership asks the leader to hand over to a peer.
-func (n *Node) TransferLeadership(to kafka.NodeID) { n.rn.TransferLeader(raftID(to)) }
+func (n *Node) TransferLeadership(to Member) { n.rn.TransferLeader(raftID(to)) }
 
 // ReportSnapshot says whether a snapshot message has reached the peer.
 func (n *Node) ReportSnapshot(peer kafka.NodeID, ok bool) {
@@ -168,45 +187,7 @@ func (n *Node) ReportSnapshot(peer kafka.NodeID, ok bool) {
 	if !ok {
 		s = raft.SnapshotFailure
 	}
-	n.rn.ReportSnapshot(raftID(peer), s)
-}
-
-// ChangeMember proposes one change of membership: a node becomes a voter, a
-// learner, or leaves.
-func (n *Node) ChangeMember(node kafka.NodeID, as Membership) error {
-	if n.rn.BasicStatus().RaftState != raft.StateLeader {
-		return ErrNotLeader
-	}
-	types := map[Membership]raftpb.ConfChangeType{
-		Voter: raftpb.ConfChangeAddNode, Learner: raftpb.ConfChangeAddLearnerNode, Gone: raftpb.ConfChangeRemoveNode,
-	}
-	cc := &raftpb.ConfChange{Type: types[as].Enum(), NodeId: proto.Uint64(raftID(node))}
-	if err := n.rn.ProposeConfChange(cc); err != nil {
-		return fmt.Errorf("propose membership of node %d: %w", node, err)
-	}
-	n.unsaved++
-	return nil
-}
-
-// Membership is a node's part in the quorum.
-type Membership uint8
-
-// The parts that a node can have.
-const (
-	Gone Membership = iota
-	Learner
-	Voter
-)
-
-// Members lists voters and learners in ascending order.
-func (n *Node) Members() (voters, learners []kafka.NodeID) {
-	for _, id := range n.conf.GetVoters() {
-		voters = append(voters, nodeID(id))
-	}
-	for _, id := range n.conf.GetLearners() {
-		learners = append(learners, nodeID(id))
-	}
-	return voters, learners
+	n.eachIncarnation(peer, func(id uint64) { n.rn.ReportSnapshot(id, s) })
 }
 
 // State returns the node's present view.
@@ -227,7 +208,7 @@ func (n *Node) State() State {
 
 // Progress is how far a peer has got, as its leader knows.
 type Progress struct {
-	Node    kafka.NodeID
+	Member
 	Match   kafka.Offset
 	Active  bool
 	Learner bool
@@ -240,7 +221,7 @@ func (n *Node) Peers() []Progress {
 	}
 	byID := make(map[uint64]Progress)
 	n.rn.WithProgress(func(id uint64, typ raft.ProgressType, pr raftProgress) {
-		byID[id] = Progress{Node: nodeID(id), Match: kafka.Offset(pr.Match), Active: pr.RecentActive, Learner: typ == raft.ProgressTypeLearner}
+		byID[id] = Progress{Member: member(id), Match: kafka.Offset(pr.Match), Active: pr.RecentActive, Learner: typ == raft.ProgressTypeLearner}
 	})
 	var out []Progress
 	for _, ids := range [][]uint64{n.conf.GetVoters(), n.conf.GetLearners()} {
@@ -292,13 +273,13 @@ func (n *Node) Drain(now time.Time) (out Output, more bool, err error) {
 			if err := proto.Unmarshal(e.GetData(), &cc); err != nil {
 				return out, false, fmt.Errorf("decode membership change at offset %d: %w", entry.Offset, err)
 			}
-			n.conf = n.rn.ApplyConfChange(&cc)
+			n.conf, n.changed = n.rn.ApplyConfChange(&cc), true
 		case raftpb.EntryConfChangeV2:
 			var cc raftpb.ConfChangeV2
 			if err := proto.Unmarshal(e.GetData(), &cc); err != nil {
 				return out, false, fmt.Errorf("decode membership change at offset %d: %w", entry.Offset, err)
 			}
-			n.conf = n.rn.ApplyConfChange(&cc)
+			n.conf, n.changed = n.rn.ApplyConfChange(&cc), true
 		}
 		out.Committed = append(out.Committed, entry)
 	}
@@ -310,8 +291,13 @@ func (n *Node) Drain(now time.Time) (out Output, more bool, err error) {
 // replaces all entries up to there, but keeps the last keep of them for
 // followers that lag a little.
 func (n *Node) Compact(now time.Time, offset kafka.Offset, data []byte, keep int) error {
+	n.changed = false
 	return n.log.Compact(now, uint64(offset), n.conf, data, uint64(keep))
 }
+
+// MembersChanged says that the members are others than the last snapshot says.
+// A member that joins understands only one that names it, so make one.
+func (n *Node) MembersChanged() bool { return n.changed }
 
 // LogLength is the number of entries behind the last snapshot, and their bytes.
 func (n *Node) LogLength() (entries int, bytes int64) { return n.log.SinceSnapshot() }
