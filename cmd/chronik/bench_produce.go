@@ -122,7 +122,7 @@ func (b *benchProduce) fillValues() {
 	random := rand.NewChaCha8([32]byte{})
 	for range max(1, min(1024, 16<<20/max(b.size, 1))) {
 		value := make([]byte, b.size)
-		random.Read(value)
+		random.Read(value) //nolint:errcheck // it never fails
 		b.values = append(b.values, value)
 	}
 }

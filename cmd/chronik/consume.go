@@ -312,7 +312,7 @@ func (c *consumeCommand) poll(ctx context.Context, out io.Writer, client *kgo.Cl
 		fetches := client.PollFetches(turn)
 		cancel()
 		if ctx.Err() != nil {
-			return nil // Ctrl-C is how one stops reading
+			return nil //nolint:nilerr // Ctrl-C is how one stops reading
 		}
 		for _, e := range fetches.Errors() {
 			if e.Err != context.DeadlineExceeded {

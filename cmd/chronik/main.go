@@ -69,7 +69,7 @@ func newRoot(environ []string) *cobra.Command {
 	}
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.AddCommand(newStart(environ), newDev(environ), newConfig(environ), newTopic(), newProduce(), newConsume(),
-		newBench(), newWAL(), newVersion())
+		newBench(), newSimulate(), newWAL(), newVersion())
 	return root
 }
 
@@ -79,7 +79,6 @@ type failure struct{ error }
 
 func (f *failure) Unwrap() error { return f.error }
 
-func failed(format string, args ...any) error { return &failure{fmt.Errorf(format, args...)} }
 
 // trying marks what f returns as failure, unless it is one of usage.
 func trying(f func(cmd *cobra.Command, args []string) error) func(*cobra.Command, []string) error {

@@ -56,7 +56,7 @@ func (f *settingFlag) Set(text string) error {
 
 func newLogger(w io.Writer, c config.Config) *slog.Logger {
 	var level slog.Level
-	level.UnmarshalText([]byte(c.LogLevel)) // one of the table's words
+	level.UnmarshalText([]byte(c.LogLevel)) //nolint:errcheck // one of the table's words
 	options := &slog.HandlerOptions{Level: level}
 	if c.LogFormat == "json" {
 		return slog.New(slog.NewJSONHandler(w, options))

@@ -24,6 +24,6 @@ func (b *Broker) logEvents(events []controller.Event, offset kafka.Offset) {
 		if e.Cause != "" {
 			attrs = append(attrs, slog.String("cause", e.Cause))
 		}
-		b.env.Log.Info(e.Kind, append(attrs, slog.Int64("offset", int64(offset)))...)
+		b.env.Log.Info(e.Kind, append(attrs, slog.Int64("offset", int64(offset)))...) //nolint:sloglint // the kinds are constants of the controller
 	}
 }

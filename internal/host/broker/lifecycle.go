@@ -145,9 +145,11 @@ func (b *Broker) heard(now, sent time.Time, epoch kafka.BrokerEpoch, res control
 	l.lastError = kafka.None
 	if l.fenced != res.Fenced {
 		l.fenced = res.Fenced
-		if res.Fenced {
+		switch {
+		case res.ShouldShutDown: // as it has asked for
+		case res.Fenced:
 			b.env.Log.Warn("fenced by the controller", "node", b.opts.Node, "epoch", epoch)
-		} else {
+		default:
 			b.env.Log.Info("unfenced: this node serves", "node", b.opts.Node, "epoch", epoch)
 		}
 	}

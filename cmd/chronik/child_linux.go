@@ -1,0 +1,9 @@
+package main
+
+import "syscall"
+
+// childAttributes give a node a process group of its own, so that Ctrl-C
+// reaches only this process, and end it should this process be killed.
+func childAttributes() *syscall.SysProcAttr {
+	return &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}
+}
