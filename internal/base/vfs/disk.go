@@ -135,6 +135,7 @@ func (Disk) Space(dir string) (total, free int64, err error) {
 		if err != nil {
 			return 0, 0, &fs.PathError{Op: "statfs", Path: dir, Err: err}
 		}
+		//nolint:unconvert // the types differ between systems
 		return int64(s.Blocks) * int64(s.Bsize), int64(s.Bavail) * int64(s.Bsize), nil
 	}
 }

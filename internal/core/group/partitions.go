@@ -47,7 +47,7 @@ func equalSets(a, b partitionSet) bool {
 func combine(a, b partitionSet, fn func(x, y []int32) []int32) partitionSet {
 	var out partitionSet
 	for len(a) > 0 || len(b) > 0 {
-		c := 0
+		var c int
 		switch {
 		case len(a) == 0:
 			c = 1

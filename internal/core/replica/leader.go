@@ -139,7 +139,7 @@ func (r *Replica) write(p Proposal, b record.Batch) {
 // Proposal with acks=all.
 func (r *Replica) WriteMarker(now time.Time, t Ticket, m Marker, deadline time.Time) {
 	invariant.Check(!r.writing.active, "proposes while a write is under way")
-	code := kafka.None
+	var code kafka.ErrorCode
 	switch {
 	case r.role != Leader || r.fenced:
 		code = kafka.ErrNotLeaderOrFollower

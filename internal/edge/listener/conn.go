@@ -289,7 +289,7 @@ func (c *conn) awaitAnswers() {
 	}
 	if half, ok := c.socket.(interface{ CloseWrite() error }); ok && half.CloseWrite() == nil {
 		c.socket.SetReadDeadline(time.Now().Add(lingerMax))
-		io.CopyN(io.Discard, c.socket, int64(c.l.options.FrameBytesMax))
+		io.CopyN(io.Discard, c.socket, int64(c.l.options.FrameBytesMax)) //nolint:errcheck // it ends when the client does
 	}
 }
 

@@ -265,7 +265,7 @@ func TestPanicEndsOneConnectionOnly(t *testing.T) {
 	l := start(t, Options{Log: slog.New(slog.NewTextHandler(&log, nil)), Serve: func(now time.Time, frame []byte, client *api.Client, reply api.Reply) {
 		if correlationOf(frame) == 13 {
 			var m map[int]int
-			m[0] = 1
+			m[0] = 1 //nolint:staticcheck // the panic is the point
 		}
 		reply(answer(frame))
 	}})

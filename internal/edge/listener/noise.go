@@ -46,7 +46,7 @@ func (n *noise) warn(kind, message string, attrs ...any) {
 	if left > 0 {
 		attrs = append(attrs, slog.Int("left_out", left))
 	}
-	n.log.Warn(message, attrs...)
+	n.log.Warn(message, attrs...) //nolint:sloglint // callers pass constants
 }
 
 // isPassing says whether accepting may work again: a client that went away, or

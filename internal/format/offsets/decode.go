@@ -147,7 +147,7 @@ func (v *reader) groupMetadata(version int16) *GroupMetadataValue {
 	if version >= 2 {
 		g.StateTimestamp = v.int64()
 	}
-	n := 0
+	var n int
 	if version >= 4 {
 		n = v.compactCount(12)
 	} else {

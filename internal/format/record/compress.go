@@ -93,7 +93,7 @@ func compressGzip(dst []byte, level int, src []byte) []byte {
 	}
 	w.sink.b = dst
 	w.writer.Reset(&w.sink)
-	w.writer.Write(src) // a byteSink does not fail
+	w.writer.Write(src) //nolint:errcheck // a byteSink does not fail
 	w.writer.Close()
 	dst, w.sink.b = w.sink.b, nil
 	pool.Put(w)

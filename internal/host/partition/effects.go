@@ -180,11 +180,9 @@ func (p *Partition) cut(now time.Time, rd *replica.Ready, fx *effects) {
 		err = p.log.TruncateFrom(*rd.Truncate)
 	}
 	if err == nil && p.core.Truncated(now, p.log.End()) {
-		var from kafka.Offset
 		_, snapshot := splitState(p.loadState(p.core.End()))
-		if from, err = p.core.Restore(snapshot); err != nil {
-			err = nil // from is the log's start: all of it is replayed
-		}
+		// After an error from is the log's start: all of it is replayed.
+		from, _ := p.core.Restore(snapshot)
 		err = p.replay(now, from)
 	}
 	p.saved = min(p.saved, p.core.End())
