@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"math/rand/v2"
+	"slices"
 	"testing"
 	"time"
 
@@ -22,14 +23,20 @@ import (
 	"chronik/internal/host/partition"
 )
 
-// node is one broker on a disk in memory, with a clock that only the test moves.
+// world is what the nodes of a cluster share: a clock that only the test moves,
+// and what is to be done next.
+type world struct {
+	t      testing.TB
+	now    time.Time
+	queue  *deadline.Queue
+	posted []func(now time.Time)
+	syncs  []*partition.Partition
+}
+
+// node is one broker on a disk in memory.
 type node struct {
-	t       testing.TB
-	now     time.Time
+	*world
 	fs      *vfs.Mem
-	queue   *deadline.Queue
-	posted  []func(now time.Time)
-	syncs   []*partition.Partition
 	broker  *broker.Broker
 	server  *api.Server
 	client  *api.Client
@@ -38,70 +45,95 @@ type node struct {
 
 // newNode starts a cluster of one node with these static settings and waits
 // until it serves.
-func newNode(t testing.TB, static map[string]string) *node {
+func newNode(t testing.TB, static map[string]string) *node { return newCluster(t, 1, static)[0] }
+
+// newCluster starts a cluster of nodes 1 to count.
+func newCluster(t testing.TB, count int, static map[string]string) []*node {
 	t.Helper()
-	rng := rand.New(rand.NewPCG(1, 2))
-	n := &node{t: t, now: time.Unix(1_800_000_000, 0), fs: vfs.NewMem(), client: &api.Client{ID: 1, Host: "10.0.0.9", Listener: "PLAINTEXT"}}
-	n.queue = deadline.New(nil)
-	post := func(fn func(now time.Time)) { n.posted = append(n.posted, fn) }
-	b, err := broker.New(n.now, broker.Options{
-		Node: 1, DataDir: "data", AdvertiseHost: "broker-1", AdvertisePort: 9092, PeerAddress: "broker-1:9093", Rack: "r1", Static: static,
-	}, broker.Env{
-		FS: n.fs, Log: slog.New(slog.NewTextHandler(io.Discard, nil)), Rand: rng, Deadlines: n.queue,
-		Post:         post,
-		ScheduleSync: func(p *partition.Partition) { n.syncs = append(n.syncs, p) },
-		Send:         func(kafka.NodeID, broker.Class, []byte) {},
-		Background:   post,
-		Peers:        func(map[kafka.NodeID]string) {},
-		Ready:        func(bool) {},
-		Fatal:        func(err error) { t.Fatalf("the broker gave up: %v", err) },
-	})
-	if err != nil {
-		t.Fatal(err)
+	w := &world{t: t, now: time.Unix(1_800_000_000, 0), queue: deadline.New(nil)}
+	nodes := make([]*node, count)
+	voters := map[kafka.NodeID]string{}
+	for i := range nodes {
+		voters[kafka.NodeID(i+1)] = fmt.Sprintf("broker-%d:9093", i+1)
 	}
-	n.broker = b
-	n.server = &api.Server{Broker: b, Sessions: fetchsession.New(fetchsession.Options{}, rand.New(rand.NewPCG(3, 4)))}
-	b.Start()
+	for i := range nodes {
+		nodes[i] = w.start(kafka.NodeID(i+1), voters, nodes, static)
+	}
 	for range 1000 {
-		if b.Ready() {
-			return n
+		if !slices.ContainsFunc(nodes, func(n *node) bool { return !n.broker.Ready() }) {
+			return nodes
 		}
-		n.advance(10 * time.Millisecond)
+		w.advance(10 * time.Millisecond)
 	}
-	t.Fatal("the broker is not ready after 10 s")
+	t.Fatal("the cluster is not ready after 10 s")
 	return nil
 }
 
+func (w *world) start(id kafka.NodeID, voters map[kafka.NodeID]string, nodes []*node, static map[string]string) *node {
+	n := &node{world: w, fs: vfs.NewMem(), client: &api.Client{ID: 1, Host: "10.0.0.9", Listener: "PLAINTEXT"}}
+	post := func(fn func(now time.Time)) { w.posted = append(w.posted, fn) }
+	b, err := broker.New(w.now, broker.Options{
+		Node: id, DataDir: "data", Voters: voters, AdvertiseHost: fmt.Sprintf("broker-%d", id), AdvertisePort: 9092,
+		PeerAddress: voters[id], Rack: fmt.Sprintf("r%d", id), Static: static,
+	}, broker.Env{
+		FS: n.fs, Log: slog.New(slog.NewTextHandler(io.Discard, nil)), Rand: rand.New(rand.NewPCG(1, uint64(id))), Deadlines: w.queue,
+		Post:         post,
+		ScheduleSync: func(p *partition.Partition) { w.syncs = append(w.syncs, p) },
+		Send: func(to kafka.NodeID, class broker.Class, frame []byte) {
+			frame = bytes.Clone(frame)
+			post(func(now time.Time) {
+				handle := nodes[to-1].broker.HandleControl
+				if class == broker.ClassBulk {
+					handle = nodes[to-1].broker.HandleBulk
+				}
+				if err := handle(now, id, frame); err != nil {
+					w.t.Errorf("node %d cannot read a frame of node %d: %v", to, id, err)
+				}
+			})
+		},
+		Background: post,
+		Peers:      func(map[kafka.NodeID]string) {},
+		Ready:      func(bool) {},
+		Fatal:      func(err error) { w.t.Fatalf("node %d gave up: %v", id, err) },
+	})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	n.broker = b
+	n.server = &api.Server{Broker: b, Sessions: fetchsession.New(fetchsession.Options{}, rand.New(rand.NewPCG(3, uint64(id))))}
+	b.Start()
+	return n
+}
+
 // settle does all that can be done without time going on.
-func (n *node) settle() {
-	for len(n.posted)+len(n.syncs) > 0 {
-		posted, syncs := n.posted, n.syncs
-		n.posted, n.syncs = nil, nil
+func (w *world) settle() {
+	for len(w.posted)+len(w.syncs) > 0 {
+		posted, syncs := w.posted, w.syncs
+		w.posted, w.syncs = nil, nil
 		for _, fn := range posted {
-			fn(n.now)
+			fn(w.now)
 		}
 		for _, p := range syncs {
-			p.RunSync(n.now)
+			p.RunSync(w.now)
 		}
 	}
 }
 
 // advance lets time go on.
-func (n *node) advance(d time.Duration) {
-	n.settle()
-	end := n.now.Add(d)
+func (w *world) advance(d time.Duration) {
+	end := w.now.Add(d)
 	for {
-		next := n.queue.Run(n.now)
-		n.settle()
-		if !next.IsZero() && !next.After(n.now) {
-			continue
+		w.settle()
+		next := w.queue.Run(w.now)
+		if len(w.posted)+len(w.syncs) > 0 {
+			continue // which may set earlier deadlines
 		}
 		if next.IsZero() || next.After(end) {
 			break
 		}
-		n.now = next
+		w.now = next
 	}
-	n.now = end
+	w.now = end
 }
 
 // answer is what came of a request.
