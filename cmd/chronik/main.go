@@ -79,6 +79,7 @@ type failure struct{ error }
 
 func (f *failure) Unwrap() error { return f.error }
 
+func failed(format string, args ...any) error { return &failure{fmt.Errorf(format, args...)} }
 
 // trying marks what f returns as failure, unless it is one of usage.
 func trying(f func(cmd *cobra.Command, args []string) error) func(*cobra.Command, []string) error {
