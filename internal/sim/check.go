@@ -1,0 +1,90 @@
+package sim
+
+import (
+	"chronik/internal/base/kafka"
+	"chronik/internal/core/metadata"
+)
+
+// checkers are all of them; each holds the world to one promise.
+type checkers struct {
+	w *world
+
+	ackedCount, readCount, epochCount int
+
+	images      []*metadata.Image // by node: the last one seen
+	producerIDs map[int64]int
+	marks       map[mark]kafka.Offset // high watermarks of running processes
+}
+
+// history is what the checkers know of a partition.
+type history struct {
+	truth     []value // by offset: what was acknowledged or read there; 0: not known
+	where     map[value]kafka.Offset
+	acks      []ack
+	weak      []ack        // of acks=1: only true while the first leader leads
+	committed kafka.Offset // the highest end that any client has been told of
+	lanes     []*lane
+	leaders   map[kafka.LeaderEpoch]int
+	states    map[kafka.PartitionEpoch]*metadata.Partition
+}
+
+// ack is one acknowledged batch.
+type ack struct {
+	lane   *lane
+	first  uint64
+	count  int
+	offset kafka.Offset // NoOffset: a duplicate whose offset was not told
+}
+
+func newCheckers(w *world) *checkers {
+	return &checkers{w: w, images: make([]*metadata.Image, len(w.plan.clocks)), producerIDs: make(map[int64]int), marks: make(map[mark]kafka.Offset)}
+}
+
+// watchEvery is how often the nodes are looked into.
+const watchEvery = 20 * millisecond
+
+// watch looks into the nodes now and then, until the end.
+func (c *checkers) watch() {
+	c.w.after(watchEvery, func() {
+		for _, n := range c.w.nodes {
+			if n.up && n.broker != nil {
+				c.look(n)
+			}
+		}
+		c.watch()
+	})
+}
+
+func (c *checkers) look(n *node) {
+	if image := n.broker.Image(); image != c.images[n.index] {
+		c.images[n.index] = image
+		c.metadata(n, image)
+	}
+	for _, p := range n.broker.Partitions() {
+		part := c.part(p.TopicID(), p.Number())
+		if part == nil {
+			continue
+		}
+		if epoch, leads := p.Leads(); leads {
+			c.leads(part, n, epoch)
+		}
+		c.mark(part, n, p.HighWatermark())
+	}
+}
+
+func (c *checkers) part(id kafka.TopicID, number int32) *topicPart {
+	for _, t := range c.w.load.topics {
+		if t.id == id && int(number) < len(t.parts) {
+			return t.parts[number]
+		}
+	}
+	return nil
+}
+
+func (c *checkers) started(n *node) { c.images[n.index] = nil }
+
+func (c *checkers) ended(n *node) {
+	if n.broker != nil {
+		c.look(n) // the last moment to see it
+	}
+}

@@ -1,0 +1,154 @@
+package sim
+
+import (
+	"fmt"
+	"slices"
+
+	"chronik/internal/base/kafka"
+	"chronik/internal/core/metadata"
+)
+
+// leads checks that a leader epoch has one leader.
+func (c *checkers) leads(p *topicPart, n *node, epoch kafka.LeaderEpoch) {
+	if p.leaders == nil {
+		p.leaders = make(map[kafka.LeaderEpoch]int)
+	}
+	other, ok := p.leaders[epoch]
+	switch {
+	case !ok:
+		p.leaders[epoch] = n.index
+		c.epochCount++
+	case other != n.index:
+		c.w.violate("one leader per epoch", "%s: nodes %d and %d both led in epoch %d", p, other+1, n.id, epoch)
+	}
+}
+
+// mark names a process's replica of a partition.
+type mark struct {
+	part *topicPart
+	node int
+	life uint64
+}
+
+// mark checks that a process's high watermark does not go back: what is below
+// it is committed.
+func (c *checkers) mark(p *topicPart, n *node, hw kafka.Offset) {
+	k := mark{p, n.index, n.life}
+	if was := c.marks[k]; hw < was && !p.topic.deleted {
+		if hosted := n.broker.Partition(p.topic.id, p.number); hosted != nil && hosted.Status().Role != 0 {
+			c.w.violate("high watermarks do not go back", "%s on node %d: %d after %d", p, n.id, hw, was)
+		}
+	}
+	c.marks[k] = hw
+}
+
+// metadata checks what a node has come to know: the same as others know of the
+// same partition epoch, and no step from one to the next that loses records.
+func (c *checkers) metadata(n *node, image *metadata.Image) {
+	for _, t := range c.w.load.topics {
+		mt := image.Topic(t.id)
+		if mt == nil {
+			continue
+		}
+		for _, p := range t.parts {
+			state := mt.Partition(p.number)
+			if state == nil {
+				continue
+			}
+			if p.states == nil {
+				p.states = make(map[kafka.PartitionEpoch]*metadata.Partition)
+			}
+			known, ok := p.states[state.PartitionEpoch]
+			if ok {
+				if known != state && !known.Equal(state) {
+					c.w.violate("all nodes have the same metadata", "%s at partition epoch %d: node %d has %+v, another had %+v", p, state.PartitionEpoch, n.id, *state, *known)
+				}
+				continue
+			}
+			p.states[state.PartitionEpoch] = state
+			c.step(p, p.states[state.PartitionEpoch-1], state)
+			c.step(p, state, p.states[state.PartitionEpoch+1])
+		}
+	}
+}
+
+// step checks one change of a partition.
+func (c *checkers) step(p *topicPart, from, to *metadata.Partition) {
+	if from == nil || to == nil || c.w.stopped {
+		return
+	}
+	if to.LeaderEpoch < from.LeaderEpoch {
+		c.w.violate("leader epochs do not go back", "%s: %d after %d", p, to.LeaderEpoch, from.LeaderEpoch)
+		return
+	}
+	if to.Leader != from.Leader && to.LeaderEpoch == from.LeaderEpoch {
+		c.w.violate("another leader has another epoch", "%s: from node %d to node %d in epoch %d", p, from.Leader, to.Leader, to.LeaderEpoch)
+		return
+	}
+	// A reassignment ends in the very change in which its leader says that the
+	// last node to be added has caught up.
+	added := slices.Contains(from.Adding, to.Leader) && !to.Reassigning() && slices.Contains(to.InSync, to.Leader)
+	if to.Leader != kafka.NoNode && to.Leader != from.Leader && !added &&
+		!slices.Contains(from.InSync, to.Leader) && !slices.Contains(from.EligibleLeader, to.Leader) {
+		c.w.violate("only a complete replica is elected", "%s: from %+v to %+v", p, *from, *to)
+	}
+}
+
+// atRest says whether a healed cluster has done all that it should by itself,
+// and if not, what is missing.
+func (c *checkers) atRest() (bool, string) {
+	if ok, why := c.w.load.drained(); !ok {
+		return false, why
+	}
+	var image *metadata.Image
+	for _, n := range c.w.nodes {
+		if !n.up || n.broker == nil || !n.ready {
+			return false, fmt.Sprintf("node %d does not serve", n.id)
+		}
+		if image == nil || n.broker.Image().Offset() > image.Offset() {
+			image = n.broker.Image()
+		}
+	}
+	for _, p := range c.w.load.parts() {
+		if why := c.partitionAtRest(image, p); why != "" {
+			return false, fmt.Sprintf("%s: %s", p, why)
+		}
+	}
+	for _, cons := range c.w.load.consumers {
+		for _, r := range cons.reads {
+			if !r.part.topic.deleted && r.next < r.part.committed {
+				return false, fmt.Sprintf("%s has read %s up to %d of %d, last result %q", cons.c.name, r.part, r.next, r.part.committed, r.last)
+			}
+		}
+	}
+	return true, ""
+}
+
+func (c *checkers) partitionAtRest(image *metadata.Image, p *topicPart) string {
+	state := image.Topic(p.topic.id).Partition(p.number)
+	switch {
+	case state == nil:
+		return "the metadata have forgotten it"
+	case state.Leader == kafka.NoNode:
+		return fmt.Sprintf("no leader, in sync are %v, eligible %v", state.InSync, state.EligibleLeader)
+	case state.Reassigning():
+		return fmt.Sprintf("still being reassigned: adding %v, removing %v, in sync %v", state.Adding, state.Removing, state.InSync)
+	case len(state.InSync) != len(state.Replicas):
+		return fmt.Sprintf("in sync are %v of %v, leader %d", state.InSync, state.Replicas, state.Leader)
+	}
+	end := kafka.NoOffset
+	for _, id := range state.Replicas {
+		hosted := c.w.nodes[id-1].broker.Partition(p.topic.id, p.number)
+		if hosted == nil {
+			return fmt.Sprintf("node %d has no replica", id)
+		}
+		s := hosted.Status()
+		if end == kafka.NoOffset {
+			end = s.End
+		}
+		if s.End != end || s.HighWatermark != end || s.Synced != end {
+			return fmt.Sprintf("node %d (%s) has end %d, synced %d, high watermark %d; another has end %d", id, s.Role, s.End, s.Synced, s.HighWatermark, end)
+		}
+	}
+	return ""
+}

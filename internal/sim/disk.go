@@ -1,0 +1,169 @@
+package sim
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"path"
+	"strings"
+
+	"chronik/internal/base/vfs"
+)
+
+// errDisk is what an injected fault gives.
+var errDisk = errors.New("input/output error (injected)")
+
+// disk is what a node's files are on. It outlives processes: killing one leaves
+// what it has written, synced or not; a loss of power does not.
+type disk struct {
+	mem   *vfs.Mem
+	rng   *rand.Rand
+	used  func(sync instant) // told of the time that a sync takes
+	life  uint64             // of the process that may use it
+	slow  float64            // factor on the time of syncs
+	locks map[string]bool
+
+	failSync  string // syncs of files whose path holds this fail; "": none
+	failUntil instant
+	failed    int // syncs that have failed
+}
+
+func newDisk(rng *rand.Rand) *disk {
+	return &disk{mem: vfs.NewMem(), rng: rng, slow: 1, used: func(instant) {}}
+}
+
+// losePower leaves what a disk holds after the power has gone: of what was not
+// synced each sector, size and name survives with a probability.
+func (d *disk) losePower(survival float64) { d.mem = d.mem.Crash(d.rng, survival) }
+
+// mount gives the disk to a process. What an earlier one has open is dead.
+func (d *disk) mount() *mounted {
+	d.life++
+	d.locks = make(map[string]bool)
+	return &mounted{FS: d.mem, d: d, life: d.life}
+}
+
+// syncTime draws how long a sync takes.
+func (d *disk) syncTime() instant {
+	t := float64(100*microsecond + instant(d.rng.Int64N(int64(200*microsecond))))
+	if d.rng.IntN(200) == 0 {
+		t *= 1 + 50*d.rng.Float64() // now and then a disk does something else first
+	}
+	return instant(t * d.slow)
+}
+
+// mounted is the disk as one process sees it.
+type mounted struct {
+	vfs.FS
+	d    *disk
+	life uint64
+}
+
+func (m *mounted) dead() error {
+	if m.d.life != m.life {
+		return fmt.Errorf("process is dead: %w", errDisk)
+	}
+	return nil
+}
+
+// Open implements vfs.FS.
+func (m *mounted) Open(name string, flags vfs.Flags) (vfs.File, error) {
+	if err := m.dead(); err != nil {
+		return nil, err
+	}
+	f, err := m.FS.Open(name, flags)
+	if err != nil {
+		return nil, err
+	}
+	return &mountedFile{File: f, m: m, name: name}, nil
+}
+
+// SyncDir implements vfs.FS.
+func (m *mounted) SyncDir(dir string) error {
+	if err := m.dead(); err != nil {
+		return err
+	}
+	m.d.used(m.d.syncTime())
+	return m.FS.SyncDir(dir)
+}
+
+type diskLock struct {
+	m    *mounted
+	name string
+}
+
+func (l diskLock) Close() error {
+	if l.m.dead() == nil {
+		delete(l.m.d.locks, l.name)
+	}
+	return nil
+}
+
+// Lock implements vfs.FS: the lock ends with the process.
+func (m *mounted) Lock(name string) (io.Closer, error) {
+	name = path.Clean(name)
+	f, err := m.Open(name, vfs.ReadWrite|vfs.Create)
+	if err != nil {
+		return nil, err
+	}
+	if err := f.Close(); err != nil {
+		return nil, err
+	}
+	if m.d.locks[name] {
+		return nil, fmt.Errorf("lock %s: %w", name, vfs.ErrLocked)
+	}
+	m.d.locks[name] = true
+	return diskLock{m, name}, nil
+}
+
+type mountedFile struct {
+	vfs.File
+	m    *mounted
+	name string
+	lost bool // a sync has failed: the system takes the pages for clean, and they are not on disk
+}
+
+// Sync implements vfs.File. After a failure it says nil and does nothing, as
+// systems do whose pages were marked clean when the first sync failed.
+func (f *mountedFile) Sync() error {
+	d := f.m.d
+	if err := f.m.dead(); err != nil {
+		return err
+	}
+	d.used(d.syncTime())
+	if d.failSync != "" && strings.Contains(f.name, d.failSync) {
+		f.lost = true
+		d.failed++
+		d.failSync = "" // once: the next one says that all is well
+		return fmt.Errorf("sync %s: %w", f.name, errDisk)
+	}
+	if f.lost {
+		return nil
+	}
+	return f.File.Sync()
+}
+
+// WriteAt implements vfs.File.
+func (f *mountedFile) WriteAt(b []byte, off int64) (int, error) {
+	if err := f.m.dead(); err != nil {
+		return 0, err
+	}
+	return f.File.WriteAt(b, off)
+}
+
+// WriteVAt implements vfs.File.
+func (f *mountedFile) WriteVAt(pieces [][]byte, off int64) (int, error) {
+	if err := f.m.dead(); err != nil {
+		return 0, err
+	}
+	return f.File.WriteVAt(pieces, off)
+}
+
+// Truncate implements vfs.File.
+func (f *mountedFile) Truncate(size int64) error {
+	if err := f.m.dead(); err != nil {
+		return err
+	}
+	return f.File.Truncate(size)
+}

@@ -1,0 +1,410 @@
+package sim
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"time"
+)
+
+// nemesis does harm, and undoes it after a while. Which kinds of harm it knows
+// and how often it does any is drawn per seed.
+type nemesis struct {
+	w       *world
+	rng     *rand.Rand
+	kinds   []faultKind
+	every   instant
+	lasting instant
+	done    map[string]int // by kind
+	undo    []func()       // what is still to be undone, nil where it was
+}
+
+// faultKind is one way to do harm. It returns how to undo it, or nil.
+type faultKind struct {
+	name string
+	do   func(n *nemesis) func()
+}
+
+// allFaults are in the order in which a seed draws from them.
+var allFaults = []faultKind{
+	{"kill", (*nemesis).kill},
+	{"lose power", (*nemesis).losePower},
+	{"lose power everywhere", (*nemesis).losePowerEverywhere},
+	{"kill all", (*nemesis).killAll},
+	{"stop", (*nemesis).stop},
+	{"pause", (*nemesis).pause},
+	{"isolate", (*nemesis).isolate},
+	{"one way", (*nemesis).oneWay},
+	{"split", (*nemesis).split},
+	{"bridge", (*nemesis).bridge},
+	{"cut a link", (*nemesis).cutLink},
+	{"cut clients", (*nemesis).cutClients},
+	{"sever", (*nemesis).sever},
+	{"delay", (*nemesis).delay},
+	{"slow disk", (*nemesis).slowDisk},
+	{"sync error", (*nemesis).syncError},
+	{"step clock", (*nemesis).stepClock},
+	{"pause and kill", (*nemesis).pauseAndKill},
+}
+
+// FaultNames lists the kinds of faults.
+func FaultNames() []string {
+	var out []string
+	for _, k := range allFaults {
+		out = append(out, k.name)
+	}
+	return out
+}
+
+func newNemesis(w *world, only []string) *nemesis {
+	n := &nemesis{w: w, rng: w.fork(partFaults), done: make(map[string]int)}
+	for _, k := range allFaults {
+		wanted := n.rng.IntN(2) == 0
+		if len(only) > 0 {
+			wanted = false
+			for _, o := range only {
+				wanted = wanted || o == k.name
+			}
+		}
+		if wanted {
+			n.kinds = append(n.kinds, k)
+		}
+	}
+	n.every = 500*millisecond + instant(n.rng.Int64N(int64(10*second)))
+	n.lasting = 200*millisecond + instant(n.rng.Int64N(int64(12*second)))
+	return n
+}
+
+func (n *nemesis) between(lo, hi instant) instant { return lo + instant(n.rng.Int64N(int64(hi-lo))) }
+
+// start does harm until the world heals.
+func (n *nemesis) start() {
+	if len(n.kinds) == 0 {
+		return
+	}
+	n.w.after(n.between(n.every/8, 2*n.every), func() {
+		if n.w.healed {
+			return
+		}
+		if n.rng.IntN(8) == 0 { // some peace, so that what was broken can mend
+			n.w.after(2*n.lasting, n.start)
+			return
+		}
+		k := n.kinds[n.rng.IntN(len(n.kinds))]
+		n.done[k.name]++
+		if undo := k.do(n); undo != nil {
+			i := len(n.undo)
+			n.undo = append(n.undo, undo)
+			n.w.after(n.between(n.lasting/20, 2*n.lasting), func() { n.mend(i) })
+		}
+		n.start()
+	})
+}
+
+func (n *nemesis) mend(i int) {
+	if undo := n.undo[i]; undo != nil {
+		n.undo[i] = nil
+		undo()
+	}
+}
+
+// heal undoes all.
+func (n *nemesis) heal() {
+	for i := range n.undo {
+		n.mend(i)
+	}
+	for _, nd := range n.w.nodes {
+		nd.disk.slow, nd.disk.failSync = 1, ""
+		nd.resume()
+		if n.anyFailed(nd) {
+			nd.kill()
+		}
+		nd.start()
+	}
+	n.w.net.loss = 0
+}
+
+// anyFailed says whether a partition of the node is offline until it restarts.
+func (n *nemesis) anyFailed(nd *node) bool {
+	if !nd.up || nd.broker == nil {
+		return false
+	}
+	for _, p := range nd.broker.Partitions() {
+		if p.Failure() != nil {
+			return true
+		}
+	}
+	return false
+}
+
+func (n *nemesis) note(format string, args ...any) {
+	n.w.note(noteFault, nowhere, nowhere, 0, 0, fmt.Sprintf(format, args...))
+}
+
+// target picks a node: any, the controller, or the leader of some partition.
+func (n *nemesis) target() *node {
+	any := n.w.nodes[n.rng.IntN(len(n.w.nodes))]
+	switch n.rng.IntN(3) {
+	case 0:
+		if any.up && any.broker != nil {
+			if c := any.broker.Controller(); c >= 1 && int(c) <= len(n.w.nodes) {
+				return n.w.nodes[c-1]
+			}
+		}
+	case 1:
+		if parts := n.w.load.parts(); len(parts) > 0 {
+			if h, ok := n.w.load.probe.c.leaders[parts[n.rng.IntN(len(parts))]]; ok {
+				return n.w.nodes[h.node]
+			}
+		}
+	}
+	return any
+}
+
+func (n *nemesis) survival() float64 {
+	switch n.rng.IntN(3) {
+	case 0:
+		return 0
+	case 1:
+		return 1
+	}
+	return n.rng.Float64()
+}
+
+func (n *nemesis) kill() func() {
+	t := n.target()
+	t.kill()
+	return t.start
+}
+
+func (n *nemesis) losePower() func() {
+	t := n.target()
+	t.losePower(n.survival())
+	return func() { n.powerUp(t) }
+}
+
+// powerUp brings the machine back; its kernel refuses connections until the
+// process runs.
+func (n *nemesis) powerUp(t *node) {
+	t.dark = false
+	n.w.after(n.between(millisecond, 300*millisecond), t.start)
+}
+
+func (n *nemesis) losePowerEverywhere() func() {
+	s := n.survival()
+	n.note("all lose power, %.2f survives", s)
+	for _, t := range n.w.nodes {
+		t.losePower(s)
+	}
+	return n.startAll
+}
+
+func (n *nemesis) killAll() func() {
+	for _, t := range n.w.nodes {
+		t.kill()
+	}
+	return n.startAll
+}
+
+func (n *nemesis) startAll() {
+	for _, i := range n.rng.Perm(len(n.w.nodes)) {
+		t := n.w.nodes[i]
+		n.w.after(n.between(0, 3*second), func() { n.powerUp(t) })
+	}
+}
+
+func (n *nemesis) stop() func() {
+	t := n.target()
+	t.stop()
+	return t.start
+}
+
+func (n *nemesis) pause() func() {
+	t := n.target()
+	t.pause()
+	return t.resume
+}
+
+// cutAll cuts paths and returns how to mend them.
+func (n *nemesis) cutAll(pairs [][2]int) func() {
+	for _, p := range pairs {
+		n.w.net.cut(p[0], p[1])
+	}
+	return func() {
+		n.note("mended %v", pairs)
+		for _, p := range pairs {
+			n.w.net.mend(p[0], p[1])
+		}
+	}
+}
+
+func (n *nemesis) isolate() func() {
+	t := n.target()
+	places := len(n.w.nodes)
+	clients := n.rng.IntN(2) == 0
+	if clients {
+		places += clientSites
+	}
+	n.note("isolated n%d, from clients too: %v", t.index, clients)
+	var pairs [][2]int
+	for i := range places {
+		if i != t.index {
+			pairs = append(pairs, [2]int{i, t.index}, [2]int{t.index, i})
+		}
+	}
+	return n.cutAll(pairs)
+}
+
+func (n *nemesis) oneWay() func() {
+	t := n.target()
+	deaf := n.rng.IntN(2) == 0
+	n.note("n%d cannot hear: %v, else cannot speak", t.index, deaf)
+	var pairs [][2]int
+	for i := range n.w.nodes {
+		switch {
+		case i == t.index:
+		case deaf:
+			pairs = append(pairs, [2]int{i, t.index})
+		default:
+			pairs = append(pairs, [2]int{t.index, i})
+		}
+	}
+	return n.cutAll(pairs)
+}
+
+func (n *nemesis) split() func() {
+	order := n.rng.Perm(len(n.w.nodes) + clientSites)
+	at := 1 + n.rng.IntN(len(order)-1)
+	n.note("split %v from %v", order[:at], order[at:])
+	var pairs [][2]int
+	for _, i := range order[:at] {
+		for _, j := range order[at:] {
+			pairs = append(pairs, [2]int{i, j}, [2]int{j, i})
+		}
+	}
+	return n.cutAll(pairs)
+}
+
+// bridge leaves one node that reaches all, while the others are in two halves.
+func (n *nemesis) bridge() func() {
+	order := n.rng.Perm(len(n.w.nodes))
+	rest := order[1:]
+	at := len(rest) / 2
+	n.note("split %v from %v, n%d reaches both", rest[:at], rest[at:], order[0])
+	var pairs [][2]int
+	for _, i := range rest[:at] {
+		for _, j := range rest[at:] {
+			pairs = append(pairs, [2]int{i, j}, [2]int{j, i})
+		}
+	}
+	return n.cutAll(pairs)
+}
+
+func (n *nemesis) cutLink() func() {
+	order := n.rng.Perm(len(n.w.nodes))
+	n.note("cut n%d from n%d", order[0], order[1])
+	pairs := [][2]int{{order[0], order[1]}}
+	if n.rng.IntN(2) == 0 {
+		pairs = append(pairs, [2]int{order[1], order[0]})
+	}
+	return n.cutAll(pairs)
+}
+
+// cutClients has requests, or answers, of one site not arrive at a node.
+func (n *nemesis) cutClients() func() {
+	t, site := n.target(), len(n.w.nodes)+n.rng.IntN(clientSites)
+	if n.rng.IntN(2) == 0 {
+		n.note("answers of n%d are lost at site %d", t.index, site)
+		return n.cutAll([][2]int{{t.index, site}})
+	}
+	n.note("requests of site %d to n%d are lost", site, t.index)
+	return n.cutAll([][2]int{{site, t.index}})
+}
+
+// sever breaks connections, those of clients too.
+func (n *nemesis) sever() func() {
+	share := n.rng.Float64()
+	n.note("severed connections, %.2f of all", share)
+	for _, l := range append([]*link(nil), n.w.net.links...) {
+		if n.rng.Float64() < share {
+			l.sever(n.between(100*microsecond, 20*millisecond))
+		}
+	}
+	for _, c := range n.w.clients {
+		for _, s := range c.sessions {
+			if s != nil && n.rng.Float64() < share {
+				if n.rng.IntN(2) == 0 {
+					s.out.broken = true // what was sent is lost too
+				}
+				s.lose(errConnection)
+			}
+		}
+	}
+	return nil
+}
+
+func (n *nemesis) delay() func() {
+	t := n.target()
+	d := n.between(millisecond, 150*millisecond)
+	n.note("n%d is %v further away", t.index, time.Duration(d))
+	n.w.net.extra[t.index] += d
+	return func() { n.w.net.extra[t.index] -= d }
+}
+
+func (n *nemesis) slowDisk() func() {
+	t := n.target()
+	t.disk.slow = float64(n.between(5, 3000))
+	n.note("the disk of n%d is %.0f times as slow", t.index, t.disk.slow)
+	return func() { t.disk.slow = 1 }
+}
+
+// syncError has one sync fail. The node is started again after a while, since
+// a partition whose sync has failed is offline until then.
+func (n *nemesis) syncError() func() {
+	t := n.target()
+	t.disk.failSync = []string{"/data", "partitions", "__meta"}[n.rng.IntN(3)]
+	n.note("a sync on n%d below %s will fail", t.index, t.disk.failSync)
+	return func() {
+		t.disk.failSync = ""
+		if n.anyFailed(t) {
+			t.kill()
+			n.w.after(n.between(10*millisecond, second), t.start)
+		}
+	}
+}
+
+func (n *nemesis) stepClock() func() {
+	t := n.target()
+	d := time.Duration(n.between(millisecond, 100*millisecond))
+	if n.rng.IntN(2) == 0 {
+		d = time.Duration(n.between(second, 15*60*second))
+	}
+	if n.rng.IntN(2) == 0 {
+		d = -d
+	}
+	n.note("the wall clock of n%d is stepped by %v", t.index, d)
+	t.clock.wall += d
+	return func() { t.clock.wall -= d }
+}
+
+// pauseAndKill is how acknowledged records were lost elsewhere: some nodes are
+// paused while records come in, one of the others loses its power, and the
+// paused ones meet it again while the last one that knows is paused.
+func (n *nemesis) pauseAndKill() func() {
+	order := n.rng.Perm(len(n.w.nodes))
+	behind, victim, rest := n.w.nodes[order[0]], n.w.nodes[order[1]], n.w.nodes[order[2]]
+	behind.pause()
+	n.w.after(n.between(100*millisecond, 3*second), func() {
+		if n.w.healed {
+			return
+		}
+		victim.losePower(n.survival())
+		rest.pause()
+		behind.resume()
+		n.w.after(n.between(10*millisecond, second), func() { n.powerUp(victim) })
+	})
+	return func() {
+		behind.resume()
+		rest.resume()
+		n.powerUp(victim)
+	}
+}

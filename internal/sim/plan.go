@@ -1,0 +1,96 @@
+package sim
+
+import (
+	"fmt"
+	"time"
+
+	"chronik/internal/base/kafka"
+	"chronik/internal/host/broker"
+)
+
+// Parts of a world with chance of their own.
+const (
+	partPlan = iota
+	partNetwork
+	partLoad
+	partFaults
+	partRaft
+	partClient = 1 << 16
+	partNode   = 2 << 16
+	partDisk   = 3 << 16
+)
+
+// plan is what a seed draws before anything happens.
+type plan struct {
+	length         instant // of the part with faults
+	clocks         []clock
+	topics         int
+	partitions     int32
+	replicas       int
+	minSync        int
+	segmentBytes   int
+	producers      int
+	consumers      int
+	requestTimeout instant
+	adminEvery     instant // 0: never
+	static         map[string]string
+	latency        instant
+	loss           float64
+}
+
+func (w *world) draw(o Options) {
+	rng := w.fork(partPlan)
+	p := &w.plan
+	p.length = instant(o.Length)
+	nodes := []int{3, 3, 3, 3, 4, 5, 5}[rng.IntN(7)]
+	if o.Nodes > 0 {
+		nodes = o.Nodes
+	}
+	for range nodes {
+		c := clock{rate: 1 + (rng.Float64()-0.5)/1000} // ±500 ppm
+		switch rng.IntN(4) {
+		case 0:
+			c.wall = time.Duration(rng.Int64N(int64(time.Hour)) - int64(time.Hour)/2)
+		case 1:
+			c.wall = time.Duration(rng.Int64N(int64(time.Second)))
+		}
+		p.clocks = append(p.clocks, c)
+	}
+	p.topics = 1 + rng.IntN(3)
+	p.partitions = int32(1 + rng.IntN(4))
+	if o.Partitions > 0 {
+		p.topics, p.partitions = 1, int32(o.Partitions)
+	}
+	p.replicas = min(nodes, []int{2, 3, 3, 3, 3, 5}[rng.IntN(6)])
+	p.minSync = 1 + rng.IntN(2)
+	if rng.IntN(2) == 0 {
+		p.segmentBytes = 16384 << rng.IntN(6)
+	}
+	p.producers = 1 + rng.IntN(3)
+	p.consumers = 1 + rng.IntN(2)
+	p.requestTimeout = instant(time.Duration(1+rng.IntN(8)) * time.Second)
+	if rng.IntN(3) > 0 {
+		p.adminEvery = instant(time.Duration(2+rng.IntN(20)) * time.Second)
+	}
+	p.static = map[string]string{
+		"replica.lag.time.max.ms":                 fmt.Sprint(500 << rng.IntN(6)),
+		"leader.imbalance.check.interval.seconds": fmt.Sprint(1 + rng.IntN(60)),
+	}
+	p.latency = instant(50+rng.IntN(1000)) * microsecond
+	if rng.IntN(3) == 0 {
+		p.loss = rng.Float64() * 0.02
+	}
+}
+
+// options are those that a node's process is started with.
+func (p *plan) options(n *node) broker.Options {
+	o := broker.Options{
+		Node: n.id, DataDir: "/data", Voters: make(map[kafka.NodeID]string),
+		AdvertiseHost: fmt.Sprintf("node%d", n.id), AdvertisePort: 9092, Static: p.static,
+	}
+	for i := range p.clocks {
+		o.Voters[kafka.NodeID(i+1)] = fmt.Sprintf("node%d:9093", i+1)
+	}
+	o.PeerAddress = o.Voters[n.id]
+	return o
+}

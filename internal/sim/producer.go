@@ -1,0 +1,281 @@
+package sim
+
+import (
+	"encoding/binary"
+	"fmt"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"chronik/internal/base/kafka"
+	"chronik/internal/format/record"
+)
+
+// value is what one record holds: its producer and a number that rises with
+// each record that the producer makes for one partition. No two records of a
+// run hold the same.
+type value uint64
+
+func makeValue(producer, lane int, count uint64) value {
+	return value(uint64(producer+1)<<56 | uint64(lane)<<40 | count)
+}
+
+// source tells values of one lane from those of others.
+func (v value) source() uint64 { return uint64(v) >> 40 }
+
+func (v value) count() uint64 { return uint64(v) & (1<<40 - 1) }
+
+func (v value) String() string {
+	return fmt.Sprintf("producer %d lane %d record %d", v>>56-1, v>>40&0xffff, v.count())
+}
+
+// producer writes to some partitions of each topic, as the Java client does.
+type producer struct {
+	c          *client
+	l          *load
+	number     int
+	idempotent bool
+	acks       int16
+	inFlight   int // batches per partition
+	version    int16
+	pause      instant // between two batches of a partition, on average
+	id         int64
+	epoch      int16
+	ready      bool
+	lanes      []*lane
+}
+
+// lane is what a producer has to do with one partition.
+type lane struct {
+	p       *producer
+	number  int
+	part    *topicPart
+	count   uint64
+	seq     int32
+	pending []*batch // not acknowledged, in order
+	flying  int
+	waiting bool // a retry is set
+	last    string
+	acked   uint64 // count of the last acknowledged record
+}
+
+// batch is some records that travel together.
+type batch struct {
+	seq      int32
+	first    uint64 // count of the first record
+	records  int
+	bytes    []byte
+	flying   bool
+	attempts int
+	least    kafka.Offset // what was known to be committed before it was first sent
+}
+
+func newProducer(l *load, number int) *producer {
+	p := &producer{c: l.w.newClient(fmt.Sprintf("producer%d", number)), l: l, number: number, version: 9, acks: -1, inFlight: 1, epoch: -1, id: -1}
+	p.idempotent = p.c.rng.IntN(4) > 0
+	p.version = []int16{9, 10, 11, 12, 13}[p.c.rng.IntN(5)]
+	p.pause = p.c.between(20*millisecond, 400*millisecond)
+	if p.c.rng.IntN(3) > 0 {
+		p.inFlight = 2 + p.c.rng.IntN(4)
+	}
+	if !p.idempotent {
+		p.acks = []int16{-1, -1, -1, 1, 0}[p.c.rng.IntN(5)]
+		p.ready = true
+	} else {
+		p.initialise()
+	}
+	return p
+}
+
+func (p *producer) initialise() {
+	req := kmsg.NewPtrInitProducerIDRequest()
+	req.Version, req.TransactionTimeoutMillis = 4, 60_000
+	req.ProducerID, req.ProducerEpoch = -1, -1
+	p.c.call(p.c.rng.IntN(len(p.c.w.nodes)), req, 3*second, func(r kmsg.Response, err error) {
+		if err == nil {
+			got := r.(*kmsg.InitProducerIDResponse)
+			if got.ErrorCode == 0 {
+				p.id, p.epoch, p.ready = got.ProducerID, got.ProducerEpoch, true
+				p.l.w.check.producerID(p)
+				return
+			}
+		}
+		p.c.w.after(p.c.between(20*millisecond, 200*millisecond), p.initialise)
+	})
+}
+
+// take begins to write to some of a topic's partitions.
+func (p *producer) take(t *topicState) {
+	for _, part := range t.parts {
+		if p.c.rng.IntN(3) == 0 && len(t.parts) > 1 {
+			continue
+		}
+		ln := &lane{p: p, number: len(p.lanes), part: part}
+		p.lanes = append(p.lanes, ln)
+		part.lanes = append(part.lanes, ln)
+		ln.later()
+	}
+}
+
+func (ln *lane) later() {
+	c := ln.p.c
+	c.w.after(c.between(ln.p.pause/4, 2*ln.p.pause), func() {
+		if ln.part.topic.deleted || ln.p.l.draining {
+			return
+		}
+		if ln.p.ready && len(ln.pending) < 20 {
+			ln.add()
+			ln.pump()
+		}
+		ln.later()
+	})
+}
+
+// add makes a batch.
+func (ln *lane) add() {
+	c := ln.p.c
+	b := &batch{seq: ln.seq, first: ln.count + 1, records: 1 + c.rng.IntN(4)}
+	opts := record.BuilderOptions{}
+	if ln.p.idempotent {
+		opts.Producer = &record.Producer{ID: kafka.ProducerID(ln.p.id), Epoch: kafka.ProducerEpoch(ln.p.epoch), Sequence: b.seq}
+	}
+	size := 8 + c.rng.IntN(60)
+	if c.rng.IntN(30) == 0 {
+		size += c.rng.IntN(3500)
+	}
+	build := record.NewBuilder(opts)
+	now := (epoch + int64(c.w.now)) / 1e6
+	for range b.records {
+		ln.count++
+		v := make([]byte, size)
+		binary.BigEndian.PutUint64(v, uint64(makeValue(ln.p.number, ln.number, ln.count)))
+		for i := 8; i < size; i++ {
+			v[i] = byte(ln.count) + byte(i)
+		}
+		build.Append(now, nil, v)
+	}
+	b.bytes = build.Build()
+	ln.seq = record.AddSequence(ln.seq, int32(b.records))
+	ln.pending = append(ln.pending, b)
+}
+
+// pump sends what may be sent: in order, and after a failure one by one.
+func (ln *lane) pump() {
+	if ln.waiting || ln.part.topic.deleted {
+		return
+	}
+	for i, b := range ln.pending {
+		if b.flying {
+			continue
+		}
+		if ln.flying >= ln.p.inFlight || b.attempts > 0 && i > 0 {
+			return
+		}
+		h, ok := ln.p.c.leader(ln.part)
+		if !ok {
+			ln.retry()
+			return
+		}
+		ln.send(b, h)
+	}
+}
+
+// retry goes on after a pause.
+func (ln *lane) retry() {
+	if ln.waiting {
+		return
+	}
+	ln.waiting = true
+	c := ln.p.c
+	c.w.after(c.between(10*millisecond, 80*millisecond), func() {
+		ln.waiting = false
+		ln.pump()
+	})
+}
+
+func (ln *lane) send(b *batch, h leaderHint) {
+	p := ln.p
+	if b.attempts == 0 {
+		b.least = ln.part.committed
+	}
+	b.flying = true
+	b.attempts++
+	ln.flying++
+	req := kmsg.NewPtrProduceRequest()
+	req.Version, req.Acks, req.TimeoutMillis = p.version, p.acks, 2000
+	rp := kmsg.NewProduceRequestTopicPartition()
+	rp.Partition, rp.Records = ln.part.number, b.bytes
+	rt := kmsg.NewProduceRequestTopic()
+	rt.Topic, rt.TopicID, rt.Partitions = ln.part.topic.name, ln.part.topic.id, []kmsg.ProduceRequestTopicPartition{rp}
+	req.Topics = append(req.Topics, rt)
+	began := p.c.w.now
+	p.c.call(h.node, req, p.l.w.plan.requestTimeout, func(r kmsg.Response, err error) {
+		b.flying = false
+		ln.flying--
+		if ln.part.topic.deleted {
+			return
+		}
+		if err != nil {
+			ln.last = err.Error()
+			p.c.refresh()
+			ln.retry()
+			return
+		}
+		if r == nil { // acks=0
+			ln.finish(b)
+			return
+		}
+		got := &r.(*kmsg.ProduceResponse).Topics[0].Partitions[0]
+		ln.answered(b, h, got, began)
+	})
+}
+
+func (ln *lane) answered(b *batch, h leaderHint, got *kmsg.ProduceResponseTopicPartition, began instant) {
+	p, w := ln.p, ln.p.c.w
+	code := kafka.ErrorCode(got.ErrorCode)
+	ln.last = code.String()
+	switch code {
+	case kafka.None:
+		w.check.acked(ln, b, kafka.Offset(got.BaseOffset), began)
+		ln.finish(b)
+		return
+	case kafka.ErrDuplicateSequenceNumber:
+		w.check.acked(ln, b, kafka.NoOffset, began)
+		ln.finish(b)
+		return
+	case kafka.ErrOutOfOrderSequenceNumber:
+		if ln.pending[0] == b {
+			w.violate("an idempotent producer goes on after any failure", "%s got %v for %s, sequence %d, %d records, attempt %d, though all before it is acknowledged", p.c.name, code, ln.part, b.seq, b.records, b.attempts)
+			return
+		}
+	case kafka.ErrNotLeaderOrFollower, kafka.ErrUnknownTopicOrPartition, kafka.ErrUnknownTopicID, kafka.ErrLeaderNotAvailable,
+		kafka.ErrNotEnoughReplicas, kafka.ErrNotEnoughReplicasAfterAppend, kafka.ErrRequestTimedOut, kafka.ErrKafkaStorageError,
+		kafka.ErrFencedLeaderEpoch, kafka.ErrUnknownLeaderEpoch:
+		if got.CurrentLeader.LeaderID > 0 {
+			p.c.learn(ln.part, kafka.NodeID(got.CurrentLeader.LeaderID), got.CurrentLeader.LeaderEpoch)
+		} else {
+			p.c.refresh()
+		}
+	default:
+		w.violate("produce fails with errors that clients retry", "%s got %v for %s from node %d: %s", p.c.name, code, ln.part, h.node+1, stringOf(got.ErrorMessage))
+		return
+	}
+	ln.retry()
+}
+
+func stringOf(s *string) string {
+	if s == nil {
+		return ""
+	}
+	return *s
+}
+
+// finish takes a batch off the list.
+func (ln *lane) finish(b *batch) {
+	for i, o := range ln.pending {
+		if o == b {
+			ln.pending = append(ln.pending[:i], ln.pending[i+1:]...)
+			break
+		}
+	}
+	ln.pump()
+}

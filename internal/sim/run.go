@@ -1,0 +1,164 @@
+package sim
+
+import (
+	"crypto/rand"
+	"fmt"
+	"io"
+	mathrand "math/rand/v2"
+	"strings"
+	"sync"
+	"time"
+)
+
+// Options of a run. The zero value draws everything from the seed.
+type Options struct {
+	Seed       uint64
+	Length     time.Duration // of the part with faults; default 2 minutes of virtual time
+	Nodes      int           // default: drawn, 3 to 5
+	Partitions int           // of one topic; default: drawn, in some topics
+	Faults     []string      // only these; default: drawn
+	Trace      io.Writer     // every event is written to it; may be nil
+}
+
+// healBudget is how much virtual time a healed cluster may take until
+// everything is at rest.
+const healBudget = 90 * second
+
+// Result is what a run has shown.
+type Result struct {
+	Seed       uint64
+	Hash       uint64 // over all events
+	Events     uint64
+	Virtual    time.Duration
+	Violations []Violation
+	Acked      int // records acknowledged
+	Read       int // records read by consumers
+	Restarts   int // of processes
+	Epochs     int // leader epochs seen
+	Faults     map[string]int
+	last       []note
+}
+
+// Failed says whether a promise was broken.
+func (r *Result) Failed() bool { return len(r.Violations) > 0 }
+
+// Report tells of a failure: how to see it again, and what came before it.
+func (r *Result) Report(out io.Writer, notes int) {
+	last := r.last
+	if len(last) > notes {
+		last = last[len(last)-notes:]
+	}
+	for _, n := range last {
+		fmt.Fprintln(out, n)
+	}
+	for _, v := range r.Violations {
+		fmt.Fprintln(out, "VIOLATION", v)
+	}
+}
+
+// String is one line on the run.
+func (r *Result) String() string {
+	state := "ok"
+	if r.Failed() {
+		state = "FAILED: " + strings.SplitN(r.Violations[0].Promise+": "+r.Violations[0].Detail, "\n", 2)[0]
+	}
+	return fmt.Sprintf("seed %d: %s (%.0f s, %d events, %d acked, %d read, %d starts, %d epochs, hash %016x)",
+		r.Seed, state, r.Virtual.Seconds(), r.Events, r.Acked, r.Read, r.Restarts, r.Epochs, r.Hash)
+}
+
+// seededReader stands for crypto/rand.Reader, from which Raft draws its
+// election timeouts.
+type seededReader struct{ rng *mathrand.Rand }
+
+func (r seededReader) Read(b []byte) (int, error) {
+	for i := range b {
+		b[i] = byte(r.rng.Uint32())
+	}
+	return len(b), nil
+}
+
+// One run at a time: they share the process's source of chance.
+var running sync.Mutex
+
+// Run runs one world.
+func Run(o Options) *Result {
+	running.Lock()
+	defer running.Unlock()
+	if o.Length == 0 {
+		o.Length = 2 * time.Minute
+	}
+	w := &world{seed: o.Seed, trace: newTrace(o.Trace)}
+	old := rand.Reader
+	rand.Reader = seededReader{w.fork(partRaft)}
+	defer func() { rand.Reader = old }()
+
+	w.draw(o)
+	w.check = newCheckers(w)
+	w.net = newNetwork(w, len(w.plan.clocks))
+	w.net.latency, w.net.loss = w.plan.latency, w.plan.loss
+	for i := range w.plan.clocks {
+		w.nodes = append(w.nodes, newNode(w, i))
+	}
+	w.load = newLoad(w)
+	w.faults = newNemesis(w, o.Faults)
+	for _, n := range w.nodes {
+		w.guard(n.start)
+	}
+	w.load.start()
+	w.check.watch()
+	w.after(2*second, w.faults.start)
+	w.run(w.plan.length)
+	w.heal()
+	w.finish()
+	return w.result()
+}
+
+// heal ends the faults and waits until everything is at rest.
+func (w *world) heal() {
+	if w.stopped {
+		return
+	}
+	w.note(notePhase, nowhere, nowhere, 0, 0, "heal")
+	w.healed = true
+	w.guard(w.faults.heal)
+	w.run(w.now + 5*second) // the load goes on
+	w.load.draining = true
+	for _, p := range w.load.producers {
+		for _, ln := range p.lanes {
+			if !ln.part.topic.deleted && p.ready {
+				ln.add()
+				ln.pump()
+			}
+		}
+	}
+	end := w.now + healBudget
+	var why string
+	for w.now < end && !w.stopped {
+		w.run(w.now + 200*millisecond)
+		var ok bool
+		if ok, why = w.check.atRest(); ok {
+			return
+		}
+	}
+	if !w.stopped {
+		w.violate("a healed cluster comes to rest", "after %v: %s", time.Duration(healBudget), why)
+	}
+}
+
+// finish reads everything and compares.
+func (w *world) finish() {
+	if w.stopped {
+		return
+	}
+	w.note(notePhase, nowhere, nowhere, 0, 0, "read everything")
+	w.guard(w.check.final)
+}
+
+func (w *world) result() *Result {
+	r := &Result{Seed: w.seed, Hash: w.trace.hash, Events: w.events, Virtual: time.Duration(w.now), Violations: w.violations,
+		Acked: w.check.ackedCount, Read: w.check.readCount, Epochs: w.check.epochCount, Faults: w.faults.done, last: w.trace.last()}
+	for _, n := range w.nodes {
+		r.Restarts += n.restarts
+	}
+	return r
+}
