@@ -3,7 +3,6 @@ package api_test
 import (
 	"bytes"
 	"fmt"
-	"io"
 	"log/slog"
 	"math/rand/v2"
 	"slices"
@@ -76,7 +75,7 @@ func (w *world) start(id kafka.NodeID, voters map[kafka.NodeID]string, nodes []*
 		Node: id, DataDir: "data", Voters: voters, AdvertiseHost: fmt.Sprintf("broker-%d", id), AdvertisePort: 9092,
 		PeerAddress: voters[id], Rack: fmt.Sprintf("r%d", id), Static: static,
 	}, broker.Env{
-		FS: n.fs, Log: slog.New(slog.NewTextHandler(io.Discard, nil)), Rand: rand.New(rand.NewPCG(1, uint64(id))), Deadlines: w.queue,
+		FS: n.fs, Log: slog.New(slog.DiscardHandler), Rand: rand.New(rand.NewPCG(1, uint64(id))), Deadlines: w.queue,
 		Post:         post,
 		ScheduleSync: func(p *partition.Partition) { w.syncs = append(w.syncs, p) },
 		Send: func(to kafka.NodeID, class broker.Class, frame []byte) {
