@@ -93,6 +93,12 @@ func (e *edit) apply(r Record) error {
 		} else {
 			e.to.features[r.Name] = r.Level
 		}
+	case *EventRecord:
+		event := r.Event
+		if event.Offset == 0 {
+			event.Offset = e.to.offset
+		}
+		e.to.history = e.to.history.add(event)
 	default:
 		return fmt.Errorf("record type %T is not known", r)
 	}

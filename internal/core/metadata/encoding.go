@@ -36,6 +36,7 @@ const (
 	typeConfig       recordType = 7
 	typeProducerIDs  recordType = 8
 	typeFeature      recordType = 9
+	typeEvent        recordType = 10
 )
 
 func (*ClusterRecord) recordType() recordType      { return typeCluster }
@@ -47,6 +48,7 @@ func (*PartitionRecord) recordType() recordType    { return typePartition }
 func (*ConfigRecord) recordType() recordType       { return typeConfig }
 func (*ProducerIDsRecord) recordType() recordType  { return typeProducerIDs }
 func (*FeatureRecord) recordType() recordType      { return typeFeature }
+func (*EventRecord) recordType() recordType        { return typeEvent }
 
 // EncodeBatch appends the records to dst as one atomic batch.
 func EncodeBatch(dst []byte, records []Record) []byte {
@@ -168,6 +170,7 @@ var decoders = map[recordType]func(*fields) Record{
 		return r
 	},
 	typePartition: decodePartition,
+	typeEvent:     decodeEvent,
 	typeConfig: func(f *fields) Record {
 		r := &ConfigRecord{}
 		for f.next() {

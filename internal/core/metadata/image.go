@@ -25,6 +25,7 @@ type Image struct {
 	brokers  map[kafka.NodeID]*Broker
 	configs  map[ConfigResource]map[string]string
 	features map[string]int16
+	history  *history
 
 	sorted *sortedLists // shared by images whose topics and brokers are the same
 }

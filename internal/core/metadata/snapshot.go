@@ -71,6 +71,9 @@ func (m *Image) Records() []Record {
 			records = append(records, &ConfigRecord{Resource: r, Key: key, Value: values[key]})
 		}
 	}
+	for _, e := range m.Events(eventsMax) {
+		records = append(records, &EventRecord{e})
+	}
 	return records
 }
 

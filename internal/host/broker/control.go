@@ -246,6 +246,7 @@ func (b *Broker) carryOut(now time.Time, d controller.Decision) {
 	a := b.active
 	if len(d.Records) > 0 {
 		id := b.newProposalID()
+		d.Records = withEvents(now, d.Records, d.Events)
 		offset, err := b.quorum.Propose(encodeEntry(id, d.Records))
 		if err != nil {
 			b.env.Log.Warn("controller resigned", "cause", err)

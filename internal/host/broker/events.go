@@ -2,10 +2,22 @@ package broker
 
 import (
 	"log/slog"
+	"time"
 
 	"chronik/internal/base/kafka"
 	"chronik/internal/core/controller"
+	"chronik/internal/core/metadata"
 )
+
+// withEvents has the history of the cluster stand beside the changes.
+func withEvents(now time.Time, records []metadata.Record, events []controller.Event) []metadata.Record {
+	for _, e := range events {
+		records = append(records, &metadata.EventRecord{Event: metadata.Event{
+			Time: now.UnixMilli(), Kind: e.Kind, Topic: e.Topic, Partition: e.Partition, Node: e.Node, Detail: e.Detail, Cause: e.Cause,
+		}})
+	}
+	return records
+}
 
 // logEvents writes one line per thing that an operator wants to know of what
 // the controller has decided.
