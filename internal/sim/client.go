@@ -142,6 +142,7 @@ func (s *session) lose(err error) {
 
 // loseSoon is lose after the time that the news takes.
 func (s *session) loseSoon() {
+	s.out.broken = true
 	s.c.w.after(s.c.w.net.travel(s.node.index, s.c.site), func() { s.lose(errConnection) })
 }
 

@@ -52,8 +52,7 @@ type lane struct {
 	count   uint64
 	seq     int32
 	pending []*batch // not acknowledged, in order
-	flying  int
-	waiting bool // a retry is set
+	waiting bool     // a retry is set
 	last    string
 	acked   uint64 // count of the last acknowledged record
 }
@@ -65,6 +64,7 @@ type batch struct {
 	records  int
 	bytes    []byte
 	flying   bool
+	done     bool // acknowledged, though one before it is not
 	attempts int
 	least    kafka.Offset // what was known to be committed before it was first sent
 }
@@ -164,10 +164,12 @@ func (ln *lane) pump() {
 		return
 	}
 	for i, b := range ln.pending {
-		if b.flying {
+		if b.flying || b.done {
 			continue
 		}
-		if ln.flying >= ln.p.inFlight || b.attempts > 0 && i > 0 {
+		// No more than so many after the first that is not acknowledged: brokers
+		// know the last five batches again.
+		if i >= ln.p.inFlight || b.attempts > 0 && i > 0 {
 			return
 		}
 		h, ok := ln.p.c.leader(ln.part)
@@ -199,7 +201,6 @@ func (ln *lane) send(b *batch, h leaderHint) {
 	}
 	b.flying = true
 	b.attempts++
-	ln.flying++
 	req := kmsg.NewPtrProduceRequest()
 	req.Version, req.Acks, req.TimeoutMillis = p.version, p.acks, 2000
 	rp := kmsg.NewProduceRequestTopicPartition()
@@ -210,7 +211,6 @@ func (ln *lane) send(b *batch, h leaderHint) {
 	began := p.c.w.now
 	p.c.call(h.node, req, p.l.w.plan.requestTimeout, func(r kmsg.Response, err error) {
 		b.flying = false
-		ln.flying--
 		if ln.part.topic.deleted {
 			return
 		}
@@ -244,7 +244,7 @@ func (ln *lane) answered(b *batch, h leaderHint, got *kmsg.ProduceResponseTopicP
 		return
 	case kafka.ErrOutOfOrderSequenceNumber:
 		if ln.pending[0] == b {
-			w.violate("an idempotent producer goes on after any failure", "%s got %v for %s, sequence %d, %d records, attempt %d, though all before it is acknowledged", p.c.name, code, ln.part, b.seq, b.records, b.attempts)
+			w.violate("an idempotent producer goes on after any failure", "%s got %v for %s from node %d, sequence %d, %d records, attempt %d, though all before it is acknowledged", p.c.name, code, ln.part, h.node+1, b.seq, b.records, b.attempts)
 			return
 		}
 	case kafka.ErrNotLeaderOrFollower, kafka.ErrUnknownTopicOrPartition, kafka.ErrUnknownTopicID, kafka.ErrLeaderNotAvailable,
@@ -271,11 +271,10 @@ func stringOf(s *string) string {
 
 // finish takes a batch off the list.
 func (ln *lane) finish(b *batch) {
-	for i, o := range ln.pending {
-		if o == b {
-			ln.pending = append(ln.pending[:i], ln.pending[i+1:]...)
-			break
-		}
+	b.done = true
+	for len(ln.pending) > 0 && ln.pending[0].done {
+		ln.pending[0] = nil
+		ln.pending = ln.pending[1:]
 	}
 	ln.pump()
 }
