@@ -37,6 +37,7 @@ type Conversation struct {
 	mu       sync.Mutex
 	answers  []*answer
 	speakers []*Speaker
+	ids      map[[16]byte]string // names of topics whose ids were looked up
 }
 
 // Speaker is one connection of a conversation.
@@ -65,7 +66,7 @@ var unprintable = strings.NewReplacer(":", ".", "\x00", "0")
 var unfit = regexp.MustCompile(`[^a-zA-Z0-9]+`)
 
 func newConversation(s *side, of *Case, version int16) *Conversation {
-	c := &Conversation{V: version, side: s, of: of}
+	c := &Conversation{V: version, side: s, of: of, ids: map[[16]byte]string{}}
 	c.tag = c.prefix()
 	c.Speaker = c.Other()
 	return c

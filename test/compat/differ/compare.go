@@ -75,13 +75,14 @@ func hold(j job, sides []*side) result {
 		wait.Add(1)
 		go func() {
 			defer wait.Done()
-			answers, skipped := newConversation(s, j.of, j.version).hold()
+			c := newConversation(s, j.of, j.version)
+			answers, skipped := c.hold()
 			if skipped >= 0 {
 				mu.Lock()
 				r.skipped = skipped
 				mu.Unlock()
 			}
-			n := newNormal()
+			n := newNormal(c.ids)
 			for _, a := range answers {
 				r.values[i] = append(r.values[i], a.normalise(n)...)
 			}
@@ -119,6 +120,13 @@ func compare(j job, values [2][]value) []difference {
 	tidy := func(s string) string { return strings.ReplaceAll(s, tag, "~") }
 	var out []difference
 	told := map[string]bool{}
+	// Who could not be set up has answered nothing; that is one difference, or none if neither could.
+	if at := texts["setup:"]; at != nil {
+		if at[0] == at[1] {
+			at[1] += ", like the other"
+		}
+		return append(out, difference{j.of.Key, j.of.Name, j.version, "setup:", [2]string{tidy(at[0]), tidy(at[1])}})
+	}
 	for _, path := range order {
 		t := *texts[path]
 		if t[0] == t[1] {
@@ -210,17 +218,29 @@ func compareOffers(a, b *side) []difference {
 	return out
 }
 
-// digest writes differences one to a line, versions that differ alike together.
+// digest writes differences one to a line; versions and answers that differ
+// alike are told together.
 func digest(list []difference, names [2]string) []string {
-	type group struct{ key, name, path, a, b string }
-	versions := map[group][]int16{}
+	type group struct{ key, name, field, a, b string }
+	type where struct {
+		versions []int16
+		labels   []string
+	}
+	groups := map[group]*where{}
 	var order []group
 	for _, d := range list {
-		g := group{fmt.Sprintf("%02d %s", d.key, kmsg.NameForKey(d.key)), d.name, d.path, d.texts[0], d.texts[1]}
-		if _, ok := versions[g]; !ok {
+		label, field, _ := strings.Cut(d.path, ":")
+		g := group{fmt.Sprintf("%02d %s", d.key, kmsg.NameForKey(d.key)), d.name, field, d.texts[0], d.texts[1]}
+		w := groups[g]
+		if w == nil {
+			w = &where{}
+			groups[g] = w
 			order = append(order, g)
 		}
-		versions[g] = append(versions[g], d.version)
+		w.versions = append(w.versions, d.version)
+		if !slices.Contains(w.labels, label) {
+			w.labels = append(w.labels, label)
+		}
 	}
 	sort.SliceStable(order, func(i, j int) bool {
 		if order[i].key != order[j].key {
@@ -230,7 +250,9 @@ func digest(list []difference, names [2]string) []string {
 	})
 	var out []string
 	for _, g := range order {
-		out = append(out, fmt.Sprintf("%s %s %s %s %s=%s %s=%s", g.key, g.name, ranges(versions[g]), g.path, names[0], short(g.a), names[1], short(g.b)))
+		w := groups[g]
+		out = append(out, fmt.Sprintf("%s %s %s [%s] %s: %s=%s %s=%s", g.key, g.name, ranges(w.versions),
+			strings.Join(w.labels, " | "), g.field, names[0], short(g.a), names[1], short(g.b)))
 	}
 	return out
 }

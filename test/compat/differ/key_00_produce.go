@@ -201,6 +201,7 @@ func init() {
 				c.Unanswered(label, req)
 			}
 			quiet("acks 0", c.produce(topic, 0, batch{records: someRecords()}.encode()))
+			c.Produce(topic, 0, rec("", "on disk, and so all before"))
 			quiet("acks 0 with a bad crc", c.produce(topic, 0, batch{records: someRecords(), badCRC: true}.encode()))
 			quiet("acks 0 to no such partition", c.produce(topic, 9, batch{records: someRecords()}.encode()))
 			quiet("acks 0 to no such topic", c.produce(c.Name("nope"), 0, batch{records: someRecords()}.encode()))

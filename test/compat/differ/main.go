@@ -29,9 +29,9 @@ import (
 )
 
 type options struct {
-	mode, pattern, kafka, chronik, module, dir string
-	verbose, slow                              bool
-	workers                                    int
+	mode, pattern, kafka, chronik, module, binary, dir string
+	verbose, slow                                      bool
+	workers                                            int
 }
 
 func main() {
@@ -41,6 +41,7 @@ func main() {
 	flag.StringVar(&o.kafka, "kafka", "", "address of a Kafka that runs already")
 	flag.StringVar(&o.chronik, "chronik", "", "address of a Chronik that runs already")
 	flag.StringVar(&o.module, "module", ".", "directory of test/compat")
+	flag.StringVar(&o.binary, "binary", "", "a chronik that is built already")
 	flag.StringVar(&o.dir, "dir", "", "keep data and logs in this directory instead of a temporary one")
 	flag.BoolVar(&o.verbose, "v", false, "print all answers")
 	flag.BoolVar(&o.slow, "slow", false, "print how long the slowest cases took")
@@ -79,7 +80,7 @@ func open(o options, dir string) (sides []*side, err error) {
 			if o.chronik != "" {
 				return &side{name: "chronik", addr: o.chronik, stop: func() {}}, nil
 			}
-			return startChronik(o.module, dir)
+			return startChronik(o.module, o.binary, dir)
 		})
 	default:
 		return nil, fmt.Errorf("no mode %q", o.mode)

@@ -15,11 +15,14 @@ type value struct{ path, text string }
 // server makes up become numbers in the order of their appearance, so that
 // using the same one again still shows.
 type normal struct {
-	seen map[string]map[string]int
-	out  []value
+	seen   map[string]map[string]int
+	topics map[[16]byte]string // ids whose names are known
+	out    []value
 }
 
-func newNormal() *normal { return &normal{seen: map[string]map[string]int{}} }
+func newNormal(topics map[[16]byte]string) *normal {
+	return &normal{seen: map[string]map[string]int{}, topics: topics}
+}
 
 func (n *normal) put(path string, v any) { n.out = append(n.out, value{path, fmt.Sprint(v)}) }
 
@@ -186,6 +189,12 @@ func (n *normal) nameOf(v reflect.Value) string {
 			parts = append(parts, fmt.Sprint(at.Interface()))
 		}
 	}
+	// Members are listed in any order, but were met before.
+	if id := v.FieldByName("MemberID"); id.IsValid() && id.Kind() == reflect.String {
+		if at, ok := n.seen["member"][fmt.Sprintf("%q", id.String())]; ok {
+			parts = append(parts, fmt.Sprintf("<member %d>", at))
+		}
+	}
 	if id := v.FieldByName("TopicID"); len(parts) < 2 && id.IsValid() && !id.IsZero() && len(parts) == 0 {
 		parts = append(parts, n.topicID(id))
 	}
@@ -195,6 +204,9 @@ func (n *normal) nameOf(v reflect.Value) string {
 func (n *normal) topicID(v reflect.Value) string {
 	var id [16]byte
 	reflect.Copy(reflect.ValueOf(&id).Elem(), v)
+	if name, ok := n.topics[id]; ok {
+		return name
+	}
 	// Ids that a case makes up have the same byte everywhere but at the end.
 	itself := id[0] == id[1] && id[1] == id[2] && id[2] == id[3]
 	return n.known("topic", fmt.Sprintf("%x", id), itself)
@@ -202,22 +214,23 @@ func (n *normal) topicID(v reflect.Value) string {
 
 // rules replaces what may differ between two right answers.
 var rules = map[string]func(*normal, reflect.Value) (text *string, skip bool){
-	"ThrottleMillis":     skipped,
-	"ThrottleTimeMillis": skipped,
-	"ErrorMessage":       presence,
-	"StatusMessage":      presence,
-	"Documentation":      presence,
-	"ClusterID":          presence,
-	"Dir":                presence,
-	"ClusterEpoch":       skipped,
-	"TotalBytes":         sign,
-	"UsableBytes":        sign,
-	"Size":               sign,
-	"Port":               sign,
-	"TopicID":            func(n *normal, v reflect.Value) (*string, bool) { return p(n.topicID(v)), false },
-	"MemberID":           member,
-	"LeaderID":           member,
-	"Leader":             member,
+	"ThrottleMillis":         skipped,
+	"ThrottleTimeMillis":     skipped,
+	"ErrorMessage":           presence,
+	"StatusMessage":          presence,
+	"Documentation":          presence,
+	"ClusterID":              presence,
+	"Dir":                    presence,
+	"ClusterEpoch":           skipped,
+	"FinalizedFeaturesEpoch": sign,
+	"TotalBytes":             sign,
+	"UsableBytes":            sign,
+	"Size":                   sign,
+	"Port":                   sign,
+	"TopicID":                func(n *normal, v reflect.Value) (*string, bool) { return p(n.topicID(v)), false },
+	"MemberID":               member,
+	"LeaderID":               member,
+	"Leader":                 member,
 	"ProducerID": func(n *normal, v reflect.Value) (*string, bool) {
 		return p(n.known("producer", v.Int(), v.Int() < 0)), false
 	},

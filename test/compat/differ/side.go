@@ -79,14 +79,20 @@ func startKafka(module, dir string) (*side, error) {
 	return &side{name: "kafka", addr: string(bytes.TrimSpace(out)), stop: func() { _, _ = script("stop") }}, nil
 }
 
-// startChronik builds and runs this repository's broker.
-func startChronik(module, dir string) (*side, error) {
-	binary := filepath.Join(dir, "chronik")
-	build := exec.Command("go", "build", "-o", binary, "./cmd/chronik")
-	build.Dir = filepath.Join(module, "..", "..")
-	build.Stderr = os.Stderr
-	if err := build.Run(); err != nil {
-		return nil, fmt.Errorf("build chronik: %w", err)
+// startChronik runs this repository's broker, which it builds unless there is a
+// binary.
+func startChronik(module, binary, dir string) (*side, error) {
+	if binary == "" {
+		binary = filepath.Join(dir, "chronik")
+		build := exec.Command("go", "build", "-o", binary, "./cmd/chronik")
+		build.Dir = filepath.Join(module, "..", "..")
+		build.Stderr = os.Stderr
+		if err := build.Run(); err != nil {
+			return nil, fmt.Errorf("build chronik: %w", err)
+		}
+	}
+	if err := os.RemoveAll(filepath.Join(dir, "data")); err != nil {
+		return nil, err
 	}
 	port, err := freePort()
 	if err != nil {
@@ -192,7 +198,7 @@ func agree(sides ...*side) {
 // Wake has the server make its internal topics, so that no case has to wait for
 // them.
 func (s *side) wake() error {
-	if _, ok := s.common[int16(kmsg.FindCoordinator)]; !ok {
+	if _, ok := s.offers[int16(kmsg.FindCoordinator)]; !ok {
 		return nil
 	}
 	deadline := time.Now().Add(20 * time.Second)

@@ -26,7 +26,7 @@ func (c *Conversation) Topic(suffix string, partitions int32, configs ...string)
 	req.SetVersion(c.side.common[int16(kmsg.CreateTopics)].max)
 	resp := c.plain(req).(*kmsg.CreateTopicsResponse)
 	if len(resp.Topics) != 1 || resp.Topics[0].ErrorCode != 0 {
-		c.Fail("create topic %s: %+v", name, resp.Topics)
+		c.Fail("create topic %s: %d answers, code %d", suffix, len(resp.Topics), resp.Topics[0].ErrorCode)
 	}
 	c.Ready(name, partitions)
 	return name
@@ -79,7 +79,11 @@ func (c *Conversation) TopicID(name string) (id [16]byte, ok bool) {
 	if len(resp.Topics) != 1 || resp.Topics[0].ErrorCode != 0 {
 		return id, false
 	}
-	return resp.Topics[0].TopicID, true
+	id = resp.Topics[0].TopicID
+	c.mu.Lock()
+	c.ids[id] = name
+	c.mu.Unlock()
+	return id, true
 }
 
 // ID is TopicID of a topic that exists.
