@@ -11,7 +11,8 @@ import (
 
 // DescribeLogDirs: v1-5
 //
-// Behaviour: this node's one directory, and the size of each partition in it.
+// Behaviour: this node's one directory, and the size of each partition in it and
+// its lag: what it lacks to the high watermark that it knows of.
 // Null topics means all; partitions that are not here are left out.
 //
 // Version notes: v2: flexible; v3: error at the top; v4: size of the disk
@@ -39,6 +40,7 @@ func serveDescribeLogDirs(s *Server, _ time.Time, req *Request, reply Reply) {
 		}
 		p := kmsg.NewDescribeLogDirsResponseDirTopicPartition()
 		p.Partition, p.Size = number, hosted.Size()
+		p.OffsetLag = max(0, int64(hosted.HighWatermark()-hosted.LogEnd()))
 		t := &dir.Topics[len(dir.Topics)-1]
 		t.Partitions = append(t.Partitions, p)
 	}

@@ -236,6 +236,10 @@ func (b *Broker) decide(now time.Time, req controller.Request, q *question) {
 		q.answer(now, nil, kafka.ErrNotController, 0)
 		return
 	}
+	if _, ok := req.(controller.DescribeQuorum); ok {
+		q.answer(now, b.members(now), kafka.None, 0)
+		return
+	}
 	a.next++
 	a.tickets[a.next] = q
 	b.carryOut(now, a.core.Decide(now, req, a.next))

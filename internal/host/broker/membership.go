@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"chronik/internal/base/kafka"
+	"chronik/internal/core/controller"
 	"chronik/internal/core/metadata"
 	"chronik/internal/host/quorum"
 )
@@ -111,27 +112,32 @@ func (b *Broker) manageMembers(now time.Time) {
 	}
 	m.lookAt = now.Add(membershipInterval)
 	if b.quorum.Changing() {
-		b.changeMembers("change of members ended", b.quorum.EndChange())
+		b.changeMembers(now, b.quorum.EndChange(), controller.Event{})
 		return
 	}
 	plan := b.surveyMembers(now)
 	for _, node := range slices.Sorted(maps.Keys(m.joiners)) {
 		if j := m.joiners[node]; !plan.has(j.member) {
-			b.changeMembers("learner added", b.quorum.Change(quorum.Change{Member: j.member, As: quorum.Learner}), "member", node)
+			b.changeMembers(now, b.quorum.Change(quorum.Change{Member: j.member, As: quorum.Learner}),
+				controller.Event{Kind: "quorum member added", Node: node, Detail: "as a learner", Cause: "it asked to join, at " + j.address})
 			return
 		}
 	}
 	if !b.replaceMember(now, plan) {
-		b.sizeQuorum(plan)
+		b.sizeQuorum(now, plan)
 	}
 }
 
-func (b *Broker) changeMembers(what string, err error, attrs ...any) {
+// changeMembers notes what became of a proposed change, in the history too.
+func (b *Broker) changeMembers(now time.Time, err error, e controller.Event) {
 	if err != nil {
-		b.env.Log.Debug("members not changed", "wanted", what, "cause", err)
+		b.env.Log.Debug("members not changed", "wanted", e.Kind, "cause", err)
 		return
 	}
-	b.env.Log.Info(what, attrs...)
+	if b.active != nil && e.Kind != "" {
+		b.carryOut(now, controller.Decision{Records: withEvents(now, nil, []controller.Event{e})})
+		b.logEvents([]controller.Event{e}, b.image.Load().Offset())
+	}
 }
 
 // survey is the members of the quorum, seen by the active controller.
@@ -200,7 +206,8 @@ func (b *Broker) surveyMembers(now time.Time) *survey {
 func (b *Broker) replaceMember(now time.Time, s *survey) bool {
 	for _, l := range s.learners {
 		if cause := s.leave[l]; cause != "" {
-			b.changeMembers("learner removed", b.quorum.Change(quorum.Change{Member: l, As: quorum.Gone}), "member", l.Node, "cause", cause)
+			b.changeMembers(now, b.quorum.Change(quorum.Change{Member: l, As: quorum.Gone}),
+				controller.Event{Kind: "quorum member removed", Node: l.Node, Detail: "was a learner", Cause: cause})
 			return true
 		}
 	}
@@ -214,11 +221,12 @@ func (b *Broker) replaceMember(now time.Time, s *survey) bool {
 		}
 		if heir, ok := s.heir(v); ok {
 			err := b.quorum.Change(quorum.Change{Member: heir, As: quorum.Voter}, quorum.Change{Member: v, As: as})
-			b.changeMembers("voter replaced", err, "member", v.Node, "by", heir.Node, "cause", cause)
+			b.changeMembers(now, err, controller.Event{Kind: "quorum voter replaced", Node: v.Node, Detail: fmt.Sprintf("node %d votes in its place", heir.Node), Cause: cause})
 			return true
 		}
 		if as == quorum.Gone && b.membership.removed[v.Node] && s.quorumWithout(v) {
-			b.changeMembers("voter removed", b.quorum.Change(quorum.Change{Member: v, As: quorum.Gone}), "member", v.Node, "cause", cause)
+			b.changeMembers(now, b.quorum.Change(quorum.Change{Member: v, As: quorum.Gone}),
+				controller.Event{Kind: "quorum member removed", Node: v.Node, Detail: "was a voter", Cause: cause})
 			return true
 		}
 	}
@@ -254,7 +262,7 @@ func (s *survey) quorumWithout(v quorum.Member) bool {
 }
 
 // sizeQuorum makes learners voters where there are too few, and the reverse.
-func (b *Broker) sizeQuorum(s *survey) {
+func (b *Broker) sizeQuorum(now time.Time, s *survey) {
 	target := len(s.voters)
 	switch {
 	case s.nodes >= 5:
@@ -275,47 +283,33 @@ func (b *Broker) sizeQuorum(s *survey) {
 		if (len(s.voters)+missing)%2 == 0 && len(s.voters)%2 == 1 {
 			return // wait for another one
 		}
-		b.changeMembers("voters added", b.quorum.Change(changes...), "members", nodes)
+		b.changeMembers(now, b.quorum.Change(changes...),
+			controller.Event{Kind: "quorum voters added", Node: nodes[0], Detail: fmt.Sprintf("nodes %v", nodes), Cause: fmt.Sprintf("there are %d nodes", s.nodes)})
 		return
 	}
 	if len(s.voters) > target {
 		for _, v := range slices.Backward(s.voters) {
 			if !b.quorum.Is(v) && s.quorumWithout(v) {
-				b.changeMembers("voter made a learner", b.quorum.Change(quorum.Change{Member: v, As: quorum.Learner}), "member", v.Node, "cause", "there are more voters than nodes call for")
+				b.changeMembers(now, b.quorum.Change(quorum.Change{Member: v, As: quorum.Learner}),
+					controller.Event{Kind: "quorum voter made a learner", Node: v.Node, Cause: fmt.Sprintf("there are %d nodes", s.nodes)})
 				return
 			}
 		}
 	}
 }
 
-// MemberStatus is one member of the metadata quorum, for an operator.
-type MemberStatus struct {
-	Node      kafka.NodeID
-	Directory [16]byte
-	End       kafka.Offset // of what it holds of the metadata log, -1 when not known
-	CaughtUp  time.Time    // when it last held all
-}
-
-// Members is the metadata quorum as the active controller sees it.
-type Members struct {
-	Leader           kafka.NodeID
-	Epoch            kafka.LeaderEpoch
-	Commit           kafka.Offset
-	Voters, Learners []MemberStatus
-}
-
-// members tells the state of the quorum; it is exact on its leader only.
-func (b *Broker) members(now time.Time) Members {
+// members tells the state of the quorum, of which this node is the leader.
+func (b *Broker) members(now time.Time) controller.DescribeQuorumResult {
 	state := b.quorum.State()
-	out := Members{Leader: state.Leader, Epoch: state.Epoch, Commit: state.Commit}
+	out := controller.DescribeQuorumResult{Leader: state.Leader, Epoch: state.Epoch, HighWatermark: state.Commit + 1}
 	progress := make(map[quorum.Member]quorum.Progress)
 	for _, p := range b.quorum.Peers() {
 		progress[p.Member] = p
 	}
 	image := b.image.Load()
-	list := func(members []quorum.Member) (all []MemberStatus) {
+	list := func(members []quorum.Member) (all []controller.QuorumMember) {
 		for _, m := range members {
-			s := MemberStatus{Node: m.Node, End: -1}
+			s := controller.QuorumMember{Node: m.Node, End: kafka.NoOffset}
 			if br := image.Broker(m.Node); br != nil {
 				s.Directory = br.Directory
 			}

@@ -42,6 +42,7 @@ func init() {
 		controller.CreateTopics{}, controller.AutoCreateTopics{}, controller.DeleteTopics{}, controller.CreatePartitions{},
 		controller.AlterConfigs{}, controller.IncrementalAlterConfigs{}, controller.AlterPartition{}, controller.ElectLeaders{},
 		controller.AlterPartitionReassignments{}, controller.ListPartitionReassignments{}, controller.AllocateProducerIDs{},
+		controller.DescribeQuorum{},
 	} {
 		requestTypes[reflect.TypeOf(r).Name()] = reflect.TypeOf(r)
 	}
@@ -50,6 +51,7 @@ func init() {
 		controller.DeleteTopicsResult{}, controller.CreatePartitionsResult{}, controller.AlterConfigsResult{},
 		controller.AlterPartitionResult{}, controller.ElectLeadersResult{}, controller.AlterPartitionReassignmentsResult{},
 		controller.ListPartitionReassignmentsResult{}, controller.AllocateProducerIDsResult{},
+		controller.DescribeQuorumResult{},
 	} {
 		responseTypes[reflect.TypeOf(r).Name()] = reflect.TypeOf(r)
 	}
