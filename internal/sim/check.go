@@ -3,6 +3,7 @@ package sim
 import (
 	"chronik/internal/base/kafka"
 	"chronik/internal/core/metadata"
+	"chronik/internal/host/partition"
 )
 
 // checkers are all of them; each holds the world to one promise.
@@ -13,7 +14,7 @@ type checkers struct {
 
 	images      []*metadata.Image // by node: the last one seen
 	producerIDs map[int64]int
-	marks       map[mark]kafka.Offset // high watermarks of running processes
+	marks       map[*partition.Partition]kafka.Offset // high watermarks of open replicas
 }
 
 // history is what the checkers know of a partition.
@@ -37,7 +38,7 @@ type ack struct {
 }
 
 func newCheckers(w *world) *checkers {
-	return &checkers{w: w, images: make([]*metadata.Image, len(w.plan.clocks)), producerIDs: make(map[int64]int), marks: make(map[mark]kafka.Offset)}
+	return &checkers{w: w, images: make([]*metadata.Image, len(w.plan.clocks)), producerIDs: make(map[int64]int), marks: make(map[*partition.Partition]kafka.Offset)}
 }
 
 // watchEvery is how often the nodes are looked into.
@@ -68,7 +69,7 @@ func (c *checkers) look(n *node) {
 		if epoch, leads := p.Leads(); leads {
 			c.leads(part, n, epoch)
 		}
-		c.mark(part, n, p.HighWatermark())
+		c.mark(part, n, p)
 	}
 }
 

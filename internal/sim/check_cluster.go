@@ -6,6 +6,7 @@ import (
 
 	"chronik/internal/base/kafka"
 	"chronik/internal/core/metadata"
+	"chronik/internal/host/partition"
 )
 
 // leads checks that a leader epoch has one leader.
@@ -23,23 +24,14 @@ func (c *checkers) leads(p *topicPart, n *node, epoch kafka.LeaderEpoch) {
 	}
 }
 
-// mark names a process's replica of a partition.
-type mark struct {
-	part *topicPart
-	node int
-	life uint64
-}
-
-// mark checks that a process's high watermark does not go back: what is below
-// it is committed.
-func (c *checkers) mark(p *topicPart, n *node, hw kafka.Offset) {
-	k := mark{p, n.index, n.life}
-	if was := c.marks[k]; hw < was && !p.topic.deleted {
-		if hosted := n.broker.Partition(p.topic.id, p.number); hosted != nil && hosted.Status().Role != 0 {
-			c.w.violate("high watermarks do not go back", "%s on node %d: %d after %d", p, n.id, hw, was)
-		}
+// mark checks that the high watermark of a replica does not go back while it
+// is open: what is below it is committed.
+func (c *checkers) mark(p *topicPart, n *node, hosted *partition.Partition) {
+	hw := hosted.HighWatermark()
+	if was := c.marks[hosted]; hw < was {
+		c.w.violate("high watermarks do not go back", "%s on node %d: %d after %d", p, n.id, hw, was)
 	}
-	c.marks[k] = hw
+	c.marks[hosted] = hw
 }
 
 // metadata checks what a node has come to know: the same as others know of the
