@@ -34,7 +34,11 @@ func (s *Shard) decideJoin(r *JoinGroup, t Ticket) kafka.ErrorCode {
 		}
 		g = &group{id: r.Group, classic: newClassicGroup(s.now)}
 	}
-	if g.consumer != nil {
+	if g.consumer != nil && len(g.consumer.members) > 0 {
+		if !s.downgradeForStatic(g, r) {
+			return s.joinConsumer(g, r, t)
+		}
+	} else if g.consumer != nil {
 		if code := s.convertToClassic(g, r); code != kafka.None {
 			return code
 		}

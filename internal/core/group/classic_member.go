@@ -18,6 +18,9 @@ func (s *Shard) decideSync(r *SyncGroup, t Ticket) kafka.ErrorCode {
 	if r.Version >= 5 && (r.ProtocolType == "" || r.ProtocolName == "") {
 		return kafka.ErrInconsistentGroupProtocol
 	}
+	if g := s.groups[r.Group]; g != nil && g.consumer != nil {
+		return s.syncConsumer(g, r, t)
+	}
 	c, code := s.classicGroup(r.Group)
 	if code != kafka.None {
 		return code
@@ -93,6 +96,9 @@ func (s *Shard) classicGroup(id string) (*classicGroup, kafka.ErrorCode) {
 }
 
 func (s *Shard) heartbeat(r *Heartbeat) kafka.ErrorCode {
+	if g := s.groups[r.Group]; g != nil && g.consumer != nil {
+		return s.heartbeatConsumer(g, r)
+	}
 	c, code := s.classicGroup(r.Group)
 	if code != kafka.None {
 		return code
@@ -116,6 +122,10 @@ func (s *Shard) heartbeat(r *Heartbeat) kafka.ErrorCode {
 }
 
 func (s *Shard) leaveGroup(r *LeaveGroup, t Ticket) {
+	if g := s.groups[r.Group]; g != nil && g.consumer != nil {
+		s.leaveConsumer(g, r, t)
+		return
+	}
 	c, code := s.classicGroup(r.Group)
 	resp := &LeaveGroupResponse{Members: make([]LeftMember, len(r.Members))}
 	if code == kafka.ErrInvalidGroupID {

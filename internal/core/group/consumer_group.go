@@ -48,6 +48,8 @@ type consumerMember struct {
 
 	session  session   // soft
 	revokeAt time.Time // soft: Unrevoked members are removed then
+	joinAt   time.Time // soft: classic members that did not join again are removed then
+	syncAt   time.Time // soft: classic members that did not sync are removed then
 }
 
 // Member epochs with a meaning of their own.
@@ -108,12 +110,21 @@ func (c *consumerGroup) mayCommit(version int16, memberID, instanceID string, ep
 	switch {
 	case m == nil:
 		return kafka.ErrUnknownMemberID
-	case !txn && version < 9:
+	case !txn && version < 9 && m.about.Classic == nil:
 		return kafka.ErrUnsupportedVersion
-	case m.epoch != epoch:
-		return kafka.ErrStaleMemberEpoch
 	}
-	return kafka.None
+	return m.checkEpoch(epoch)
+}
+
+// checkEpoch compares the epoch, or generation, that a member gives with its own.
+func (m *consumerMember) checkEpoch(epoch int32) kafka.ErrorCode {
+	switch {
+	case m.epoch == epoch:
+		return kafka.None
+	case m.about.Classic != nil:
+		return kafka.ErrIllegalGeneration
+	}
+	return kafka.ErrStaleMemberEpoch
 }
 
 func (c *consumerGroup) mayFetch(memberID string, epoch int32) kafka.ErrorCode {
@@ -121,13 +132,10 @@ func (c *consumerGroup) mayFetch(memberID string, epoch int32) kafka.ErrorCode {
 		return kafka.None
 	}
 	m := c.members[memberID]
-	switch {
-	case m == nil:
+	if m == nil {
 		return kafka.ErrUnknownMemberID
-	case m.epoch != epoch:
-		return kafka.ErrStaleMemberEpoch
 	}
-	return kafka.None
+	return m.checkEpoch(epoch)
 }
 
 // subscription is the set of topics that a group's members read, as a plan
@@ -197,6 +205,11 @@ func (s *Shard) applyConsumer(d offsets.Record) {
 	if g == nil {
 		g = s.ensure(d.GroupID())
 	}
+	s.applyConsumerTo(g, d)
+}
+
+// applyConsumerTo applies a record to the group.
+func (s *Shard) applyConsumerTo(g *group, d offsets.Record) {
 	if g.consumer == nil {
 		g.consumer, g.classic = newConsumerGroup(), nil
 	}
@@ -244,9 +257,12 @@ func (s *Shard) applyMember(c *consumerGroup, r offsets.ConsumerMember) {
 		return
 	}
 	if m == nil {
-		// The timer was set when the join was decided.
-		at := s.now.Add(s.opts.ConsumerSessionTimeout)
+		// The timers were set when the join was decided.
+		at := s.now.Add(s.consumerSession(r.Value.Classic))
 		m = &consumerMember{id: r.MemberID, session: session{deadline: at, entryAt: at}}
+		if r.Value.Classic != nil {
+			m.syncAt = s.now.Add(time.Duration(r.Value.RebalanceTimeoutMs) * time.Millisecond)
+		}
 		c.members[m.id] = m
 	}
 	m.about = *r.Value

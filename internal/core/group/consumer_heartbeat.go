@@ -20,10 +20,16 @@ func (s *Shard) consumerHeartbeat(r *ConsumerGroupHeartbeat) Response {
 	}
 	g := s.groups[r.Group]
 	if g == nil || g.consumer == nil {
-		if r.MemberEpoch != epochJoin || g != nil && !g.isEmpty() {
-			return refusal(kafka.ErrGroupIDNotFound, fmt.Sprintf("Group %s is not a consumer group.", r.Group))
+		why := ""
+		if r.MemberEpoch == epochJoin {
+			g, why = s.convertToConsumer(r.Group, g)
 		}
-		g = s.convertToConsumer(r.Group, g)
+		switch {
+		case r.MemberEpoch != epochJoin:
+			return refusal(kafka.ErrGroupIDNotFound, fmt.Sprintf("Group %s is not a consumer group.", r.Group))
+		case g == nil:
+			return refusal(kafka.ErrGroupIDNotFound, fmt.Sprintf("Group %s is not a consumer group: %s.", r.Group, why))
+		}
 	}
 	if r.MemberEpoch < 0 {
 		return s.consumerLeave(g, r)
@@ -86,27 +92,10 @@ func compileWhole(re string) (*regexp.Regexp, error) {
 	return regexp.Compile(`\A(?:` + re + `)\z`)
 }
 
-// convertToConsumer makes a group, or one of an empty classic group.
-func (s *Shard) convertToConsumer(id string, old *group) *group {
-	g := &group{id: id, consumer: newConsumerGroup()}
-	g.consumer.epoch = 1
-	if old != nil {
-		g.consumer.epoch = max(old.classic.generation, 1)
-		g.stored, g.offsets, g.pending = old.stored, old.offsets, old.pending
-		if old.stored != nil {
-			s.record(offsets.GroupMetadata{Group: id})
-		}
-	}
-	return g
-}
-
 // convertToClassic makes an empty group of the KIP-848 protocol a classic one.
 func (s *Shard) convertToClassic(g *group, r *JoinGroup) kafka.ErrorCode {
-	if len(g.consumer.members) > 0 || r.MemberID != "" {
-		if r.MemberID != "" {
-			return kafka.ErrUnknownMemberID
-		}
-		return kafka.ErrInconsistentGroupProtocol
+	if r.MemberID != "" {
+		return kafka.ErrUnknownMemberID
 	}
 	g.classic = newClassicGroup(s.now)
 	g.classic.generation = g.consumer.epoch
@@ -125,10 +114,10 @@ func (s *Shard) heartbeatMember(g *group, r *ConsumerGroupHeartbeat) (m consumer
 		holder := c.members[c.static[r.InstanceID]]
 		switch {
 		case r.MemberEpoch == epochJoin && holder != nil && holder.id != r.MemberID:
-			if holder.epoch != epochLeaveStatic {
+			if holder.epoch != epochLeaveStatic && holder.about.Classic == nil && r.classic == nil {
 				return m, kafka.ErrUnreleasedInstanceID, fmt.Sprintf("Static member %s with instance id %s cannot join the group because the instance id is owned by member %s.", r.MemberID, r.InstanceID, holder.id)
 			}
-			return s.replaceConsumer(g, holder, r.MemberID), kafka.None, ""
+			return s.replaceConsumer(g, holder, r), kafka.None, ""
 		case r.MemberEpoch != epochJoin && holder == nil:
 			return m, kafka.ErrUnknownMemberID, fmt.Sprintf("Instance id %s is unknown.", r.InstanceID)
 		case r.MemberEpoch != epochJoin && holder.id != r.MemberID:
@@ -142,14 +131,14 @@ func (s *Shard) heartbeatMember(g *group, r *ConsumerGroupHeartbeat) (m consumer
 		if len(c.members) >= s.opts.ConsumerMaxSize {
 			return m, kafka.ErrGroupMaxSizeReached, fmt.Sprintf("The consumer group has reached its maximum capacity of %d members.", s.opts.ConsumerMaxSize)
 		}
-		s.schedule(timerConsumerSession, g.id, r.MemberID, s.now.Add(s.opts.ConsumerSessionTimeout))
+		s.schedule(timerConsumerSession, g.id, r.MemberID, s.now.Add(s.consumerSession(r.classic)))
 		s.event(EventMemberJoined, g, r.MemberID, "")
 		return consumerMember{id: r.MemberID}, kafka.None, ""
 	}
 	if old.isFenced(r) {
 		return m, kafka.ErrFencedMemberEpoch, fmt.Sprintf("The consumer group member has epoch %d, which is not the one known by the group coordinator (%d). The member must abandon all its partitions and rejoin.", r.MemberEpoch, old.epoch)
 	}
-	s.extend(&old.session, timerConsumerSession, g.id, old.id, s.now.Add(s.opts.ConsumerSessionTimeout))
+	s.extend(&old.session, timerConsumerSession, g.id, old.id, s.now.Add(s.consumerSession(r.classic)))
 	return *old, kafka.None, ""
 }
 
@@ -163,11 +152,15 @@ func (m *consumerMember) isFenced(r *ConsumerGroupHeartbeat) bool {
 		len(subtract(normalize(r.Owned), m.assigned)) > 0
 }
 
-// replaceConsumer hands the place of a static member that left for a while to
-// its new instance.
-func (s *Shard) replaceConsumer(g *group, old *consumerMember, id string) consumerMember {
-	c := g.consumer
+// replaceConsumer hands the place of a static member that left for a while, or
+// that changes its protocol, to its new instance.
+func (s *Shard) replaceConsumer(g *group, old *consumerMember, r *ConsumerGroupHeartbeat) consumerMember {
+	c, id := g.consumer, r.MemberID
 	m := *old
+	m.about.Classic, m.joinAt, m.syncAt = r.classic, time.Time{}, time.Time{}
+	if r.RebalanceTimeoutMs != -1 {
+		m.about.RebalanceTimeoutMs = r.RebalanceTimeoutMs
+	}
 	m.id, m.epoch, m.prevEpoch, m.session, m.revokeAt = id, 0, 0, session{}, time.Time{}
 	m.state, m.revoking = offsets.MemberStable, nil
 	target := c.target[old.id]
@@ -175,7 +168,7 @@ func (s *Shard) replaceConsumer(g *group, old *consumerMember, id string) consum
 	about := m.about
 	s.record(offsets.ConsumerMember{Group: g.id, MemberID: id, Value: &about})
 	s.record(offsets.ConsumerTarget{Group: g.id, MemberID: id, Value: &offsets.ConsumerTargetValue{Partitions: target}})
-	s.schedule(timerConsumerSession, g.id, id, s.now.Add(s.opts.ConsumerSessionTimeout))
+	s.schedule(timerConsumerSession, g.id, id, s.now.Add(s.consumerSession(r.classic)))
 	s.event(EventMemberFenced, g, old.id, fmt.Sprintf("instance %s came back as member %s", old.about.InstanceID, id))
 	return m
 }
@@ -232,7 +225,7 @@ func (s *Shard) heartbeatOf(g *group, m consumerMember, r *ConsumerGroupHeartbea
 // takeOver copies what the heartbeat says about the member.
 func (m *consumerMember) takeOver(r *ConsumerGroupHeartbeat) {
 	a := &m.about
-	a.ClientID, a.ClientHost = r.ClientID, r.ClientHost
+	a.ClientID, a.ClientHost, a.Classic = r.ClientID, r.ClientHost, r.classic
 	if r.InstanceID != "" {
 		a.InstanceID = r.InstanceID
 	}
@@ -246,9 +239,7 @@ func (m *consumerMember) takeOver(r *ConsumerGroupHeartbeat) {
 		a.ServerAssignor = r.ServerAssignor
 	}
 	if r.SubscribedTopicNames != nil {
-		names := slices.Clone(r.SubscribedTopicNames)
-		slices.Sort(names)
-		a.SubscribedTopicNames = slices.Compact(names)
+		a.SubscribedTopicNames = sortedNames(r.SubscribedTopicNames)
 	}
 	if r.SubscribedTopicRegex != nil {
 		a.SubscribedTopicRegex = *r.SubscribedTopicRegex
@@ -257,7 +248,7 @@ func (m *consumerMember) takeOver(r *ConsumerGroupHeartbeat) {
 
 func sameMember(a, b *offsets.ConsumerMemberValue) bool {
 	return a.ClientID == b.ClientID && a.ClientHost == b.ClientHost &&
-		a.RebalanceTimeoutMs == b.RebalanceTimeoutMs && a.InstanceID == b.InstanceID && sameSubscription(a, b)
+		a.RebalanceTimeoutMs == b.RebalanceTimeoutMs && a.InstanceID == b.InstanceID && sameClassic(a.Classic, b.Classic) && sameSubscription(a, b)
 }
 
 // sameSubscription says whether what the assignment depends on is the same.

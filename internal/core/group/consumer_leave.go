@@ -53,12 +53,25 @@ func (s *Shard) dropConsumers(g *group, drops ...dropped) {
 		delete(p.members, d.member.id)
 		s.event(d.kind, g, d.member.id, d.cause)
 	}
+	first := drops[0]
+	cause := fmt.Sprintf("member %s is gone: %s", first.member.id, first.cause)
+	if len(drops) > 1 {
+		cause = fmt.Sprintf("%d members are gone, among them %s: %s", len(drops), first.member.id, first.cause)
+	}
+	if s.downgradable(p.members) {
+		s.downgrade(g, p.members)
+		s.prepareRebalance(g, cause)
+		return
+	}
 	s.resolveRegexes(g, p)
 	s.record(offsets.ConsumerGroup{Group: g.id, Value: &offsets.ConsumerGroupValue{
 		Epoch: g.consumer.epoch + 1, MetadataHash: p.hash(s.topics),
 	}})
-	first := drops[0]
-	s.event(EventRebalanceStarted, g, "", fmt.Sprintf("member %s is gone: %s", first.member.id, first.cause))
+	if len(p.members) == 0 {
+		s.event(EventGroupEmptied, g, "", cause)
+		return
+	}
+	s.event(EventRebalanceStarted, g, "", cause)
 }
 
 // fireConsumer notes the members whose deadline has passed. They are removed
@@ -71,10 +84,13 @@ func (s *Shard) fireConsumer(g *group, e timer) {
 	d := dropped{member: m}
 	switch {
 	case e.kind == timerConsumerSession && s.passed(&m.session, e):
-		d.kind, d.cause = EventMemberExpired, fmt.Sprintf("missed heartbeats for %s", s.opts.ConsumerSessionTimeout)
+		d.kind, d.cause = EventMemberExpired, fmt.Sprintf("missed heartbeats for %s", s.consumerSession(m.about.Classic))
 	case e.kind == timerConsumerRevoke && m.state == offsets.MemberUnrevokedPartitions && m.revokeAt.Equal(e.at):
-		d.kind, d.cause = EventMemberFenced, fmt.Sprintf("did not give up its partitions within %s",
-			time.Duration(m.about.RebalanceTimeoutMs)*time.Millisecond)
+		d.kind, d.cause = EventMemberFenced, fmt.Sprintf("did not give up its partitions within %s", m.rebalanceTimeout())
+	case e.kind == timerConsumerJoin && m.joinAt.Equal(e.at):
+		d.kind, d.cause = EventMemberFenced, fmt.Sprintf("did not join again within %s", m.rebalanceTimeout())
+	case e.kind == timerConsumerSync && m.syncAt.Equal(e.at):
+		d.kind, d.cause = EventMemberFenced, fmt.Sprintf("sent no SyncGroup within %s", m.rebalanceTimeout())
 	default:
 		return
 	}
@@ -98,10 +114,10 @@ func (s *Shard) dropExpired() {
 func (s *Shard) startConsumer(g *group) {
 	for _, id := range g.consumer.memberIDs() {
 		m := g.consumer.members[id]
-		m.session = session{}
-		s.extend(&m.session, timerConsumerSession, g.id, id, s.now.Add(s.opts.ConsumerSessionTimeout))
+		m.session, m.joinAt, m.syncAt = session{}, time.Time{}, time.Time{}
+		s.touchConsumer(g, m)
 		if m.state == offsets.MemberUnrevokedPartitions {
-			m.revokeAt = s.now.Add(time.Duration(m.about.RebalanceTimeoutMs) * time.Millisecond)
+			m.revokeAt = s.now.Add(m.rebalanceTimeout())
 			s.schedule(timerConsumerRevoke, g.id, id, m.revokeAt)
 		}
 	}

@@ -78,6 +78,8 @@ const (
 	EventMemberFenced       EventKind = "group member fenced"
 	EventGroupDeleted       EventKind = "group deleted"
 	EventOffsetsExpired     EventKind = "group offsets expired"
+	EventGroupUpgraded      EventKind = "group went over to the consumer protocol"
+	EventGroupDowngraded    EventKind = "group went back to the classic protocol"
 )
 
 // Event is something that happened in a group.
@@ -125,6 +127,7 @@ type Options struct {
 	ConsumerHeartbeatInterval time.Duration // group.consumer.heartbeat.interval.ms; default 5 s
 	ConsumerMaxSize           int           // group.consumer.max.size; default no limit
 	ConsumerAssignors         []string      // group.consumer.assignors, the default first; default uniform, range
+	Migration                 Migration     // group.consumer.migration.policy; default bidirectional
 }
 
 func (o Options) withDefaults() Options {
@@ -150,6 +153,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.OffsetMetadataMax <= 0 {
 		o.OffsetMetadataMax = 4096
+	}
+	if o.Migration == "" {
+		o.Migration = MigrationBidirectional
 	}
 	if len(o.ConsumerAssignors) == 0 {
 		o.ConsumerAssignors = []string{AssignorUniform, AssignorRange}

@@ -304,6 +304,8 @@ type ConsumerGroupHeartbeat struct {
 	SubscribedTopicRegex *string  // v1+; nil unchanged, "" for none
 	ServerAssignor       string
 	Owned                []offsets.TopicPartitions // nil unchanged
+
+	classic *offsets.ClassicMember // of a member that joined by the classic protocol
 }
 
 // ConsumerGroupHeartbeatResponse is the member's epoch and, when it changed or

@@ -163,7 +163,7 @@ func (w *conversation) run(_ *testing.T, d *datadriven.TestData) string {
 			Version: int16(a.int("v", 9)), Group: a.group(), MemberID: a.member(), InstanceID: a.str("i", ""),
 			ClientID: a.str("client", "c"), ClientHost: "/127.0.0.1", SessionTimeoutMs: int32(a.int("session", 10000)),
 			RebalanceTimeoutMs: int32(a.int("rebalance", 60000)), ProtocolType: a.str("type", "consumer"),
-			Protocols: parseProtocols(a.list("p")), Reason: a.str("reason", ""),
+			Protocols: parseProtocols(a.list("p"), a.list("owned")), Reason: a.str("reason", ""),
 		})
 	case "sync":
 		r := &SyncGroup{Version: int16(a.int("v", 4)), Group: g, MemberID: a.member(), InstanceID: a.str("i", ""),
@@ -172,6 +172,9 @@ func (w *conversation) run(_ *testing.T, d *datadriven.TestData) string {
 			m, data, _ := strings.Cut(s, ":")
 			if id, ok := w.ids[m]; ok {
 				m = id
+			}
+			if strings.Contains(data, "/") || data == "nothing" {
+				data = string(appendAssignment(nil, 1, parseEmbedded(strings.Split(data, "*"))))
 			}
 			r.Assignments = append(r.Assignments, Assignment{MemberID: m, Data: []byte(data)})
 		}
@@ -258,7 +261,7 @@ func (w *conversation) setOptions(a args) {
 	ms := func(key string) time.Duration { return time.Duration(a.int(key, 0)) * time.Millisecond }
 	w.opts = Options{
 		InitialRebalanceDelay: ms("delay"), MaxSize: a.int("max-size", 0), ConsumerMaxSize: a.int("consumer-max-size", 0),
-		OffsetsRetention: ms("retention"),
+		OffsetsRetention: ms("retention"), Migration: Migration(a.str("migration", "")),
 	}
 }
 
@@ -339,15 +342,20 @@ func (f fakeTopics) Each(fn func(Topic) bool) {
 	}
 }
 
-// parseProtocols reads name:topic,topic; the metadata is a subscription to the topics.
-func parseProtocols(list []string) []Protocol {
+// parseProtocols reads name:topic/topic; the metadata is a subscription to the topics.
+func parseProtocols(list, owned []string) []Protocol {
 	if list == nil {
 		list = []string{"range:t"}
 	}
 	var out []Protocol
 	for _, s := range list {
 		name, topics, _ := strings.Cut(s, ":")
-		out = append(out, Protocol{Name: name, Metadata: subscriptionOf(strings.Split(topics, "/"))})
+		metadata := subscriptionOf(strings.Split(topics, "/"))
+		if owned != nil {
+			assignment := appendAssignment(nil, 1, parseEmbedded(owned))
+			metadata = append(metadata, assignment[2:len(assignment)-4]...)
+		}
+		out = append(out, Protocol{Name: name, Metadata: metadata})
 	}
 	return out
 }
@@ -359,6 +367,26 @@ func subscriptionOf(topics []string) []byte {
 		b = append(b, t...)
 	}
 	return append(b, 0xff, 0xff, 0xff, 0xff)
+}
+
+// parseEmbedded reads topic/partition.
+func parseEmbedded(list []string) []embeddedPartitions {
+	var out []embeddedPartitions
+	for _, s := range list {
+		if tp := parsePartition(s); strings.Contains(s, "/") {
+			out = append(out, embeddedPartitions{tp.Topic, []int32{tp.Partition}})
+		}
+	}
+	return out
+}
+
+// formatAssignment shows the bytes of an assignment, in words if they have a meaning.
+func formatAssignment(b []byte) string {
+	list, _, ok := parseAssignment(b)
+	if !ok || len(b) < 10 {
+		return fmt.Sprintf("%q", b)
+	}
+	return strings.ReplaceAll(fmt.Sprintf("v%d%v", b[1], list), "\x00", "")
 }
 
 func parsePartition(s string) kafka.TopicPartition {
@@ -413,13 +441,17 @@ func (w *conversation) formatRecord(r Record) string {
 	case offsets.GroupMetadata:
 		s := fmt.Sprintf("group %s generation %d type %q protocol %q leader %q", d.Group, d.Value.Generation, d.Value.ProtocolType, d.Value.Protocol, d.Value.Leader)
 		for _, m := range d.Value.Members {
-			s += fmt.Sprintf(" %s=%q", m.MemberID+m.InstanceID, m.Assignment)
+			s += fmt.Sprintf(" %s=%s", m.MemberID+m.InstanceID, formatAssignment(m.Assignment))
 		}
 		return w.names(s)
 	case offsets.ConsumerGroup:
 		return fmt.Sprintf("consumer group %s epoch %d", d.Group, d.Value.Epoch)
 	case offsets.ConsumerMember:
-		return w.names(fmt.Sprintf("member %s topics %v regex %q instance %q", d.MemberID, d.Value.SubscribedTopicNames, d.Value.SubscribedTopicRegex, d.Value.InstanceID))
+		s := fmt.Sprintf("member %s topics %v regex %q instance %q", d.MemberID, d.Value.SubscribedTopicNames, d.Value.SubscribedTopicRegex, d.Value.InstanceID)
+		if d.Value.Classic != nil {
+			s += " classic"
+		}
+		return w.names(s)
 	case offsets.ConsumerTargetEpoch:
 		return fmt.Sprintf("target epoch %d", d.Value.Epoch)
 	case offsets.ConsumerTarget:
@@ -466,7 +498,7 @@ func (w *conversation) formatReply(r Reply) string {
 			}
 		}
 	case *SyncGroupResponse:
-		s = fmt.Sprintf("sync %s %s/%s %q", code(x.Err), x.ProtocolType, x.ProtocolName, x.Assignment)
+		s = fmt.Sprintf("sync %s %s/%s %s", code(x.Err), x.ProtocolType, x.ProtocolName, formatAssignment(x.Assignment))
 	case *HeartbeatResponse:
 		s = "heartbeat " + code(x.Err)
 	case *LeaveGroupResponse:

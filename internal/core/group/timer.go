@@ -15,6 +15,8 @@ const (
 	timerPendingMember                    // a member id that was given out
 	timerConsumerSession                  // a KIP-848 member's session
 	timerConsumerRevoke                   // a KIP-848 member's time to give partitions back
+	timerConsumerJoin                     // a classic member of a KIP-848 group has to join again
+	timerConsumerSync                     // a classic member of a KIP-848 group has to sync
 	timerRetention                        // offsets grow old
 )
 

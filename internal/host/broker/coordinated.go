@@ -55,6 +55,8 @@ func (c *coordinated) options() group.Options {
 		ConsumerHeartbeatInterval: ms("group.consumer.heartbeat.interval.ms"),
 		ConsumerMaxSize:           int(r.BrokerInt(image, "group.consumer.max.size")),
 	}
+	migration, _ := r.Broker(image, "group.consumer.migration.policy")
+	o.Migration = group.Migration(strings.ToLower(migration))
 	if assignors != "" {
 		o.ConsumerAssignors = strings.Split(assignors, ",")
 	}
