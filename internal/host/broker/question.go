@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"slices"
 	"time"
 
 	"chronik/internal/base/kafka"
@@ -69,6 +70,9 @@ func (b *Broker) ask(now time.Time, req controller.Request, timeout time.Duratio
 	s.next++
 	q := &ownQuestion{id: s.next, request: req, reply: reply, sentTo: kafka.NoNode, noWait: noWait}
 	s.waiting[q.id] = q
+	if len(s.order) >= 2*len(s.waiting)+64 {
+		s.order = slices.DeleteFunc(s.order, func(id uint64) bool { return s.waiting[id] == nil })
+	}
 	s.order = append(s.order, q.id)
 	q.deadline = b.At(now.Add(timeout), func(time.Time) {
 		b.env.Post(func(now time.Time) { b.settle(now, q.id, nil, kafka.ErrRequestTimedOut, 0) })
