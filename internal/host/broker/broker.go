@@ -117,6 +117,7 @@ const (
 type Broker struct {
 	opts     Options
 	env      Env
+	made     time.Time // when this node was made
 	identity identity
 	resolver *config.Resolver
 	recovery Recovery
@@ -127,7 +128,7 @@ type Broker struct {
 	image      atomic.Pointer[metadata.Image]
 	partitions atomic.Pointer[partitionTable]
 	quorumView atomic.Pointer[quorum.State]
-	leaseUntil atomic.Int64 // unix nanoseconds
+	leaseUntil atomic.Int64 // nanoseconds since made; 0: no lease
 	ready      atomic.Bool
 	stopping   atomic.Bool
 
@@ -156,7 +157,7 @@ type Recovery struct {
 // New opens the node's data and prepares it. Start sets it in motion.
 func New(now time.Time, opts Options, env Env) (*Broker, error) {
 	opts = opts.withDefaults()
-	b := &Broker{opts: opts, env: env, deleted: make(map[kafka.TopicID]bool)}
+	b := &Broker{opts: opts, env: env, made: now, deleted: make(map[kafka.TopicID]bool)}
 	var err error
 	if b.resolver, err = config.NewResolver(opts.Node, opts.Static); err != nil {
 		return nil, err
@@ -262,7 +263,7 @@ func (b *Broker) Ready() bool { return b.ready.Load() && !b.stopping.Load() }
 // MayServe says whether the controller still counts on this node: its last
 // granted heartbeat is younger than its session. When it is false the node must
 // take itself for fenced until the controller has answered.
-func (b *Broker) MayServe(now time.Time) bool { return now.UnixNano() < b.leaseUntil.Load() }
+func (b *Broker) MayServe(now time.Time) bool { return int64(now.Sub(b.made)) < b.leaseUntil.Load() }
 
 // At has fn called once, on any goroutine, when t has come.
 func (b *Broker) At(t time.Time, fn func(now time.Time)) *deadline.Entry {

@@ -7,11 +7,14 @@ import "time"
 // from the end of its last granted session on it takes itself for fenced: its
 // partitions acknowledge nothing and answer nothing that could be out of date,
 // until the controller has answered a heartbeat.
+//
+// The lease is kept as time since the node was made, so that it is measured by
+// the monotonic clock: a wall clock that is stepped back must not make it longer.
 
 // renewLease notes a heartbeat that was sent at sent and granted.
 func (b *Broker) renewLease(now, sent time.Time) {
 	until := sent.Add(b.opts.SessionTimeout)
-	b.leaseUntil.Store(until.UnixNano())
+	b.leaseUntil.Store(int64(until.Sub(b.made)))
 	if !now.Before(until) {
 		return // granted too late to be of use: the next one is on its way
 	}
@@ -32,9 +35,9 @@ func (b *Broker) watchLease(now time.Time) {
 	if b.closed || b.lifecycle.lapsed {
 		return
 	}
-	if until := b.leaseUntil.Load(); now.UnixNano() < until {
+	if b.MayServe(now) {
 		b.lifecycle.leaseWatched = true
-		b.At(time.Unix(0, until), func(time.Time) { b.env.Post(b.watchLease) })
+		b.At(b.made.Add(time.Duration(b.leaseUntil.Load())), func(time.Time) { b.env.Post(b.watchLease) })
 		return
 	}
 	b.lifecycle.lapsed = true
