@@ -28,6 +28,7 @@ type lifecycle struct {
 	leaseWatched bool                // a deadline is set for the end of the lease
 	lapsed       bool                // the lease has ended: partitions are fenced
 	stopped      func(now time.Time) // set: shutting down; called when the controller lets go
+	letGo        bool                // the controller has: nothing more is asked of it
 }
 
 func (l *lifecycle) init(b *Broker) {
@@ -72,7 +73,7 @@ func (b *Broker) heartbeatTick(now time.Time) {
 // beat sends a registration or a heartbeat, unless one is on its way.
 func (b *Broker) beat(now time.Time) {
 	l := &b.lifecycle
-	if b.closed || l.inFlight && now.Sub(l.sentAt) < b.opts.SessionTimeout {
+	if b.closed || l.letGo || l.inFlight && now.Sub(l.sentAt) < b.opts.SessionTimeout {
 		return
 	}
 	l.inFlight, l.sentAt = true, now
@@ -161,7 +162,7 @@ func (b *Broker) heard(now, sent time.Time, epoch kafka.BrokerEpoch, res control
 	b.setReady(!res.Fenced && l.placed)
 	if res.ShouldShutDown && l.stopped != nil {
 		done := l.stopped
-		l.stopped = nil
+		l.stopped, l.letGo = nil, true
 		done(now)
 		return
 	}
