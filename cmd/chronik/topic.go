@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -12,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
@@ -32,6 +34,7 @@ func newTopic() *cobra.Command {
 type topicCommand struct {
 	cluster *cluster
 	output  string
+	client  *kgo.Client // while a command runs
 }
 
 // with runs f with an admin client.
@@ -45,6 +48,7 @@ func (t *topicCommand) with(f func(ctx context.Context, cmd *cobra.Command, admi
 			return err
 		}
 		defer client.Close()
+		t.client = client
 		ctx, cancel := context.WithTimeout(cmd.Context(), t.cluster.timeout)
 		defer cancel()
 		admin := kadm.NewClient(client)
@@ -152,6 +156,8 @@ type partitionDescription struct {
 	InSync      []int32 `json:"in_sync"`
 	Start       int64   `json:"start_offset"`
 	End         int64   `json:"end_offset"`
+	Lag         []int64 `json:"lag"` // of each replica, in their order, as it knows itself; -1: no answer
+	Why         string  `json:"why,omitempty"`
 	Error       string  `json:"error,omitempty"`
 }
 
@@ -167,7 +173,7 @@ func (t *topicCommand) newDescribe() *cobra.Command {
 	cmd.RunE = t.with(func(ctx context.Context, cmd *cobra.Command, admin *kadm.Client, args []string) error {
 		var described []topicDescription
 		for _, name := range args {
-			d, err := describe(ctx, admin, name, *all)
+			d, err := describe(ctx, &administrator{admin, t.client}, name, *all)
 			if err != nil {
 				return err
 			}
@@ -189,17 +195,17 @@ func (t *topicCommand) newDescribe() *cobra.Command {
 	return cmd
 }
 
-func describe(ctx context.Context, admin *kadm.Client, name string, all bool) (topicDescription, error) {
+func describe(ctx context.Context, admin *administrator, name string, all bool) (topicDescription, error) {
 	what := "describe topic " + name
 	d := topicDescription{Topic: name, Configs: []configDescription{}}
-	topics, err := admin.ListTopicsWithInternal(ctx, name)
-	if err == nil {
-		err = topics.Error()
-	}
+	h, err := readHealth(ctx, admin, name)
 	if err != nil {
+		return d, err
+	}
+	if err := h.topics.Error(); err != nil && !errors.Is(err, kerr.LeaderNotAvailable) {
 		return d, explain(what, err, "")
 	}
-	detail := topics[name]
+	detail := h.topics[name]
 	d.ID, d.Internal = detail.ID.String(), detail.IsInternal
 	// A partition without a leader has no offsets to show; its row says why.
 	starts, _ := admin.ListStartOffsets(ctx, name)
@@ -219,6 +225,10 @@ func describe(ctx context.Context, admin *kadm.Client, name string, all bool) (t
 		if okEnd && end.Err == nil {
 			row.End = end.Offset
 		}
+		for _, r := range p.Replicas {
+			row.Lag = append(row.Lag, h.lag(r, name, p.Partition))
+		}
+		row.Why = strings.Join(h.why(name, p), "; ")
 		d.Partitions = append(d.Partitions, row)
 	}
 	configs, err := admin.DescribeTopicConfigs(ctx, name)
@@ -242,9 +252,9 @@ func describe(ctx context.Context, admin *kadm.Client, name string, all bool) (t
 func (d *topicDescription) print(to io.Writer) error {
 	fmt.Fprintf(to, "topic %s  id %s\n", d.Topic, d.ID)
 	w := tabwriter.NewWriter(to, 0, 8, 2, ' ', 0)
-	fmt.Fprintln(w, "PARTITION\tLEADER\tEPOCH\tREPLICAS\tIN SYNC\tSTART\tEND\t")
+	fmt.Fprintln(w, "PARTITION\tLEADER\tEPOCH\tREPLICAS\tIN SYNC\tLAG\tSTART\tEND\t")
 	for _, p := range d.Partitions {
-		fmt.Fprintf(w, "%d\t%d\t%d\t%s\t%s\t%d\t%d\t%s\n", p.Partition, p.Leader, p.LeaderEpoch, list(p.Replicas), list(p.InSync), p.Start, p.End, p.Error)
+		fmt.Fprintf(w, "%d\t%d\t%d\t%s\t%s\t%s\t%d\t%d\t%s\n", p.Partition, p.Leader, p.LeaderEpoch, list(p.Replicas), list(p.InSync), lags(p.Lag), p.Start, p.End, cmp.Or(p.Why, p.Error))
 	}
 	if err := w.Flush(); err != nil {
 		return err
@@ -259,6 +269,14 @@ func list(ids []int32) string {
 	parts := make([]string, len(ids))
 	for i, id := range ids {
 		parts[i] = fmt.Sprint(id)
+	}
+	return strings.Join(parts, ",")
+}
+
+func lags(lags []int64) string {
+	parts := make([]string, len(lags))
+	for i, lag := range lags {
+		parts[i] = known(lag)
 	}
 	return strings.Join(parts, ",")
 }

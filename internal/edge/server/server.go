@@ -144,7 +144,7 @@ func (n *node) open(ctx context.Context, now time.Time) (err error) {
 	n.clients = listener.New(clientSocket, n.listenerOptions())
 	n.metrics.Listener("kafka", n.clients.Counters())
 	if n.cfg.HTTP != "" {
-		if n.http, err = metrics.Serve(n.cfg.HTTP, n.metrics.Handler(metrics.Health{Ready: n.ready}), n.log); err != nil {
+		if n.http, err = metrics.Serve(n.cfg.HTTP, n.handler(), n.log); err != nil {
 			return fmt.Errorf("listen for HTTP: %w; is another process using the port? choose another with --http", err)
 		}
 	}

@@ -1,0 +1,574 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"chronik/internal/edge/server"
+)
+
+func newClusterCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "cluster",
+		Short: "Show a cluster's state and history, add and remove nodes",
+		Args:  cobra.NoArgs,
+		RunE:  func(cmd *cobra.Command, args []string) error { return cmd.Help() },
+	}
+	t := &topicCommand{cluster: addCluster(cmd)}
+	cmd.PersistentFlags().StringVarP(&t.output, "output", "o", "text", "text or json")
+	cmd.AddCommand(newClusterStatus(t), newClusterEvents(t), newAddNode(t), newRemoveNode(t))
+	return cmd
+}
+
+// administrator is an admin client that can also ask what kadm cannot.
+type administrator struct {
+	*kadm.Client
+	raw *kgo.Client
+}
+
+// withRaw is with, for an administrator.
+func (t *topicCommand) withRaw(f func(ctx context.Context, cmd *cobra.Command, admin *administrator, args []string) error) func(*cobra.Command, []string) error {
+	return t.with(func(ctx context.Context, cmd *cobra.Command, admin *kadm.Client, args []string) error {
+		return f(ctx, cmd, &administrator{admin, t.client}, args)
+	})
+}
+
+// clusterStatus is what `cluster status` shows.
+type clusterStatus struct {
+	ClusterID  string            `json:"cluster_id"`
+	Controller int32             `json:"controller"`
+	Epoch      int32             `json:"controller_epoch"`
+	Healthy    bool              `json:"healthy"`
+	Nodes      []nodeStatus      `json:"nodes"`
+	Topics     int               `json:"topics"`
+	Partitions int               `json:"partitions"`
+	Unhealthy  []partitionHealth `json:"unhealthy_partitions"`
+}
+
+type nodeStatus struct {
+	Node        int32  `json:"node"`
+	Kafka       string `json:"kafka"`
+	Peer        string `json:"peer,omitempty"`
+	Rack        string `json:"rack,omitempty"`
+	State       string `json:"state"`        // serving, fenced
+	Quorum      string `json:"quorum"`       // leader, voter, learner, none
+	MetadataLag int64  `json:"metadata_lag"` // entries; -1 when not known
+	Leads       int    `json:"leads"`
+	Replicas    int    `json:"replicas"`
+	OutOfSync   int    `json:"out_of_sync"`
+	Bytes       int64  `json:"bytes"` // of logs; -1 when it does not answer
+}
+
+type partitionHealth struct {
+	Topic     string   `json:"topic"`
+	Partition int32    `json:"partition"`
+	Leader    int32    `json:"leader"`
+	Replicas  []int32  `json:"replicas"`
+	InSync    []int32  `json:"in_sync"`
+	Why       []string `json:"why"`
+}
+
+func newClusterStatus(t *topicCommand) *cobra.Command {
+	cmd := &cobra.Command{Use: "status", Short: "Show nodes, the metadata quorum, and which partitions are not healthy, and why", Args: cobra.NoArgs}
+	cmd.RunE = t.withRaw(func(ctx context.Context, cmd *cobra.Command, admin *administrator, _ []string) error {
+		s, err := readClusterStatus(ctx, admin)
+		if err != nil {
+			return err
+		}
+		if t.output == "json" {
+			return writeJSON(cmd.OutOrStdout(), s)
+		}
+		return s.print(cmd.OutOrStdout())
+	})
+	return cmd
+}
+
+func readClusterStatus(ctx context.Context, admin *administrator) (*clusterStatus, error) {
+	h, err := readHealth(ctx, admin)
+	if err != nil {
+		return nil, err
+	}
+	s := &clusterStatus{ClusterID: h.cluster.ClusterID, Controller: -1, Epoch: -1, Nodes: []nodeStatus{}, Unhealthy: []partitionHealth{}}
+	request := kmsg.NewPtrDescribeQuorumRequest()
+	request.Topics = []kmsg.DescribeQuorumRequestTopic{{Topic: "__cluster_metadata", Partitions: []kmsg.DescribeQuorumRequestTopicPartition{{}}}}
+	quorum, err := kmsgRequest[*kmsg.DescribeQuorumResponse](ctx, admin, request)
+	if err == nil {
+		err = kerr.ErrorForCode(quorum.ErrorCode)
+	}
+	part, lag := map[int32]string{}, map[int32]int64{}
+	if err != nil {
+		s.Unhealthy = append(s.Unhealthy, partitionHealth{Topic: "__cluster_metadata", Leader: -1, Why: []string{"there is no controller: a majority of the voters is down"}})
+	} else if len(quorum.Topics) == 1 && len(quorum.Topics[0].Partitions) == 1 {
+		p := quorum.Topics[0].Partitions[0]
+		s.Controller, s.Epoch = p.LeaderID, p.LeaderEpoch
+		for i, list := range [][]kmsg.DescribeQuorumResponseTopicPartitionReplicaState{p.Observers, p.CurrentVoters} {
+			for _, r := range list {
+				part[r.ReplicaID] = []string{"learner", "voter"}[i]
+				lag[r.ReplicaID] = -1
+				if r.LogEndOffset >= 0 {
+					lag[r.ReplicaID] = max(0, p.HighWatermark-r.LogEndOffset)
+				}
+			}
+		}
+		part[p.LeaderID] = "leader"
+	}
+	peers := map[int32]string{}
+	if quorum != nil {
+		for _, n := range quorum.Nodes {
+			for _, l := range n.Listeners {
+				peers[n.NodeID] = net.JoinHostPort(l.Host, strconv.Itoa(int(l.Port)))
+			}
+		}
+	}
+	leads, replicas, out := map[int32]int{}, map[int32]int{}, map[int32]int{}
+	for _, topic := range h.topics.Sorted() {
+		s.Topics++
+		for _, p := range topic.Partitions.Sorted() {
+			s.Partitions++
+			leads[p.Leader]++
+			for _, r := range p.Replicas {
+				replicas[r]++
+				if !slices.Contains(p.ISR, r) {
+					out[r]++
+				}
+			}
+			if why := h.why(topic.Topic, p); len(why) > 0 {
+				s.Unhealthy = append(s.Unhealthy, partitionHealth{topic.Topic, p.Partition, p.Leader, p.Replicas, p.ISR, why})
+			}
+		}
+	}
+	s.Healthy = len(s.Unhealthy) == 0
+	for _, b := range h.cluster.Brokers {
+		n := nodeStatus{Node: b.NodeID, Kafka: net.JoinHostPort(b.Host, strconv.Itoa(int(b.Port))), Peer: peers[b.NodeID], State: "serving", Quorum: "none",
+			MetadataLag: -1, Leads: leads[b.NodeID], Replicas: replicas[b.NodeID], OutOfSync: out[b.NodeID], Bytes: h.bytes(b.NodeID)}
+		if b.Rack != nil {
+			n.Rack = *b.Rack
+		}
+		if b.IsFenced {
+			n.State = "fenced"
+			s.Healthy = false
+		}
+		if q, ok := part[b.NodeID]; ok {
+			n.Quorum, n.MetadataLag = q, lag[b.NodeID]
+		}
+		s.Nodes = append(s.Nodes, n)
+	}
+	return s, nil
+}
+
+func (s *clusterStatus) print(to io.Writer) error {
+	health := "healthy"
+	if !s.Healthy {
+		health = "NOT HEALTHY"
+	}
+	fmt.Fprintf(to, "cluster %s  controller %d  epoch %d  topics %d  partitions %d  %s\n", s.ClusterID, s.Controller, s.Epoch, s.Topics, s.Partitions, health)
+	w := tabwriter.NewWriter(to, 0, 8, 2, ' ', 0)
+	fmt.Fprintln(w, "NODE\tSTATE\tQUORUM\tMETADATA LAG\tLEADS\tREPLICAS\tOUT OF SYNC\tBYTES\tKAFKA\tPEER\tRACK")
+	for _, n := range s.Nodes {
+		fmt.Fprintf(w, "%d\t%s\t%s\t%s\t%d\t%d\t%d\t%s\t%s\t%s\t%s\n", n.Node, n.State, n.Quorum, known(n.MetadataLag), n.Leads, n.Replicas, n.OutOfSync, known(n.Bytes), n.Kafka, n.Peer, n.Rack)
+	}
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	for _, p := range s.Unhealthy {
+		fmt.Fprintf(to, "%s-%d  leader %d  replicas %s  in sync %s: %s\n", p.Topic, p.Partition, p.Leader, list(p.Replicas), list(p.InSync), strings.Join(p.Why, "; "))
+	}
+	return nil
+}
+
+func known(n int64) string {
+	if n < 0 {
+		return "?"
+	}
+	return strconv.FormatInt(n, 10)
+}
+
+// kmsgRequest asks any broker.
+func kmsgRequest[R kmsg.Response](ctx context.Context, admin *administrator, request kmsg.Request) (R, error) {
+	var none R
+	response, err := admin.raw.Request(ctx, request)
+	if err != nil {
+		return none, err
+	}
+	return response.(R), nil
+}
+
+func newClusterEvents(t *topicCommand) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "events",
+		Short: "Print the history of leaders, in-sync sets and nodes, with the causes",
+		Long: `Print the history of leaders, in-sync sets and nodes, with the causes, from the
+cluster's metadata. Any node's HTTP port gives it (setting http); a node shows what
+it has learnt of the cluster so far.`,
+		Args: cobra.NoArgs,
+	}
+	address := cmd.Flags().String("http", "127.0.0.1:9644", "HOST:PORT of a node's HTTP port")
+	limit := cmd.Flags().IntP("limit", "n", 100, "how many events, the last ones")
+	topic := cmd.Flags().String("topic", "", "only events of this topic")
+	cmd.RunE = trying(func(cmd *cobra.Command, args []string) error {
+		if err := oneOf("output", t.output, "text", "json"); err != nil {
+			return err
+		}
+		if *limit < 1 {
+			return usage("flag --limit: got %d, takes a number from 1 on", *limit)
+		}
+		events, err := readEvents(cmd.Context(), *address, *limit, t.cluster.timeout)
+		if err != nil {
+			return err
+		}
+		if *topic != "" {
+			events = slices.DeleteFunc(events, func(e server.Event) bool { return e.Topic != *topic })
+		}
+		if t.output == "json" {
+			return writeJSON(cmd.OutOrStdout(), events)
+		}
+		w := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 8, 2, ' ', 0)
+		fmt.Fprintln(w, "TIME\tEVENT\tOF\tDETAIL\tCAUSE")
+		for _, e := range events {
+			of := "cluster"
+			switch {
+			case e.Partition != nil:
+				of = fmt.Sprintf("%s-%d", e.Topic, *e.Partition)
+			case e.Node != nil:
+				of = fmt.Sprintf("node %d", *e.Node)
+			}
+			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", e.Time.Format("2006-01-02T15:04:05.000Z07:00"), e.Event, of, e.Detail, e.Cause)
+		}
+		return w.Flush()
+	})
+	return cmd
+}
+
+func readEvents(ctx context.Context, address string, limit int, timeout time.Duration) ([]server.Event, error) {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, fmt.Sprintf("http://%s/cluster/events?limit=%d", address, limit), nil)
+	if err != nil {
+		return nil, usage("flag --http: got %q, takes HOST:PORT", address)
+	}
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return nil, fmt.Errorf("read events: %w; say with --http where a node's HTTP port is", err)
+	}
+	defer response.Body.Close()
+	if response.StatusCode != http.StatusOK {
+		return nil, fmt.Errorf("read events: %s answers %s; is it a chronik node?", address, response.Status)
+	}
+	var events []server.Event
+	if err := json.NewDecoder(response.Body).Decode(&events); err != nil {
+		return nil, fmt.Errorf("read events: %w", err)
+	}
+	return events, nil
+}
+
+func newAddNode(t *topicCommand) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "add-node",
+		Short: "Say how a node is added, and wait until it is there",
+		Long: `A node adds itself: it is started with the peer address of any member. This command
+prints that command line for the next free node id, and with --wait waits until the
+node serves. New partitions are placed on it from then on; others stay where they are.`,
+		Args: cobra.NoArgs,
+	}
+	wait := cmd.Flags().Int32("wait", -1, "node id to wait for")
+	cmd.RunE = t.withRaw(func(ctx context.Context, cmd *cobra.Command, admin *administrator, _ []string) error {
+		for {
+			s, err := readClusterStatus(ctx, admin)
+			if err != nil {
+				return err
+			}
+			if *wait < 0 {
+				return t.sayHowToAdd(cmd.OutOrStdout(), s)
+			}
+			for _, n := range s.Nodes {
+				if n.Node == *wait && n.State == "serving" && n.Quorum != "none" {
+					return t.say(cmd.OutOrStdout(), fmt.Sprintf("node %d serves, as %s of the metadata quorum", n.Node, n.Quorum), n)
+				}
+			}
+			select {
+			case <-ctx.Done():
+				return fmt.Errorf("node %d has not come: look at its log", *wait)
+			case <-time.After(100 * time.Millisecond):
+			}
+		}
+	})
+	return cmd
+}
+
+func (t *topicCommand) sayHowToAdd(to io.Writer, s *clusterStatus) error {
+	next, peer := int32(1), ""
+	for _, n := range s.Nodes {
+		next = max(next, n.Node+1)
+		if n.State == "serving" && n.Peer != "" && (peer == "" || n.Quorum == "leader") {
+			peer = n.Peer
+		}
+	}
+	command := fmt.Sprintf("chronik start --node-id %d --kafka HOST:PORT --peer HOST:PORT --join %s", next, peer)
+	return t.say(to, "start the new node with its own addresses:\n  "+command, map[string]any{"node": next, "join": peer, "command": command})
+}
+
+func (t *topicCommand) say(to io.Writer, text string, v any) error {
+	if t.output == "json" {
+		return writeJSON(to, v)
+	}
+	_, err := fmt.Fprintln(to, text)
+	return err
+}
+
+func newRemoveNode(t *topicCommand) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "remove-node ID",
+		Short: "Move a node's partitions away and take it out of the cluster",
+		Long: `Move a node's partitions to the other nodes, wait until those have everything, and
+take the node out of the cluster; its process then ends. Where there is no other
+node for a replica, or nobody else has a partition's records, nothing is done unless
+--force: then the partition goes on with fewer replicas, or is lost with the node.`,
+		Args: cobra.ExactArgs(1),
+	}
+	force := cmd.Flags().Bool("force", false, "remove the node though partitions get fewer replicas or are lost")
+	cmd.RunE = t.withRaw(func(ctx context.Context, cmd *cobra.Command, admin *administrator, args []string) error {
+		id, err := strconv.ParseInt(args[0], 10, 32)
+		if err != nil || id < 0 {
+			return usage("got %q, takes the id of a node", args[0])
+		}
+		moved, err := drainNode(ctx, admin, int32(id), *force)
+		if err != nil {
+			return err
+		}
+		request := kmsg.NewPtrUnregisterBrokerRequest()
+		request.BrokerID = int32(id)
+		response, err := kmsgRequest[*kmsg.UnregisterBrokerResponse](ctx, admin, request)
+		if err == nil {
+			err = kerr.ErrorForCode(response.ErrorCode)
+		}
+		if err != nil {
+			message := ""
+			if response != nil && response.ErrorMessage != nil {
+				message = *response.ErrorMessage
+			}
+			return explain(fmt.Sprintf("remove node %d", id), err, message)
+		}
+		return t.say(cmd.OutOrStdout(), fmt.Sprintf("removed node %d; moved %d partitions", id, moved), map[string]any{"node": id, "moved_partitions": moved})
+	})
+	return cmd
+}
+
+// drainNode moves all replicas away from a node.
+func drainNode(ctx context.Context, admin *administrator, id int32, force bool) (moved int, err error) {
+	h, err := readHealth(ctx, admin)
+	if err != nil {
+		return 0, err
+	}
+	load := map[int32]int{}
+	found := false
+	for _, b := range h.cluster.Brokers {
+		found = found || b.NodeID == id
+		if !b.IsFenced && b.NodeID != id {
+			load[b.NodeID] = 0
+		}
+	}
+	if !found {
+		return 0, fmt.Errorf("there is no node %d; `chronik cluster status` shows those that there are", id)
+	}
+	for _, t := range h.topics {
+		for _, p := range t.Partitions {
+			for _, r := range p.Replicas {
+				if _, ok := load[r]; ok {
+					load[r]++
+				}
+			}
+		}
+	}
+	var request kadm.AlterPartitionAssignmentsReq
+	var stuck []string
+	for _, t := range h.topics.Sorted() {
+		for _, p := range t.Partitions.Sorted() {
+			if !slices.Contains(p.Replicas, id) {
+				continue
+			}
+			target, short := withoutNode(p.Replicas, id, load)
+			if short {
+				stuck = append(stuck, fmt.Sprintf("%s-%d", t.Topic, p.Partition))
+			}
+			if len(target) == 0 {
+				continue // lost with the node, if that is what is wanted
+			}
+			request.Assign(t.Topic, p.Partition, target)
+			moved++
+		}
+	}
+	if len(stuck) > 0 && !force {
+		return 0, fmt.Errorf("no other node can take the replicas of %d partitions (%s): add a node first, or give up these replicas with --force", len(stuck), abbreviated(stuck))
+	}
+	if moved == 0 {
+		return 0, nil
+	}
+	responses, err := admin.AlterPartitionAssignments(ctx, request)
+	if err == nil {
+		err = responses.Error()
+	}
+	if err != nil {
+		return 0, explain("move partitions", err, "")
+	}
+	return moved, waitForMoves(ctx, admin, id)
+}
+
+// withoutNode replaces a node by the one that has the fewest replicas; short
+// says that there was none to replace it.
+func withoutNode(replicas []int32, id int32, load map[int32]int) (target []int32, short bool) {
+	best := int32(-1)
+	for n, count := range load {
+		if !slices.Contains(replicas, n) && (best < 0 || count < load[best] || count == load[best] && n < best) {
+			best = n
+		}
+	}
+	for _, r := range replicas {
+		switch {
+		case r != id:
+			target = append(target, r)
+		case best >= 0:
+			target = append(target, best)
+			load[best]++
+		}
+	}
+	return target, best < 0
+}
+
+func abbreviated(names []string) string {
+	if len(names) > 5 {
+		return strings.Join(names[:5], ", ") + ", …"
+	}
+	return strings.Join(names, ", ")
+}
+
+// waitForMoves waits until a node has no replica but of partitions that only
+// it has.
+func waitForMoves(ctx context.Context, admin *administrator, id int32) error {
+	for {
+		topics, err := admin.ListTopicsWithInternal(ctx)
+		if err != nil {
+			return explain("wait for moves", err, "")
+		}
+		left := 0
+		for _, t := range topics {
+			for _, p := range t.Partitions {
+				if slices.Contains(p.Replicas, id) && len(p.Replicas) > 1 {
+					left++
+				}
+			}
+		}
+		if left == 0 {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("%d partitions are still being moved; the command can be given again, and waits on", left)
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
+}
+
+// health is what explains the state of partitions.
+type health struct {
+	cluster *kmsg.DescribeClusterResponse
+	topics  kadm.TopicDetails
+	logs    kadm.DescribedAllLogDirs
+}
+
+func readHealth(ctx context.Context, admin *administrator, topics ...string) (*health, error) {
+	h := &health{}
+	var err error
+	request := kmsg.NewPtrDescribeClusterRequest()
+	request.IncludeFencedBrokers = true
+	if h.cluster, err = kmsgRequest[*kmsg.DescribeClusterResponse](ctx, admin, request); err == nil {
+		err = kerr.ErrorForCode(h.cluster.ErrorCode)
+	}
+	if err != nil {
+		return nil, explain("describe the cluster", err, "")
+	}
+	if h.topics, err = admin.ListTopicsWithInternal(ctx, topics...); err != nil {
+		return nil, explain("list topics", err, "")
+	}
+	// Nodes that do not answer are shown as such.
+	attempt, cancel := context.WithTimeout(ctx, 3*time.Second)
+	defer cancel()
+	h.logs, err = admin.DescribeAllLogDirs(attempt, nil)
+	var partly *kadm.ShardErrors
+	if err != nil && !errors.As(err, &partly) {
+		h.logs = nil
+	}
+	return h, nil
+}
+
+func (h *health) bytes(node int32) int64 {
+	dirs, ok := h.logs[node]
+	if !ok {
+		return -1
+	}
+	return dirs.Size()
+}
+
+// lag is what a replica lacks, as it knows itself; -1 when it does not answer.
+func (h *health) lag(node int32, topic string, partition int32) int64 {
+	for _, dir := range h.logs[node] {
+		if p, ok := dir.Topics.Lookup(topic, partition); ok {
+			return p.OffsetLag
+		}
+	}
+	return -1
+}
+
+// why says what is wrong with a partition, in words; nothing when it is healthy.
+func (h *health) why(topic string, p kadm.PartitionDetail) []string {
+	var why []string
+	state := map[int32]string{}
+	for _, r := range p.Replicas {
+		state[r] = "is not registered"
+	}
+	for _, b := range h.cluster.Brokers {
+		if _, ok := state[b.NodeID]; ok {
+			state[b.NodeID] = ""
+			if b.IsFenced {
+				state[b.NodeID] = "is down"
+			}
+		}
+	}
+	if p.Leader < 0 {
+		why = append(why, "no leader: none of those that have all acknowledged records is up")
+	}
+	for _, r := range p.Replicas {
+		if slices.Contains(p.ISR, r) && state[r] == "" {
+			continue
+		}
+		switch lag := h.lag(r, topic, p.Partition); {
+		case state[r] != "":
+			why = append(why, fmt.Sprintf("node %d %s", r, state[r]))
+		case lag > 0:
+			why = append(why, fmt.Sprintf("node %d is %d records behind", r, lag))
+		case lag < 0:
+			why = append(why, fmt.Sprintf("node %d has no log of it, or does not answer", r))
+		default:
+			why = append(why, fmt.Sprintf("node %d catches up", r))
+		}
+	}
+	if p.Leader >= 0 && len(p.Replicas) > 0 && p.Leader != p.Replicas[0] && len(why) == 0 {
+		return nil // the preferred leader gets it back by itself
+	}
+	return why
+}

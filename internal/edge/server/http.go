@@ -1,0 +1,65 @@
+package server
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"strconv"
+	"time"
+
+	"chronik/internal/base/kafka"
+	"chronik/internal/edge/metrics"
+)
+
+// Event is one line of the cluster's history, as /cluster/events gives it.
+type Event struct {
+	Offset    int64     `json:"offset"` // of the change in the metadata log
+	Time      time.Time `json:"time"`
+	Event     string    `json:"event"`
+	Topic     string    `json:"topic,omitempty"`
+	Partition *int32    `json:"partition,omitempty"`
+	Node      *int32    `json:"node,omitempty"`
+	Detail    string    `json:"detail,omitempty"`
+	Cause     string    `json:"cause,omitempty"`
+}
+
+const eventsDefault = 100
+
+// handler serves what can be read of the node over HTTP. Nothing can be
+// changed there: it asks nobody who they are.
+func (n *node) handler() http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("/", n.metrics.Handler(metrics.Health{Ready: n.ready}))
+	mux.HandleFunc("GET /cluster/events", func(w http.ResponseWriter, r *http.Request) {
+		limit := eventsDefault
+		if text := r.URL.Query().Get("limit"); text != "" {
+			var err error
+			if limit, err = strconv.Atoi(text); err != nil || limit < 1 {
+				http.Error(w, fmt.Sprintf("limit: got %q, takes a number from 1 on", text), http.StatusBadRequest)
+				return
+			}
+		}
+		w.Header().Set("Content-Type", "application/json")
+		json.NewEncoder(w).Encode(n.events(limit)) //nolint:errcheck // the client has gone
+	})
+	return mux
+}
+
+func (n *node) events(limit int) []Event {
+	events := []Event{}
+	for _, e := range n.broker.Image().Events(limit) {
+		out := Event{
+			Offset: int64(e.Offset), Time: time.UnixMilli(e.Time).UTC(), Event: e.Kind,
+			Topic: e.Topic, Detail: e.Detail, Cause: e.Cause,
+		}
+		if e.Topic != "" {
+			out.Partition = &e.Partition
+		}
+		if e.Node != kafka.NoNode {
+			id := int32(e.Node)
+			out.Node = &id
+		}
+		events = append(events, out)
+	}
+	return events
+}
