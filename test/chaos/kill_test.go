@@ -67,14 +67,14 @@ func TestAcknowledgedRecordsSurviveKill9(t *testing.T) {
 	first := measureStart(t, c, n, &h)
 	t.Logf("first: %v", first)
 
-	idempotent, err := traffic.StartIdempotent(c.Addresses(), &h, traffic.LoadOptions{Topic: "idempotent", Partitions: 4})
+	idempotent, err := traffic.StartIdempotent(c.Addresses(), &h, traffic.LoadOptions{Topic: "idempotent", Partitions: 4, InFlightMax: 100})
 	if err != nil {
 		t.Fatal(err)
 	}
 	raw := traffic.StartRaw(c.Addresses(), &h, traffic.LoadOptions{Topic: "raw", Partitions: 2})
 	var slowest startUp
 	for i := range kills {
-		time.Sleep(time.Duration(150+rand.IntN(250)) * time.Millisecond)
+		time.Sleep(time.Duration(100+rand.IntN(200)) * time.Millisecond)
 		n.Kill()
 		sends, _ := h.Snapshot()
 		s := measureStart(t, c, n, &h)
