@@ -69,7 +69,7 @@ func newRoot(environ []string) *cobra.Command {
 	}
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.AddCommand(newStart(environ), newDev(environ), newConfig(environ), newTopic(), newClusterCommand(), newProduce(), newConsume(),
-		newBench(), newSimulate(), newWAL(), newVersion())
+		newBench(), newGroup(), newSimulate(), newWAL(), newVersion())
 	return root
 }
 
