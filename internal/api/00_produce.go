@@ -60,7 +60,7 @@ type produceSlot struct {
 func serveProduce(s *Server, now time.Time, req *Request, reply Reply) {
 	in := req.Body.(*kmsg.ProduceRequest)
 	op := &produceOp{server: s, client: req.Client, reply: reply, acks: in.Acks}
-	op.translate(s.Broker.Image(), in)
+	op.translate(now, s.Broker.Image(), in)
 	op.pending.Store(int32(len(op.slots)) + 1)
 	timeout := max(millis(in.TimeoutMillis), time.Millisecond)
 	for i := range op.slots {
@@ -82,7 +82,7 @@ func serveProduce(s *Server, now time.Time, req *Request, reply Reply) {
 }
 
 // translate finds the partitions and makes the response's arrays.
-func (op *produceOp) translate(image *metadata.Image, in *kmsg.ProduceRequest) {
+func (op *produceOp) translate(now time.Time, image *metadata.Image, in *kmsg.ProduceRequest) {
 	count := 0
 	for i := range in.Topics {
 		count += len(in.Topics[i].Partitions)
@@ -106,7 +106,7 @@ func (op *produceOp) translate(image *metadata.Image, in *kmsg.ProduceRequest) {
 			outs = append(outs, kmsg.NewProduceResponseTopicPartition())
 			slot := produceSlot{topic: topic, number: p.Partition, records: p.Records, out: &outs[len(outs)-1]}
 			slot.out.Partition = p.Partition
-			slot.hosted, slot.code = op.server.findPartition(topic, p.Partition, unknown)
+			slot.hosted, slot.code = op.server.findPartition(now, topic, p.Partition, unknown)
 			if slot.code == kafka.None && kafka.IsInternalTopic(topic.Name) {
 				slot.code = kafka.ErrInvalidTopicException
 			}

@@ -99,7 +99,7 @@ func serveFetch(s *Server, now time.Time, req *Request, reply Reply) {
 		op.refuse(nil, code)
 		return
 	}
-	op.resolve(in)
+	op.resolve(now, in)
 	op.running = true
 	for i := range op.slots {
 		op.read(now, i)
@@ -172,7 +172,7 @@ func (op *fetchOp) begin(now time.Time, in *kmsg.FetchRequest) kafka.ErrorCode {
 }
 
 // resolve finds the partitions that are to be fetched.
-func (op *fetchOp) resolve(in *kmsg.FetchRequest) {
+func (op *fetchOp) resolve(now time.Time, in *kmsg.FetchRequest) {
 	image := op.server.Broker.Image()
 	op.slots = make([]fetchSlot, len(op.session.Partitions))
 	replicaID := in.ReplicaID
@@ -187,7 +187,7 @@ func (op *fetchOp) resolve(in *kmsg.FetchRequest) {
 			topic, unknown = findTopic(image, op.byID, p.TopicID, p.Topic)
 		}
 		slot.topic, slot.next = topic, p.Offset
-		slot.hosted, slot.code = op.server.findPartition(topic, p.Partition, unknown)
+		slot.hosted, slot.code = op.server.findPartition(now, topic, p.Partition, unknown)
 		switch {
 		case slot.code == kafka.ErrNotLeaderOrFollower:
 			op.urgent = true

@@ -81,7 +81,7 @@ func (s *Server) listOffset(now time.Time, in *kmsg.ListOffsetsRequest, topic *m
 		out.ErrorCode = int16(kafka.ErrUnsupportedVersion)
 		return
 	}
-	hosted, code := s.findPartition(topic, p.Partition, unknown)
+	hosted, code := s.findPartition(now, topic, p.Partition, unknown)
 	if code == kafka.None && (in.IsolationLevel < 0 || in.IsolationLevel > 1) {
 		code = kafka.ErrInvalidRequest
 	}

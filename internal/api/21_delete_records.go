@@ -44,7 +44,7 @@ func serveDeleteRecords(s *Server, now time.Time, req *Request, reply Reply) {
 		for j := range t.Partitions {
 			p, po := &t.Partitions[j], &out.Partitions[j]
 			po.Partition, po.LowWatermark = p.Partition, -1
-			hosted, code := s.findPartition(topic, p.Partition, unknown)
+			hosted, code := s.findPartition(now, topic, p.Partition, unknown)
 			if topic != nil && kafka.IsInternalTopic(t.Topic) {
 				code = kafka.ErrInvalidTopicException
 			}

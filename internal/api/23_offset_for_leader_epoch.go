@@ -16,7 +16,7 @@ import (
 // Version notes: v3: replica id, ignored; v4: flexible.
 var offsetForLeaderEpoch = Handler{Key: 23, Name: "OffsetForLeaderEpoch", Min: 2, Max: 4, Serve: serveOffsetForLeaderEpoch}
 
-func serveOffsetForLeaderEpoch(s *Server, _ time.Time, req *Request, reply Reply) {
+func serveOffsetForLeaderEpoch(s *Server, now time.Time, req *Request, reply Reply) {
 	in := req.Body.(*kmsg.OffsetForLeaderEpochRequest)
 	resp := kmsg.NewPtrOffsetForLeaderEpochResponse()
 	resp.Version = in.Version
@@ -30,7 +30,7 @@ func serveOffsetForLeaderEpoch(s *Server, _ time.Time, req *Request, reply Reply
 			p := &t.Partitions[j]
 			po := kmsg.NewOffsetForLeaderEpochResponseTopicPartition()
 			po.Partition, po.LeaderEpoch, po.EndOffset = p.Partition, -1, -1
-			hosted, code := s.findPartition(topic, p.Partition, unknown)
+			hosted, code := s.findPartition(now, topic, p.Partition, unknown)
 			if code == kafka.None && p.CurrentLeaderEpoch < -1 {
 				code = kafka.ErrFencedLeaderEpoch
 			}

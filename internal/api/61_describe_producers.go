@@ -14,7 +14,7 @@ import (
 // name of a topic: INVALID_TOPIC_EXCEPTION.
 var describeProducers = Handler{Key: 61, Name: "DescribeProducers", Min: 0, Max: 0, Serve: serveDescribeProducers}
 
-func serveDescribeProducers(s *Server, _ time.Time, req *Request, reply Reply) {
+func serveDescribeProducers(s *Server, now time.Time, req *Request, reply Reply) {
 	in := req.Body.(*kmsg.DescribeProducersRequest)
 	resp := kmsg.NewPtrDescribeProducersResponse()
 	resp.Version = in.Version
@@ -30,7 +30,7 @@ func serveDescribeProducers(s *Server, _ time.Time, req *Request, reply Reply) {
 		for _, number := range t.Partitions {
 			po := kmsg.NewDescribeProducersResponseTopicPartition()
 			po.Partition = number
-			hosted, code := s.findPartition(topic, number, unknown)
+			hosted, code := s.findPartition(now, topic, number, unknown)
 			if code == kafka.None {
 				if _, leads := hosted.Leads(); !leads {
 					code = kafka.ErrNotLeaderOrFollower

@@ -2,6 +2,7 @@ package api
 
 import (
 	"slices"
+	"time"
 
 	"chronik/internal/base/kafka"
 	"chronik/internal/core/metadata"
@@ -24,8 +25,9 @@ func findTopic(image *metadata.Image, byID bool, id [16]byte, name string) (*met
 }
 
 // findPartition finds this node's replica of a partition of a topic that was
-// looked up with findTopic.
-func (s *Server) findPartition(topic *metadata.Topic, number int32, unknown kafka.ErrorCode) (*partition.Partition, kafka.ErrorCode) {
+// looked up with findTopic. A node whose lease is over does not know what has
+// become of what it led: it serves none, even before it has noticed.
+func (s *Server) findPartition(now time.Time, topic *metadata.Topic, number int32, unknown kafka.ErrorCode) (*partition.Partition, kafka.ErrorCode) {
 	if topic == nil {
 		return nil, unknown
 	}
@@ -33,7 +35,7 @@ func (s *Server) findPartition(topic *metadata.Topic, number int32, unknown kafk
 		return nil, kafka.ErrUnknownTopicOrPartition
 	}
 	hosted := s.Broker.Partition(topic.ID, number)
-	if hosted == nil {
+	if hosted == nil || !s.Broker.MayServe(now) {
 		return nil, kafka.ErrNotLeaderOrFollower
 	}
 	return hosted, kafka.None
