@@ -117,6 +117,9 @@ func (l *Log) write(batches []record.Batch, total int64) (unsynced bool, err err
 		s.size += int64(len(b))
 	}
 	s.lastAppend = l.now
+	if s.firstAppend == 0 {
+		s.firstAppend = l.now
+	}
 	l.end.Store(int64(batches[len(batches)-1].NextOffset()))
 	l.unsynced += total
 	return l.unsynced > l.opts.UnsyncedBytesMax, nil
@@ -221,7 +224,7 @@ func (l *Log) seal(s *segment) {
 // create makes the file of a segment that follows old, which may be nil. It is
 // not synced.
 func (l *Log) create(base kafka.Offset, old *segment) (*segment, error) {
-	s := newSegment(l.dir, base)
+	s := newSegment(l.dir, base, 0)
 	h := segmentHeader{id: l.id, base: base, prev: kafka.NoOffset, end: kafka.NoOffset, synced: l.Synced()}
 	if old != nil {
 		h.prev, h.prevSize = old.base, old.size

@@ -43,6 +43,9 @@ func (l *Log) TruncateFrom(offset kafka.Offset) error {
 		return fmt.Errorf("truncate from %d: %w", offset, err)
 	}
 	start := min(l.Start(), at.offset)
+	if err := l.lowerCleaned(at.offset); err != nil {
+		return fmt.Errorf("truncate from %d: %w", offset, err)
+	}
 	err = l.checkpoint.save(checkpoint{start: start, point: position{segment: s.base, pos: at.pos, offset: at.offset}})
 	if err != nil {
 		return l.fail("truncate", err)
@@ -85,6 +88,7 @@ func (l *Log) cut(s *segment, at entry, start kafka.Offset) error {
 	removed := slices.Clone(l.segments[i+1:])
 	clear(l.segments[i+1:])
 	l.segments = l.segments[:i+1]
+	l.truncations++
 	l.forget(removed)
 	l.opened = slices.DeleteFunc(l.opened, func(o *segment) bool { return o == s })
 	s.size, s.maxTs, s.statsKnown = at.pos, at.maxTs, true
@@ -113,6 +117,9 @@ func (l *Log) cut(s *segment, at entry, start kafka.Offset) error {
 	}
 	s.mu.Unlock()
 	l.mu.Unlock()
+	if err := s.resume(s.file); err != nil {
+		return err
+	}
 	if err := s.file.Truncate(at.pos); err != nil {
 		return err
 	}
@@ -138,7 +145,7 @@ func (l *Log) forget(removed []*segment) {
 
 // removeFiles removes a segment's files. Readers that hold them go on.
 func (l *Log) removeFiles(s *segment) error {
-	s.evict()
+	s.abandon()
 	for _, name := range []string{s.indexPath, s.path} {
 		if err := l.fs.Remove(name); err != nil && !errors.Is(err, vfs.ErrNotExist) {
 			return err
@@ -231,9 +238,10 @@ func (l *Log) reset(start kafka.Offset, point position) error {
 	held := append(slices.Clone(l.sealed), l.active())
 	l.forget(removed)
 	// Readers find an empty segment until there is one.
-	empty := newSegment(l.dir, start)
+	empty := newSegment(l.dir, start, 0)
 	empty.statsKnown, empty.loaded, empty.users = true, true, 1
 	l.segments = []*segment{empty}
+	l.truncations++
 	l.sealed, l.unsynced, l.namesUnsynced = nil, 0, false
 	l.epochs = nil
 	l.start.Store(int64(start))
@@ -247,6 +255,9 @@ func (l *Log) reset(start kafka.Offset, point position) error {
 		if err := l.removeFiles(s); err != nil {
 			return err
 		}
+	}
+	if err := l.dropCleaned(); err != nil {
+		return err
 	}
 	if err := l.fs.SyncDir(l.dir); err != nil {
 		return err

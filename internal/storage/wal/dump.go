@@ -58,12 +58,12 @@ func (d *dump) tree(dir string) error {
 	if err != nil {
 		return fmt.Errorf("dump %s: %w", dir, err)
 	}
-	var bases []kafka.Offset
+	var segments []*segment
 	var states []string
 	isLog := false
 	for _, e := range entries {
-		if base, ok := parseName(e.Name, segmentPrefix, segmentSuffix); ok && !e.Dir {
-			bases = append(bases, base)
+		if base, generation, ok := parseSegmentName(e.Name, segmentSuffix); ok && !e.Dir {
+			segments = append(segments, newSegment(dir, base, generation))
 			isLog = true
 		}
 		if _, ok := parseName(e.Name, statePrefix, stateSuffix); ok && !e.Dir {
@@ -72,7 +72,7 @@ func (d *dump) tree(dir string) error {
 		isLog = isLog || e.Name == checkpointName && !e.Dir
 	}
 	if isLog {
-		if err := d.log(dir, bases, states); err != nil {
+		if err := d.log(dir, segments, states); err != nil {
 			return err
 		}
 	}
@@ -86,7 +86,7 @@ func (d *dump) tree(dir string) error {
 	return nil
 }
 
-func (d *dump) log(dir string, bases []kafka.Offset, states []string) error {
+func (d *dump) log(dir string, segments []*segment, states []string) error {
 	d.printed = 0
 	d.printf("log %s\n", dir)
 	b, err := vfs.ReadFile(d.fs, filepath.Join(dir, checkpointName))
@@ -102,15 +102,19 @@ func (d *dump) log(dir string, bases []kafka.Offset, states []string) error {
 		d.bad("no valid checkpoint")
 	}
 	end := kafka.NoOffset
-	for i, base := range bases {
-		if i > 0 && end >= 0 && end != base {
-			d.bad("segment %d follows, but offset %d was expected", base, end)
+	for i, s := range segments {
+		if i+1 < len(segments) && segments[i+1].base == s.base || i > 0 && s.base < end && segments[i-1].generation > 0 {
+			d.printf("  segment %d, generation %d: replaced by another\n", s.base, s.generation)
+			continue
+		}
+		if i > 0 && end >= 0 && end != s.base {
+			d.bad("segment %d follows, but offset %d was expected", s.base, end)
 		}
 		point := position{segment: kafka.NoOffset}
 		if found {
 			point = ck.point
 		}
-		if end, err = d.segment(dir, base, i == len(bases)-1, point); err != nil {
+		if end, err = d.segment(s, i == len(segments)-1, point); err != nil {
 			return err
 		}
 	}
@@ -133,8 +137,7 @@ func flag(set bool, text string) string {
 	return ""
 }
 
-func (d *dump) segment(dir string, base kafka.Offset, last bool, point position) (end kafka.Offset, err error) {
-	s := newSegment(dir, base)
+func (d *dump) segment(s *segment, last bool, point position) (end kafka.Offset, err error) {
 	f, err := d.fs.Open(s.path, vfs.ReadOnly)
 	if err != nil {
 		d.bad("%v", err)
@@ -146,7 +149,7 @@ func (d *dump) segment(dir string, base kafka.Offset, last bool, point position)
 		d.bad("%v", err)
 		return kafka.NoOffset, nil
 	}
-	d.printf("  segment %d: %d bytes\n", base, size)
+	d.printf("  segment %d: %d bytes%s\n", s.base, size, flag(s.generation > 0, fmt.Sprintf(", generation %d", s.generation)))
 	page := make([]byte, headerSize)
 	n, err := readFull(f, page, 0)
 	if err != nil {
@@ -158,11 +161,18 @@ func (d *dump) segment(dir string, base kafka.Offset, last bool, point position)
 	} else {
 		d.printf("    header: topic %s partition %d, base offset %d, follows segment %d of %d bytes, synced up to offset %d, made at %d, leader epochs %v\n",
 			h.id.TopicID, h.id.Partition, h.base, h.prev, h.prevSize, h.synced, h.created, h.epochs)
-		if h.base != base {
-			d.bad("base offset differs from the file's name")
+		if h.base != s.base || h.generation != s.generation {
+			d.bad("base offset or generation differs from the file's name")
 		}
+		if h.end >= 0 {
+			d.printf("    written as a whole: up to offset %d, %d bytes\n", h.end, h.wholeSize)
+		}
+		s.whole = h.end
 	}
 	end = d.batches(s, f, size, last, point)
+	if end >= 0 {
+		end = max(end, s.whole)
+	}
 	return end, d.index(s)
 }
 

@@ -18,7 +18,7 @@ func ReadIdentity(fs vfs.FS, dir string) (id Identity, ok bool, err error) {
 	}
 	var errs []error
 	for _, e := range entries {
-		if _, isSegment := parseName(e.Name, segmentPrefix, segmentSuffix); e.Dir || !isSegment {
+		if _, _, isSegment := parseSegmentName(e.Name, segmentSuffix); e.Dir || !isSegment {
 			continue
 		}
 		h, err := readIdentity(fs, filepath.Join(dir, e.Name))

@@ -41,7 +41,8 @@ type timestampAt struct {
 var noTimestamp = timestampAt{ms: record.NoTimestamp, base: kafka.NoOffset}
 
 func (t *timestampAt) include(b record.Batch) {
-	if ms := b.MaxTimestamp(); ms > t.ms {
+	// A batch that compaction has emptied keeps the timestamp of its records.
+	if ms := b.MaxTimestamp(); ms > t.ms && b.Count() > 0 {
 		t.ms, t.base = ms, b.BaseOffset()
 	}
 }

@@ -76,6 +76,32 @@ func TestLogDoesWhatANaiveOneDoes(t *testing.T) {
 					*m = model{start: o, end: o}
 				}
 			},
+			"rewrite": func(t *rapid.T) {
+				segments, err := l.Segments()
+				fail(err)
+				if len(segments) < 2 || l.Bounds().Synced != l.End() {
+					return
+				}
+				i := rapid.IntRange(0, len(segments)-2).Draw(t, "first segment")
+				j := rapid.IntRange(i+1, len(segments)-1).Draw(t, "last segment")
+				from, to := segments[i].Base, segments[j].Base
+				kept := m.clone()
+				kept.thin(from, to)
+				r, err := l.Rewrite(from, to)
+				fail(err)
+				for _, b := range kept.batches {
+					if b.BaseOffset() >= from && b.BaseOffset() < to {
+						fail(r.Append(b))
+					}
+				}
+				if err := r.Commit(); err != nil {
+					if r.Size() > headerSize || !errors.Is(err, ErrBadBatch) {
+						t.Fatal(err)
+					}
+					return
+				}
+				m = kept
+			},
 			"reopen": func(t *rapid.T) {
 				if rapid.Bool().Draw(t, "close") {
 					fail(l.Close(testNow))

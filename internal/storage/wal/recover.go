@@ -68,12 +68,14 @@ func LockDir(fs vfs.FS, dir string) (unlock func() error, err error) {
 // recovery is an Open that runs.
 type recovery struct {
 	Recovery
-	log     *Log
-	ck      checkpoint
-	bases   []kafka.Offset // of the segment files
-	stray   []string       // files that have no use any more
-	headers []segmentHeader
-	changed bool // files were removed
+	log      *Log
+	ck       checkpoint
+	bases    []kafka.Offset          // of the segments
+	files    map[kafka.Offset]uint32 // the generation of each
+	stray    []string                // files that have no use any more
+	replaced []*segment              // by others
+	headers  []segmentHeader
+	changed  bool // files were removed
 }
 
 func (r *recovery) close() {
@@ -89,6 +91,9 @@ func (r *recovery) close() {
 func (r *recovery) run() error {
 	l := r.log
 	if err := r.list(); err != nil {
+		return err
+	}
+	if err := r.dropReplaced(); err != nil {
 		return err
 	}
 	var found bool
@@ -132,21 +137,40 @@ func (r *recovery) list() error {
 	if err != nil {
 		return err
 	}
-	var indices []kafka.Offset
+	type file struct {
+		base       kafka.Offset
+		generation uint32
+	}
+	r.files = map[kafka.Offset]uint32{}
+	var indices []file
 	for _, e := range entries {
-		if base, ok := parseName(e.Name, segmentPrefix, segmentSuffix); ok {
-			r.bases = append(r.bases, base)
-		} else if base, ok := parseName(e.Name, segmentPrefix, indexSuffix); ok {
-			indices = append(indices, base)
+		if base, generation, ok := parseSegmentName(e.Name, segmentSuffix); ok {
+			newest, known := r.files[base]
+			switch {
+			case !known:
+				r.bases = append(r.bases, base)
+				r.files[base] = generation
+			case generation > newest:
+				r.replaced = append(r.replaced, newSegment(l.dir, base, newest))
+				r.files[base] = generation
+			default:
+				r.replaced = append(r.replaced, newSegment(l.dir, base, generation))
+			}
+		} else if base, generation, ok := parseSegmentName(e.Name, indexSuffix); ok {
+			indices = append(indices, file{base, generation})
 		} else if o, ok := parseName(e.Name, statePrefix, stateSuffix); ok {
 			l.states = append(l.states, o)
-		} else if strings.HasPrefix(e.Name, statePrefix) && strings.HasSuffix(e.Name, ".tmp") {
+		} else if e.Name == cleanedName {
+			l.loadCleaned()
+		} else if strings.HasSuffix(e.Name, tempSuffix) &&
+			(strings.HasPrefix(e.Name, statePrefix) || strings.HasPrefix(e.Name, segmentPrefix) || strings.HasPrefix(e.Name, cleanedName)) {
 			r.stray = append(r.stray, e.Name)
 		}
 	}
-	for _, base := range indices {
-		if !slices.Contains(r.bases, base) {
-			r.stray = append(r.stray, offsetName(segmentPrefix, base, indexSuffix))
+	slices.Sort(r.bases)
+	for _, i := range indices {
+		if generation, ok := r.files[i.base]; !ok || generation != i.generation {
+			r.stray = append(r.stray, segmentName(i.base, i.generation, indexSuffix))
 		}
 	}
 	for _, name := range r.stray {
@@ -155,6 +179,51 @@ func (r *recovery) list() error {
 		}
 	}
 	return nil
+}
+
+// dropReplaced removes the segments that others have replaced, which Rewrite
+// had not removed yet.
+func (r *recovery) dropReplaced() error {
+	l := r.log
+	end := kafka.NoOffset // of the last segment that was written as a whole
+	kept := r.bases[:0]
+	for _, base := range r.bases {
+		if base < end {
+			r.replaced = append(r.replaced, newSegment(l.dir, base, r.files[base]))
+			delete(r.files, base)
+			continue
+		}
+		kept = append(kept, base)
+		if r.files[base] == 0 {
+			continue
+		}
+		// One that cannot be read replaces nothing; it is looked at again.
+		if h, err := r.readHeader(r.segment(base)); err == nil {
+			end = max(end, h.end)
+		}
+	}
+	r.bases = kept
+	if len(r.replaced) == 0 {
+		return nil
+	}
+	// What replaces them may be in the page cache only.
+	if err := l.fs.SyncDir(l.dir); err != nil {
+		return err
+	}
+	for _, s := range r.replaced {
+		if err := r.remove(s.indexPath); err != nil {
+			return err
+		}
+		if err := r.remove(s.path); err != nil {
+			return err
+		}
+	}
+	return l.fs.SyncDir(l.dir)
+}
+
+// segment is the one with this base offset, of the generation found.
+func (r *recovery) segment(base kafka.Offset) *segment {
+	return newSegment(r.log.dir, base, r.files[base])
 }
 
 func (r *recovery) remove(name string) error {
@@ -166,7 +235,7 @@ func (r *recovery) remove(name string) error {
 }
 
 func (r *recovery) removeSegment(base kafka.Offset) error {
-	s := newSegment(r.log.dir, base)
+	s := r.segment(base)
 	if err := r.remove(s.indexPath); err != nil {
 		return err
 	}
@@ -190,6 +259,9 @@ func (r *recovery) finishReset() error {
 		}
 	}
 	l.states = nil
+	if err := l.dropCleaned(); err != nil {
+		return err
+	}
 	if err := l.fs.SyncDir(l.dir); err != nil {
 		return err
 	}
@@ -278,7 +350,7 @@ func (r *recovery) dropTrimmed(found bool) error {
 func (r *recovery) readHeaders(found bool) error {
 	l := r.log
 	for i, base := range r.bases {
-		s := newSegment(l.dir, base)
+		s := r.segment(base)
 		h, err := r.readHeader(s)
 		if err == nil {
 			if i == 0 && found && base > r.ck.start {
@@ -330,8 +402,8 @@ func (r *recovery) readHeader(s *segment) (h segmentHeader, err error) {
 	if h.id != r.log.id {
 		return h, fmt.Errorf("%w: %s is of topic %s partition %d", ErrForeign, s.path, h.id.TopicID, h.id.Partition)
 	}
-	if h.base != s.base {
-		return h, fmt.Errorf("%w: %s begins at offset %d", ErrForeign, s.path, h.base)
+	if h.base != s.base || h.generation != s.generation {
+		return h, fmt.Errorf("%w: %s begins at offset %d and is of generation %d", ErrForeign, s.path, h.base, h.generation)
 	}
 	if s.size, err = f.Size(); err != nil {
 		return h, err
@@ -341,6 +413,7 @@ func (r *recovery) readHeader(s *segment) (h segmentHeader, err error) {
 		s.firstMs = record.Batch(b[headerSize:]).MaxTimestamp()
 	}
 	s.prev, s.prevSize, s.created, s.lastAppend = h.prev, h.prevSize, h.created, h.created
+	s.whole = h.end
 	return h, nil
 }
 
@@ -348,8 +421,12 @@ func (r *recovery) readHeader(s *segment) (h segmentHeader, err error) {
 func (r *recovery) follows(s *segment, h *segmentHeader) error {
 	i := len(r.log.segments) - 1
 	before, bh := r.log.segments[i], r.headers[i]
-	if bh.end == h.base {
-		return nil // rewritten as a whole
+	if bh.end == h.base { // rewritten as a whole
+		if before.size < bh.wholeSize {
+			return &CorruptError{before.path, before.size, h.base, fmt.Sprintf("segment ends here, it had %d bytes", bh.wholeSize)}
+		}
+		before.size = bh.wholeSize
+		return nil
 	}
 	if h.prev != before.base {
 		return &CorruptError{s.path, 0, before.base, fmt.Sprintf("it follows segment %d, found %d before it", h.prev, before.base)}
@@ -367,7 +444,7 @@ func (r *recovery) cutSegments(i int, why error) error {
 	l := r.log
 	r.CutReason = why.Error()
 	for _, base := range slices.Backward(r.bases[i:]) {
-		if info, err := l.fs.Stat(newSegment(l.dir, base).path); err == nil {
+		if info, err := l.fs.Stat(r.segment(base).path); err == nil {
 			r.CutBytes += max(0, info.Size-headerSize)
 		}
 		r.CutSegments++
@@ -497,6 +574,9 @@ func (r *recovery) scan(at int, p position) error {
 		end := rb.next
 		if i == at && rb.pos == p.pos {
 			end = max(end, p.offset)
+		}
+		if bad == nil && i+1 < len(l.segments) && s.whole == l.segments[i+1].base {
+			end = s.whole // the records before it may be gone
 		}
 		broken := bad != nil || i+1 < len(l.segments) && l.segments[i+1].base != end
 		if broken || i == len(l.segments)-1 {
@@ -658,6 +738,14 @@ func (r *recovery) take(unclean bool) error {
 	size, err := f.Size()
 	if err != nil {
 		return err
+	}
+	if s.whole != kafka.NoOffset { // a truncation that was under way
+		if err := s.resume(f); err != nil {
+			return err
+		}
+		if err := f.Sync(); err != nil {
+			return err
+		}
 	}
 	cut := size > s.size
 	if cut {

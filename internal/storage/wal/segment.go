@@ -30,7 +30,8 @@ import (
 //	    64 |    8 | offset up to which the log was synced when the segment was made
 //	    72 |    8 | time when the segment was made, in ms
 //	    80 |    4 | CRC-32C of the page with this field 0
-//	    84 |   12 | reserved, 0
+//	    84 |    4 | generation: how often the segment was rewritten
+//	    88 |    8 | size of the file if the segment was written as a whole, 0 otherwise
 //	    96 | 12*n | leader epochs with a batch below the base offset: epoch 4, start offset 8
 //
 // and batches follow one another from byte 4096 to the end of the file.
@@ -41,6 +42,10 @@ const (
 	headerFixed    = 96
 	headerEpochs   = (headerSize - headerFixed) / 12
 	flagEpochsLeft = 1
+
+	// Ending a segment that was written as a whole changes no bytes but these,
+	// which are in one sector.
+	headerSector = vfs.SectorSize
 )
 
 type segmentHeader struct {
@@ -53,6 +58,9 @@ type segmentHeader struct {
 	created   int64
 	epochs    []EpochStart
 	epochsCut bool
+
+	generation uint32
+	wholeSize  int64
 }
 
 func (h *segmentHeader) encode() []byte {
@@ -73,6 +81,8 @@ func (h *segmentHeader) encode() []byte {
 	binary.BigEndian.PutUint64(b[56:], uint64(h.end))
 	binary.BigEndian.PutUint64(b[64:], uint64(h.synced))
 	binary.BigEndian.PutUint64(b[72:], uint64(h.created))
+	binary.BigEndian.PutUint32(b[84:], h.generation)
+	binary.BigEndian.PutUint64(b[88:], uint64(h.wholeSize))
 	for i, e := range epochs {
 		binary.BigEndian.PutUint32(b[headerFixed+12*i:], uint32(e.Epoch))
 		binary.BigEndian.PutUint64(b[headerFixed+12*i+4:], uint64(e.Start))
@@ -113,6 +123,8 @@ func decodeHeader(b []byte) (h segmentHeader, err error) {
 	h.end = kafka.Offset(binary.BigEndian.Uint64(b[56:]))
 	h.synced = kafka.Offset(binary.BigEndian.Uint64(b[64:]))
 	h.created = int64(binary.BigEndian.Uint64(b[72:]))
+	h.generation = binary.BigEndian.Uint32(b[84:])
+	h.wholeSize = int64(binary.BigEndian.Uint64(b[88:]))
 	h.epochsCut = binary.BigEndian.Uint16(b[6:])&flagEpochsLeft != 0
 	for i := range n {
 		h.epochs = append(h.epochs, EpochStart{
@@ -146,24 +158,56 @@ func parseName(name, prefix, suffix string) (kafka.Offset, bool) {
 	return kafka.Offset(n), err == nil && n >= 0
 }
 
+// segmentName is the name of a segment's file or of its index. A segment that
+// was rewritten has its generation in it, so that no file is ever replaced.
+func segmentName(base kafka.Offset, generation uint32, suffix string) string {
+	if generation == 0 {
+		return offsetName(segmentPrefix, base, suffix)
+	}
+	return fmt.Sprintf("%s%020d_%010d%s", segmentPrefix, int64(base), generation, suffix)
+}
+
+// parseSegmentName reads what segmentName writes.
+func parseSegmentName(name, suffix string) (base kafka.Offset, generation uint32, ok bool) {
+	if base, ok = parseName(name, segmentPrefix, suffix); ok {
+		return base, 0, true
+	}
+	s, ok := strings.CutSuffix(name, suffix)
+	if !ok {
+		return 0, 0, false
+	}
+	s, g, ok := strings.Cut(strings.TrimPrefix(s, segmentPrefix), "_")
+	if !ok || len(g) != 10 {
+		return 0, 0, false
+	}
+	if base, ok = parseName(segmentPrefix+s, segmentPrefix, ""); !ok {
+		return 0, 0, false
+	}
+	n, err := strconv.ParseUint(g, 10, 32)
+	return base, uint32(n), err == nil && n > 0
+}
+
 // unknownEpoch is none that a batch can have, so that the next one gets an
 // index entry.
 const unknownEpoch kafka.LeaderEpoch = -2
 
 // segment is one file of a log.
 type segment struct {
-	base      kafka.Offset
-	prev      kafka.Offset
-	prevSize  int64
-	created   int64
-	path      string
-	indexPath string
+	base       kafka.Offset
+	generation uint32
+	prev       kafka.Offset
+	prevSize   int64
+	created    int64
+	path       string
+	indexPath  string
 
 	// Guarded by Log.mu; they change only while the segment is active.
-	size         int64 // bytes with the header; all before it is written
-	firstMs      int64 // timestamp of the first batch; of no meaning while empty
+	whole        kafka.Offset // the end in its header: it was rewritten and not written since; else NoOffset
+	size         int64        // bytes with the header; all before it is written
+	firstMs      int64        // timestamp of the first batch; of no meaning while empty
 	maxTs        timestampAt
-	statsKnown   bool // maxTs is that of the whole segment
+	statsKnown   bool  // maxTs is that of the whole segment
+	firstAppend  int64 // ms; 0: nothing was appended by this process
 	lastAppend   int64
 	preallocated int64             // space is reserved up to here
 	sincePos     int64             // of the last index entry, -1 for none
@@ -174,22 +218,25 @@ type segment struct {
 	writable  bool
 	users     int  // who hold the file
 	idleClose bool // close the file when the last user lets go
+	gone      bool // it is not in the log any more, nor are its files on disk for long
 	index     []entry
 	loaded    bool // index is in memory
 	flushed   int  // entries that are in the index file
 	indexFile vfs.File
 }
 
-func newSegment(dir string, base kafka.Offset) *segment {
+func newSegment(dir string, base kafka.Offset, generation uint32) *segment {
 	return &segment{
-		base:      base,
-		prev:      kafka.NoOffset,
-		path:      filepath.Join(dir, offsetName(segmentPrefix, base, segmentSuffix)),
-		indexPath: filepath.Join(dir, offsetName(segmentPrefix, base, indexSuffix)),
-		size:      headerSize,
-		maxTs:     noTimestamp,
-		sincePos:  -1,
-		lastEpoch: unknownEpoch,
+		base:       base,
+		generation: generation,
+		prev:       kafka.NoOffset,
+		path:       filepath.Join(dir, segmentName(base, generation, segmentSuffix)),
+		indexPath:  filepath.Join(dir, segmentName(base, generation, indexSuffix)),
+		whole:      kafka.NoOffset,
+		size:       headerSize,
+		maxTs:      noTimestamp,
+		sincePos:   -1,
+		lastEpoch:  unknownEpoch,
 	}
 }
 
@@ -198,6 +245,9 @@ func (s *segment) hold(fs vfs.FS) (vfs.File, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.file == nil {
+		if s.gone {
+			return nil, fmt.Errorf("%s: %w", s.path, vfs.ErrNotExist)
+		}
 		f, err := fs.Open(s.path, vfs.ReadOnly)
 		if err != nil {
 			return nil, err
@@ -205,7 +255,7 @@ func (s *segment) hold(fs vfs.FS) (vfs.File, error) {
 		s.file, s.writable = f, false
 	}
 	s.users++
-	s.idleClose = false
+	s.idleClose = s.gone
 	return s.file, nil
 }
 
@@ -243,10 +293,16 @@ func (s *segment) release() {
 }
 
 // evict closes the file and forgets the index as soon as nobody uses them.
-func (s *segment) evict() {
+func (s *segment) evict() { s.letGo(false) }
+
+// abandon is evict for a segment that is not in the log any more: nobody opens
+// it again.
+func (s *segment) abandon() { s.letGo(true) }
+
+func (s *segment) letGo(gone bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.idleClose = true
+	s.idleClose, s.gone = true, s.gone || gone
 	if s.users == 0 {
 		s.drop()
 	}
@@ -277,7 +333,7 @@ func (s *segment) flushIndex(fs vfs.FS) {
 }
 
 func (s *segment) flushIndexLocked(fs vfs.FS) error {
-	if s.flushed == len(s.index) && s.indexFile != nil {
+	if s.flushed == len(s.index) && s.indexFile != nil || s.gone {
 		return nil
 	}
 	if s.indexFile == nil {
@@ -319,4 +375,29 @@ func (s *segment) cutIndex(fs vfs.FS, pos int64) error {
 		return err
 	}
 	return s.indexFile.Sync()
+}
+
+// resume makes the header of a segment that was rewritten say that it is
+// written again, so that its end is not taken for the next segment's base. It
+// is durable with the file.
+func (s *segment) resume(f vfs.File) error {
+	if s.whole == kafka.NoOffset {
+		return nil
+	}
+	page := make([]byte, headerSize)
+	if n, err := readFull(f, page, 0); err != nil {
+		return err
+	} else if n < headerSize {
+		return fmt.Errorf("%s: %d bytes are less than a header", s.path, n)
+	}
+	end := kafka.NoOffset
+	binary.BigEndian.PutUint64(page[56:], uint64(end))
+	binary.BigEndian.PutUint64(page[88:], 0)
+	clear(page[80:84])
+	binary.BigEndian.PutUint32(page[80:], crc32.Checksum(page, castagnoli))
+	if _, err := f.WriteAt(page[:headerSector], 0); err != nil {
+		return err
+	}
+	s.whole = kafka.NoOffset
+	return nil
 }

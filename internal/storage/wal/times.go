@@ -31,11 +31,15 @@ func (l *Log) OffsetForTimestamp(ms int64) (TimestampOffset, bool, error) {
 func (l *Log) MaxTimestamp() (TimestampOffset, bool, error) {
 	for {
 		most := noTimestamp
+		before := l.cutsNow()
 		cuts, err := l.eachStats(func(s *segment) {
 			if s.maxTs.ms > most.ms {
 				most = s.maxTs
 			}
 		})
+		if err == nil && cuts != before {
+			continue
+		}
 		if err != nil || most.ms < 0 {
 			return TimestampOffset{}, false, err
 		}
@@ -93,7 +97,7 @@ func (l *Log) maxFromStart() (TimestampOffset, bool, error) {
 					}
 				}
 			}
-		} else if err == nil {
+		} else if err == nil && b.Count() > 0 {
 			most = max(most, b.MaxTimestamp())
 		}
 		if err == errEnd {

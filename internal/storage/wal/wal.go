@@ -6,8 +6,10 @@
 //	segment_00000000000000000000.wal            a header page, then batches one after the other
 //	segment_00000000000000000000.offset_index   a sparse index by offset and by timestamp
 //	segment_00000000000000081920.wal            begins where the one before it ends
+//	segment_00000000000000090000_0000000003.wal rewritten for the third time (Rewrite)
 //	checkpoint                                  log start offset, and how far the log is synced
 //	state_00000000000000080000.snapshot         SaveState
+//	cleaned                                     SaveCleaned
 //
 // What is written and what is synced. Append puts batches into the system's
 // page cache; Sync makes all that was appended before it durable. Bounds tells
@@ -31,6 +33,12 @@
 // last segment is the active one, the only one that is written; the recovery
 // point never is ahead of what is synced; nothing is truncated or removed
 // before a checkpoint that allows for it is durable.
+//
+// Sealed segments may be replaced by one that holds less (Rewrite). The new
+// file is synced before it gets its name, the name is synced before the files
+// that it replaces are removed, and its header says where it ends: Open removes
+// what lies below that end. A segment that is written again after a truncation
+// has no such end any more.
 //
 // Locks are taken in this order: Log.changing, Log.syncing, Log.mu, segment.mu.
 // No call returns holding one and none is held across a call out of storage.
@@ -185,7 +193,9 @@ type Log struct {
 	opened        []*segment // sealed ones that are open, least recently used first
 	unsynced      int64      // bytes appended since the last Sync began
 	namesUnsynced bool       // files were made since the last SyncDir
-	cuts          uint64     // counts truncations and removals
+	cuts          uint64     // counts truncations, removals and replacements
+	truncations   uint64     // counts truncations and resets
+	cleaned       kafka.Offset
 	hints         [8]hint
 	hintNext      int
 	epochs        []EpochStart

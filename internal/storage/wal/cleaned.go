@@ -1,0 +1,77 @@
+package wal
+
+import (
+	"encoding/binary"
+	"errors"
+	"path/filepath"
+
+	"chronik/internal/base/kafka"
+	"chronik/internal/base/vfs"
+	"chronik/internal/storage/statefile"
+)
+
+// cleanedName is a state file that holds one offset, 8 bytes big-endian.
+const (
+	cleanedName = "cleaned"
+	tempSuffix  = ".tmp"
+)
+
+// Cleaned is the offset up to which compaction has looked at the log, as
+// SaveCleaned was told; a truncation below it lowers it.
+func (l *Log) Cleaned() kafka.Offset {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return min(max(l.cleaned, l.Start()), l.End())
+}
+
+// SaveCleaned keeps the offset for Cleaned, durably.
+func (l *Log) SaveCleaned(offset kafka.Offset) error {
+	l.changing.Lock()
+	defer l.changing.Unlock()
+	if err := l.usable(); err != nil {
+		return err
+	}
+	return l.saveCleaned(min(offset, l.End()))
+}
+
+// saveCleaned is SaveCleaned with changing held.
+func (l *Log) saveCleaned(offset kafka.Offset) error {
+	if err := statefile.Save(l.fs, filepath.Join(l.dir, cleanedName), binary.BigEndian.AppendUint64(nil, uint64(offset))); err != nil {
+		return err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.cleaned = offset
+	return nil
+}
+
+// lowerCleaned goes before a truncation: what is written behind it has not
+// been looked at.
+func (l *Log) lowerCleaned(offset kafka.Offset) error {
+	l.mu.Lock()
+	cleaned := l.cleaned
+	l.mu.Unlock()
+	if cleaned <= offset {
+		return nil
+	}
+	return l.saveCleaned(offset)
+}
+
+// dropCleaned forgets it. The directory is not synced.
+func (l *Log) dropCleaned() error {
+	l.mu.Lock()
+	l.cleaned = 0
+	l.mu.Unlock()
+	if err := l.fs.Remove(filepath.Join(l.dir, cleanedName)); err != nil && !errors.Is(err, vfs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+// loadCleaned takes a damaged file for none: compaction begins anew.
+func (l *Log) loadCleaned() {
+	b, err := statefile.Load(l.fs, filepath.Join(l.dir, cleanedName))
+	if err == nil && len(b) == 8 {
+		l.cleaned = kafka.Offset(binary.BigEndian.Uint64(b))
+	}
+}
