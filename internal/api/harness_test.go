@@ -35,7 +35,7 @@ type world struct {
 // node is one broker on a disk in memory.
 type node struct {
 	*world
-	fs      *vfs.Mem
+	fs      *vfs.Faulty
 	broker  *broker.Broker
 	server  *api.Server
 	client  *api.Client
@@ -69,7 +69,7 @@ func newCluster(t testing.TB, count int, static map[string]string) []*node {
 }
 
 func (w *world) start(id kafka.NodeID, voters map[kafka.NodeID]string, nodes []*node, static map[string]string) *node {
-	n := &node{world: w, fs: vfs.NewMem(), client: &api.Client{ID: 1, Host: "10.0.0.9", Listener: "PLAINTEXT"}}
+	n := &node{world: w, fs: vfs.NewFaulty(vfs.NewMem()), client: &api.Client{ID: 1, Host: "10.0.0.9", Listener: "PLAINTEXT"}}
 	post := func(fn func(now time.Time)) { w.posted = append(w.posted, fn) }
 	b, err := broker.New(w.now, broker.Options{
 		Node: id, DataDir: "data", Voters: voters, AdvertiseHost: fmt.Sprintf("broker-%d", id), AdvertisePort: 9092,

@@ -144,6 +144,7 @@ type Broker struct {
 	lifecycle  lifecycle
 	membership membership
 	deleted    map[kafka.TopicID]bool // topics whose deletion this process has seen
+	gone       gone
 	closed     bool
 }
 

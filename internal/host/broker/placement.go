@@ -6,6 +6,7 @@ import (
 	"maps"
 	"path"
 	"slices"
+	"sync"
 	"time"
 
 	"chronik/internal/base/kafka"
@@ -82,20 +83,20 @@ func (b *Broker) placeAll(now time.Time) {
 		b.fail(fmt.Errorf("make %s: %w", b.partitionsDir(), err))
 		return
 	}
-	b.sortOut(now, image)
-	started := now
+	b.sortOut(image)
 	count := 0
 	edit := b.editPartitions()
 	for _, t := range image.Topics() {
 		for i, p := range t.Partitions {
 			if p.IsReplica(b.opts.Node) {
-				b.place(now, edit, t, int32(i), p, true)
+				b.place(now, edit, t, int32(i), p)
 				count++
 			}
 		}
 	}
 	b.publish(edit)
-	b.env.Log.Info("partitions opened", "count", count, "took_ms", now.Sub(started).Milliseconds())
+	b.settleGone()
+	b.env.Log.Info("partitions opened", "count", count)
 	b.scheduleRetention(now)
 	b.coordinated.imageChanged(now, nil)
 }
@@ -103,8 +104,8 @@ func (b *Broker) placeAll(now time.Time) {
 // sortOut deals with directories of partitions that the image does not place
 // here: deleted while this node was away, or unknown. Nothing is deleted that
 // a committed deletion does not name.
-func (b *Broker) sortOut(now time.Time, image *metadata.Image) {
-	b.emptyGone(now)
+func (b *Broker) sortOut(image *metadata.Image) {
+	b.env.Background(func(time.Time) { b.emptyGone() })
 	entries, err := b.env.FS.List(b.partitionsDir())
 	if err != nil {
 		b.fail(fmt.Errorf("list %s: %w", b.partitionsDir(), err))
@@ -128,7 +129,7 @@ func (b *Broker) sortOut(now time.Time, image *metadata.Image) {
 		case t != nil && t.Partition(id.Partition) != nil && t.Partition(id.Partition).IsReplica(b.opts.Node) &&
 			e.Name == (kafka.TopicPartition{Topic: t.Name, Partition: id.Partition}).String():
 		case b.deleted[id.TopicID]:
-			b.discard(now, dir, id)
+			b.discard(dir, id)
 		default:
 			b.setAside(dir, e.Name, id)
 		}
@@ -152,18 +153,20 @@ func (b *Broker) setAside(dir, name string, id wal.Identity) {
 		"dir", dir, "moved_to", to, "topic_id", id.TopicID.String(), "partition", id.Partition)
 }
 
-// discard gives back the space of a partition whose deletion is committed. The
-// directory is moved away at once, so that a topic of the same name can be
-// made, and removed in the background.
-func (b *Broker) discard(now time.Time, dir string, id wal.Identity) {
+// discard moves a partition whose deletion is committed out of the way at
+// once, so that a topic of the same name can be made. settleGone does the rest.
+func (b *Broker) discard(dir string, id wal.Identity) {
 	to := path.Join(b.goneDir(), fmt.Sprintf("%s.%s.%d", path.Base(dir), id.TopicID, b.env.Rand.Uint32()))
-	if err := b.move(dir, to); err != nil {
-		if !errors.Is(err, vfs.ErrNotExist) {
-			b.env.Log.Error("deleted partition could not be removed", "dir", dir, "err", err)
-		}
-		return
+	err := vfs.MkdirAllSync(b.env.FS, b.goneDir())
+	if err == nil {
+		err = b.env.FS.Rename(dir, to)
 	}
-	b.emptyGone(now)
+	switch {
+	case err == nil:
+		b.gone.moved = true
+	case !errors.Is(err, vfs.ErrNotExist):
+		b.env.Log.Error("deleted partition could not be removed", "dir", dir, "err", err)
+	}
 }
 
 func (b *Broker) move(from, to string) error {
@@ -176,12 +179,36 @@ func (b *Broker) move(from, to string) error {
 	return errors.Join(b.env.FS.SyncDir(path.Dir(to)), b.env.FS.SyncDir(path.Dir(from)))
 }
 
-func (b *Broker) emptyGone(time.Time) {
-	b.env.Background(func(time.Time) {
-		if err := b.env.FS.RemoveAll(b.goneDir()); err != nil {
-			b.env.Log.Error("deleted partitions still take space", "dir", b.goneDir(), "err", err)
-		}
-	})
+// gone is what is known of the directory of deleted partitions.
+type gone struct {
+	moved    bool       // something was moved there that settleGone has not seen; the control loop's
+	emptying sync.Mutex // held while the directory is emptied
+}
+
+// settleGone makes durable what discard has moved, however many partitions in
+// one go, and gives back their space in the background.
+func (b *Broker) settleGone() {
+	if !b.gone.moved {
+		return
+	}
+	b.gone.moved = false
+	if err := errors.Join(b.env.FS.SyncDir(b.goneDir()), b.env.FS.SyncDir(b.partitionsDir())); err != nil {
+		b.env.Log.Error("deleted partitions may come back at the next start", "dir", b.partitionsDir(), "err", err)
+	}
+	b.env.Background(func(time.Time) { b.emptyGone() })
+}
+
+// emptyGone leaves the directory itself: one more partition may be on its way.
+func (b *Broker) emptyGone() {
+	b.gone.emptying.Lock()
+	defer b.gone.emptying.Unlock()
+	entries, err := b.env.FS.List(b.goneDir())
+	for i := 0; err == nil && i < len(entries); i++ {
+		err = b.env.FS.RemoveAll(path.Join(b.goneDir(), entries[i].Name))
+	}
+	if err != nil && !errors.Is(err, vfs.ErrNotExist) {
+		b.env.Log.Error("deleted partitions still take space", "dir", b.goneDir(), "err", err)
+	}
 }
 
 // follow acts on a change of the metadata.
@@ -210,7 +237,7 @@ func (b *Broker) follow(now time.Time, d *metadata.Delta) {
 			edit = b.editPartitions()
 		}
 		if here {
-			b.place(now, edit, d.To.Topic(p.Topic), p.Partition, p.New, p.Old == nil || !p.Old.IsReplica(b.opts.Node))
+			b.place(now, edit, d.To.Topic(p.Topic), p.Partition, p.New)
 		} else {
 			b.displace(now, edit, key)
 		}
@@ -220,6 +247,7 @@ func (b *Broker) follow(now time.Time, d *metadata.Delta) {
 	if edit != nil {
 		b.publish(edit)
 	}
+	b.settleGone()
 	b.coordinated.imageChanged(now, d)
 }
 
@@ -298,7 +326,7 @@ func (b *Broker) publish(e *partitionEdit) { b.partitions.Store(&partitionTable{
 
 // place opens the partition if it is not, and tells it its part. A directory
 // of an earlier topic of the same name is moved away first.
-func (b *Broker) place(now time.Time, e *partitionEdit, t *metadata.Topic, number int32, state *metadata.Partition, fresh bool) {
+func (b *Broker) place(now time.Time, e *partitionEdit, t *metadata.Topic, number int32, state *metadata.Partition) {
 	key := partitionKey{t.ID, number}
 	p := e.open[key]
 	if p == nil {
@@ -307,7 +335,7 @@ func (b *Broker) place(now time.Time, e *partitionEdit, t *metadata.Topic, numbe
 		if p, err = b.openPartition(now, dir, t, number); errors.Is(err, wal.ErrForeign) {
 			if id, ok, idErr := wal.ReadIdentity(b.env.FS, dir); idErr == nil && ok {
 				if b.deleted[id.TopicID] {
-					b.discard(now, dir, id)
+					b.discard(dir, id)
 				} else {
 					b.setAside(dir, path.Base(dir), id)
 				}
@@ -346,10 +374,8 @@ func (b *Broker) displace(now time.Time, e *partitionEdit, key partitionKey) {
 	}
 	delete(e.open, key)
 	dir := path.Join(b.partitionsDir(), kafka.TopicPartition{Topic: p.Topic(), Partition: key.partition}.String())
-	if err := p.Close(now); err != nil {
-		b.env.Log.Warn("closing a removed partition erred", "topic", p.Topic(), "partition", key.partition, "err", err)
-	}
-	b.discard(now, dir, wal.Identity{TopicID: key.topic, Partition: key.partition})
+	p.Abandon(now)
+	b.discard(dir, wal.Identity{TopicID: key.topic, Partition: key.partition})
 }
 
 func (b *Broker) closePartitions(now time.Time) error {

@@ -418,10 +418,11 @@ func (p *Partition) Close(now time.Time) error {
 	return p.log.Close(now)
 }
 
-// Delete is Close that also removes the log's files.
-func (p *Partition) Delete(now time.Time) error {
+// Abandon is Close for a log whose files are about to be deleted: nothing is
+// written or synced any more.
+func (p *Partition) Abandon(now time.Time) {
 	p.shut(now)
-	return p.log.Delete()
+	p.log.Abandon()
 }
 
 func (p *Partition) shut(now time.Time) {

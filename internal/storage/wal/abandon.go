@@ -1,0 +1,16 @@
+package wal
+
+// Abandon closes the log as it is, without making durable what is not: for a
+// log whose files are about to be deleted.
+func (l *Log) Abandon() {
+	l.changing.Lock()
+	defer l.changing.Unlock()
+	l.syncing.Lock()
+	defer l.syncing.Unlock()
+	l.mu.Lock()
+	closed := l.closed
+	l.mu.Unlock()
+	if !closed {
+		l.closeFiles()
+	}
+}
