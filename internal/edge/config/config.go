@@ -80,6 +80,7 @@ type Config struct {
 	GroupConsumerSessionTimeout    time.Duration
 	GroupConsumerHeartbeatInterval time.Duration
 	GroupConsumerSizeMax           int
+	GroupLagPartitionsMax          int // whose lag /metrics shows
 	ReplicaLagTimeMax              time.Duration
 	BrokerSessionTimeout           time.Duration
 	BrokerHeartbeatInterval        time.Duration

@@ -179,6 +179,8 @@ var table = inSections(
 			Help: "How often members of a consumer group (KIP-848) are told to send a heartbeat."},
 		{Name: "group.consumer.max.size", Default: "2147483647", kind: count(1, int32Max), field: func(c *Config) any { return &c.GroupConsumerSizeMax },
 			Help: "Members of one consumer group (KIP-848)."},
+		{Name: "group-lag-partitions-max", Default: "10000", kind: count(0, 1<<24), field: func(c *Config) any { return &c.GroupLagPartitionsMax },
+			Help: "The most partitions of groups whose lag /metrics of one node shows, each with two series; `chronik_group_lag_partitions_omitted` counts the others. 0: none."},
 	}},
 	section{"Replication and failover", []Setting{
 		{Name: "replica.lag.time.max.ms", Default: "10000", kind: ms(1), field: func(c *Config) any { return milliseconds(&c.ReplicaLagTimeMax) },

@@ -36,6 +36,7 @@ var metricIndex = func() map[string]int {
 func (n *node) openMetrics() {
 	n.metrics = metrics.New(broker.Version)
 	n.metrics.Status(statusMetrics, n.readStatus)
+	n.metrics.Status(lagMetrics, n.readLag)
 }
 
 func (n *node) readStatus(emit func(metrics.Sample)) {

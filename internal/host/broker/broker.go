@@ -134,6 +134,7 @@ type Broker struct {
 
 	producerIDs producerIDs
 	coordinated coordinated
+	lags        lagQuestions
 	inSync      inSyncWishes
 
 	// Owned by the control loop.

@@ -120,4 +120,7 @@ func (c *coordinated) lead(now time.Time, t *metadata.Topic, number int32, state
 	c.groups.OnLeader(now, number, state.LeaderEpoch, coordinator.PartitionLog(p))
 }
 
-func (c *coordinated) close(now time.Time) { c.groups.Close(now) }
+func (c *coordinated) close(now time.Time) {
+	c.groups.Close(now)
+	c.b.endLags()
+}
