@@ -53,7 +53,7 @@ func (f *fakeLog) RunSync(time.Time) {
 }
 
 func TestEverySyncThatIsAskedForHappensAndNeverTwoAtATime(t *testing.T) {
-	s := NewSyncer[*fakeLog](4)
+	s := NewSyncer[*fakeLog](4, nil)
 	logs := make([]*fakeLog, 10)
 	for i := range logs {
 		logs[i] = new(fakeLog)

@@ -20,7 +20,9 @@ type Syncer[S Syncable] struct {
 	queue   []S
 	state   map[S]syncState
 	idle    int // workers that wait
+	running int // syncs
 	closed  bool
+	after   func()
 	workers sync.WaitGroup
 }
 
@@ -33,9 +35,10 @@ const (
 )
 
 // NewSyncer starts the workers. Eight to sixteen keep a disk busy; more only
-// make the slowest wait longer.
-func NewSyncer[S Syncable](workers int) *Syncer[S] {
-	s := &Syncer[S]{state: make(map[S]syncState)}
+// make the slowest wait longer. After, if not nil, runs after each sync, on the
+// goroutine that did it.
+func NewSyncer[S Syncable](workers int, after func()) *Syncer[S] {
+	s := &Syncer[S]{state: make(map[S]syncState), after: after}
 	s.cond.L = &s.mu
 	for range workers {
 		s.workers.Go(s.work)
@@ -76,6 +79,14 @@ func (s *Syncer[S]) Kick(inline bool) {
 	s.sync(log)
 }
 
+// Busy says whether more syncs are under way than those of the caller, who does
+// so many.
+func (s *Syncer[S]) Busy(own int) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.running > own
+}
+
 // wake has as many workers as there is work for begin. The lock is held.
 func (s *Syncer[S]) wake() {
 	for range min(len(s.queue), s.idle) {
@@ -90,12 +101,17 @@ func (s *Syncer[S]) take() S {
 	s.queue[n] = none
 	s.queue = s.queue[:n]
 	s.state[log] = running
+	s.running++
 	return log
 }
 
 func (s *Syncer[S]) sync(log S) {
 	log.RunSync(time.Now())
+	if s.after != nil {
+		s.after()
+	}
 	s.mu.Lock()
+	s.running--
 	if s.state[log] == again {
 		s.state[log] = queued
 		s.queue = append(s.queue, log)

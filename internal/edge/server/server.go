@@ -32,6 +32,9 @@ import (
 const (
 	// More workers than this do not make a disk faster, only the slowest sync slower.
 	syncWorkers = 12
+	// A frame from a leader that is larger than this is followed by others:
+	// they are read while a worker syncs.
+	inlineBytesMax = 64 << 10
 	// How long a node that was told to stop tries to hand over what it leads.
 	handOverMax   = 600 * time.Millisecond
 	electionTicks = 10
@@ -49,6 +52,7 @@ type node struct {
 	syncer *loop.Syncer[*partition.Partition]
 
 	peers    *transport.Transport
+	flushed  atomic.Pointer[transport.Transport] // peers, once there are any
 	clients  *listener.Listener
 	metrics  *metrics.Node
 	sessions *fetchsession.Cache
@@ -119,8 +123,8 @@ func (n *node) open(ctx context.Context, now time.Time) (err error) {
 	if peerSocket != nil {
 		opened = append(opened, func() { peerSocket.Close() })
 	}
-	kick := func() { n.syncer.Kick(false) }
-	n.syncer = loop.NewSyncer[*partition.Partition](syncWorkers)
+	kick := func() { n.kick(false) }
+	n.syncer = loop.NewSyncer[*partition.Partition](syncWorkers, func() { n.flushPeers(1) })
 	n.loop = loop.NewSerial(kick)
 	n.clock = loop.NewClock(kick)
 	opened = append(opened, func() { n.clock.Close(); n.loop.Close(); n.syncer.Close() })
@@ -131,6 +135,7 @@ func (n *node) open(ctx context.Context, now time.Time) (err error) {
 	}
 	if peerSocket != nil {
 		n.peers = transport.New(peerSocket, n.transportOptions())
+		n.flushed.Store(n.peers)
 		opened = append(opened, func() { n.peers.Close(0) })
 	}
 	if err := n.findCluster(ctx, &opts); err != nil {
@@ -192,20 +197,40 @@ func (n *node) brokerOptions() (broker.Options, error) {
 	return o, nil
 }
 
+// kick has what was caused on this goroutine done: messages to other nodes go
+// out first, so that they sync at the same time as this one.
+func (n *node) kick(inline bool) {
+	n.flushPeers(0)
+	n.syncer.Kick(inline)
+}
+
+// flushPeers sends what waits for other nodes. On a node with nothing else to
+// do it saves a hand-off to do so at once; on a busy one more comes together
+// until the links' own goroutines run. The caller is in the midst of so many syncs.
+func (n *node) flushPeers(syncs int) {
+	if p := n.flushed.Load(); p != nil && p.Unflushed() {
+		p.Flush(!n.syncer.Busy(syncs))
+	}
+}
+
 func (n *node) env() broker.Env {
 	return broker.Env{
 		FS: vfs.Disk{}, Log: n.log, Rand: newRand(), Deadlines: n.clock.Deadlines,
 		Post:         n.loop.Post,
 		ScheduleSync: n.syncer.Schedule,
 		Send: func(to kafka.NodeID, class broker.Class, frame []byte) {
-			if n.peers != nil {
+			switch {
+			case n.peers == nil:
+			case class == broker.ClassBulk:
+				n.peers.Queue(to, int(class), frame)
+			default:
 				n.peers.Send(to, int(class), frame)
 			}
 		},
 		Background: func(fn func(now time.Time)) {
 			n.background.Go(func() {
 				fn(time.Now())
-				n.syncer.Kick(false)
+				n.kick(false)
 			})
 		},
 		Peers: func(peers map[kafka.NodeID]string) {
@@ -267,7 +292,7 @@ func (n *node) listenerOptions() listener.Options {
 		Log:   n.log,
 		// A client that waits for this answer gains from a sync on this very
 		// goroutine; one that has sent more gains from going on.
-		AfterRequest:        func(more bool) { n.syncer.Kick(!more) },
+		AfterRequest:        func(more bool) { n.kick(!more) },
 		Observe:             n.metrics.Observe,
 		ConnectionsMax:      n.cfg.ConnectionsMax,
 		ConnectionsPerIPMax: n.cfg.ConnectionsPerIPMax,
@@ -314,7 +339,7 @@ func (n *node) transportOptions() transport.Options {
 				return nil
 			}
 			err := b.HandleBulk(time.Now(), from, frame)
-			n.syncer.Kick(!more)
+			n.kick(!more && len(frame) <= inlineBytesMax)
 			return err
 		},
 		Down: func(peer kafka.NodeID, gone bool) {

@@ -84,6 +84,10 @@ type Transport struct {
 	accepted map[net.Conn]struct{}
 	closed   bool
 
+	unflushedMu sync.Mutex
+	unflushed   []*link // have frames of Queue
+	waiting     atomic.Int32
+
 	// Dropped counts frames that were not sent because a queue was full or a
 	// peer not connected.
 	Dropped atomic.Int64
@@ -130,14 +134,53 @@ func (t *Transport) SetPeers(peers map[kafka.NodeID]string) {
 	}
 }
 
-// Send queues a frame for the peer and returns at once.
+// Send queues a frame for the peer and returns at once. The frame is copied.
 func (t *Transport) Send(to kafka.NodeID, class int, frame []byte) {
-	t.mu.Lock()
-	links := t.links[to]
-	t.mu.Unlock()
-	if links == nil || !links[class].send(frame) {
+	if l := t.link(to, class); l == nil || !l.send(frame, true) {
 		t.Dropped.Add(1)
 	}
+}
+
+// Queue is Send for those who call Flush soon: what they queue until then goes
+// out together, and where it is little without waking another goroutine.
+func (t *Transport) Queue(to kafka.NodeID, class int, frame []byte) {
+	if l := t.link(to, class); l == nil || !l.send(frame, false) {
+		t.Dropped.Add(1)
+	}
+}
+
+func (t *Transport) link(to kafka.NodeID, class int) *link {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	links := t.links[to]
+	if links == nil {
+		return nil
+	}
+	return links[class]
+}
+
+// Unflushed says whether there is anything to Flush.
+func (t *Transport) Unflushed() bool { return t.waiting.Load() > 0 }
+
+// Flush sends what has been queued. It does not block: with inline it writes
+// itself what is little and what the connection takes at once.
+func (t *Transport) Flush(inline bool) {
+	t.unflushedMu.Lock()
+	links := t.unflushed
+	t.unflushed = nil
+	t.waiting.Store(0)
+	t.unflushedMu.Unlock()
+	for _, l := range links {
+		l.flush(inline)
+	}
+}
+
+// mustFlush has the next Flush look at the link.
+func (t *Transport) mustFlush(l *link) {
+	t.unflushedMu.Lock()
+	t.unflushed = append(t.unflushed, l)
+	t.waiting.Store(int32(len(t.unflushed)))
+	t.unflushedMu.Unlock()
 }
 
 // Close closes all connections and waits until their goroutines have ended.
@@ -265,13 +308,26 @@ type link struct {
 	cancel  context.CancelFunc
 
 	mu        sync.Mutex
-	cond      sync.Cond
-	out       []byte // frames to send
-	spare     []byte
-	writing   bool
+	cond      sync.Cond // signalled when the writer may have something to do, or ends
+	queue     queue     // frames to send
+	sending   queue     // owned by whoever writes
+	flusher   flusher   // owned by whoever writes without being the writer
+	unflushed bool      // Flush will look at this link
+	writer    writer
+	handed    bool // the writer is to go on with sending
+	drainers  int
 	connected bool
 	closed    bool
 }
+
+// writer says who writes to a link's connection.
+type writer uint8
+
+const (
+	nobody   writer = iota
+	flushing        // a caller of Flush
+	running         // the link's own goroutine, or it is about to
+)
 
 func newLink(t *Transport, peer kafka.NodeID, address string, class int) *link {
 	l := &link{t: t, peer: peer, address: address, class: class}
@@ -282,22 +338,63 @@ func newLink(t *Transport, peer kafka.NodeID, address string, class int) *link {
 
 // send queues a frame. Without a connection only a little is kept, so that
 // what is sent in the moment before it stands is not lost.
-func (l *link) send(frame []byte) bool {
+func (l *link) send(frame []byte, now bool) bool {
 	l.mu.Lock()
-	defer l.mu.Unlock()
 	limit := l.t.options.QueueBytesMax
 	if !l.connected {
 		limit = 1 << 20
 	}
-	if l.closed || len(l.out) > 0 && len(l.out)+len(frame) > limit {
+	if l.closed || l.queue.bytes > 0 && l.queue.bytes+len(frame) > limit {
+		l.mu.Unlock()
 		return false
 	}
-	l.out = binary.BigEndian.AppendUint32(l.out, uint32(len(frame)))
-	l.out = append(l.out, frame...)
-	if !l.writing {
+	l.queue.frame(frame)
+	mark := !now && !l.unflushed
+	if mark {
+		l.unflushed = true
+	}
+	if now && l.writer == nobody {
 		l.cond.Broadcast()
 	}
+	l.mu.Unlock()
+	if mark {
+		l.t.mustFlush(l)
+	}
 	return true
+}
+
+// flushBytesMax is how much a caller of Flush writes itself.
+const flushBytesMax = 32 << 10
+
+// flush writes what is queued, if it is to, if it is little and the connection
+// takes it at once, and leaves it to the writer otherwise.
+func (l *link) flush(inline bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.unflushed = false
+	if l.writer != nobody {
+		return // who writes goes on until nothing is queued
+	}
+	for inline && l.connected && !l.closed && l.queue.bytes > 0 && l.queue.bytes <= flushBytesMax && l.flusher.raw != nil {
+		l.writer = flushing
+		l.queue, l.sending = l.sending, l.queue
+		l.mu.Unlock()
+		whole := l.flusher.try(&l.sending)
+		l.mu.Lock()
+		l.writer = nobody
+		if !l.connected { // the connection's end waits for this
+			l.cond.Broadcast()
+			return
+		}
+		if !whole {
+			l.writer, l.handed = running, true
+			l.cond.Broadcast()
+			return
+		}
+	}
+	if l.queue.bytes > 0 || l.drainers > 0 {
+		l.cond.Broadcast()
+	}
 }
 
 // drain waits until all that was queued has been written.
@@ -305,11 +402,14 @@ func (l *link) drain(wait time.Duration) {
 	deadline := time.Now().Add(wait)
 	timer := time.AfterFunc(wait, l.cond.Broadcast)
 	defer timer.Stop()
+	l.flush(false)
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for l.connected && (l.writing || len(l.out) > 0) && time.Now().Before(deadline) {
+	l.drainers++
+	for l.connected && (l.writer != nobody || l.queue.bytes > 0) && time.Now().Before(deadline) {
 		l.cond.Wait()
 	}
+	l.drainers--
 }
 
 func (l *link) close() {
@@ -331,7 +431,7 @@ func (l *link) run() {
 			}
 			gone := errors.Is(err, syscall.ECONNREFUSED)
 			l.mu.Lock()
-			l.out = l.out[:0]
+			l.queue.clear()
 			l.mu.Unlock()
 			if gone {
 				l.t.options.Down(l.peer, true)
@@ -413,6 +513,7 @@ func sayHello(c net.Conn, h hello) error {
 func (l *link) serve(c net.Conn) {
 	l.mu.Lock()
 	l.connected = true
+	l.flusher.open(c)
 	l.mu.Unlock()
 	var lost atomic.Bool
 	watched := make(chan struct{})
@@ -431,8 +532,13 @@ func (l *link) serve(c net.Conn) {
 	c.Close()
 	<-watched
 	l.mu.Lock()
-	l.connected, l.writing = false, false
-	l.out = l.out[:0]
+	l.connected = false
+	for l.writer == flushing {
+		l.cond.Wait()
+	}
+	l.writer, l.handed = nobody, false
+	l.queue.clear()
+	l.sending.clear()
 	l.mu.Unlock()
 	l.cond.Broadcast()
 }
@@ -440,28 +546,27 @@ func (l *link) serve(c net.Conn) {
 func (l *link) write(c net.Conn, lost *atomic.Bool) {
 	for {
 		l.mu.Lock()
-		l.writing = false
-		if len(l.out) == 0 {
+		if l.writer == running {
+			l.writer = nobody
+		}
+		if l.drainers > 0 {
 			l.cond.Broadcast()
 		}
-		for len(l.out) == 0 && !lost.Load() && !l.closed {
+		for !l.handed && (l.writer != nobody || l.queue.bytes == 0) && !lost.Load() && !l.closed {
 			l.cond.Wait()
 		}
 		if lost.Load() || l.closed {
 			l.mu.Unlock()
 			return
 		}
-		buf := l.out
-		l.out, l.spare = l.spare[:0], nil
-		l.writing = true
+		l.writer = running
+		if !l.handed {
+			l.queue, l.sending = l.sending, l.queue
+		}
+		l.handed = false
 		l.mu.Unlock()
-		if _, err := c.Write(buf); err != nil {
+		if l.sending.writeTo(c) != nil {
 			return
 		}
-		l.mu.Lock()
-		if cap(buf) <= 4<<20 {
-			l.spare = buf
-		}
-		l.mu.Unlock()
 	}
 }

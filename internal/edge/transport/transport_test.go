@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"sync"
 	"testing"
 	"time"
 
@@ -155,4 +156,66 @@ func TestAHugeLengthAllocatesNothingBeforeItsBytesArrive(t *testing.T) {
 	if len(f.buf) > 1<<20 {
 		t.Errorf("the buffer grew to %d bytes", len(f.buf))
 	}
+}
+
+func TestQueuedFramesKeepTheirOrder(t *testing.T) {
+	a, b := start(t, 1, "c"), start(t, 2, "c")
+	defer a.t.Close(0)
+	defer b.t.Close(0)
+	a.t.SetPeers(map[kafka.NodeID]string{2: b.address})
+	a.t.Send(2, 0, []byte("first"))
+	await(t, b.in, "frame") // the connection stands
+	const count = 3000
+	for i := range count {
+		frame := binary.BigEndian.AppendUint32(nil, uint32(i))
+		frame = append(frame, make([]byte, i*37%50_000)...)
+		if i%7 == 0 {
+			a.t.Send(2, 0, frame)
+		} else {
+			a.t.Queue(2, 0, frame)
+		}
+		if i%3 == 0 {
+			a.t.Flush(i%2 == 0)
+		}
+		if i%40 == 39 {
+			a.t.Flush(true)
+			for j := i - 39; j <= i; j++ {
+				r := await(t, b.in, "frame")
+				if got := int(binary.BigEndian.Uint32([]byte(r.frame))); got != j || len(r.frame) != 4+j*37%50_000 {
+					t.Fatalf("got frame %d of %d bytes, want frame %d", got, len(r.frame), j)
+				}
+			}
+		}
+	}
+	if n := a.t.Dropped.Load(); n != 0 {
+		t.Errorf("%d frames were dropped", n)
+	}
+}
+
+func TestFramesOfManyGoroutinesArriveWhole(t *testing.T) {
+	a, b := start(t, 1, "c"), start(t, 2, "c")
+	defer a.t.Close(0)
+	defer b.t.Close(0)
+	a.t.SetPeers(map[kafka.NodeID]string{2: b.address})
+	a.t.Send(2, 0, []byte{255})
+	await(t, b.in, "frame")
+	var senders sync.WaitGroup
+	for g := range 4 {
+		senders.Go(func() {
+			for i := range 1000 {
+				a.t.Queue(2, 0, append([]byte{byte(g)}, binary.BigEndian.AppendUint32(make([]byte, 0, 4000), uint32(i))...))
+				a.t.Flush(i%5 != 0)
+			}
+		})
+	}
+	var next [4]int
+	for range 4000 {
+		r := await(t, b.in, "frame")
+		g := r.frame[0]
+		if got := int(binary.BigEndian.Uint32([]byte(r.frame[1:]))); got != next[g] {
+			t.Fatalf("goroutine %d: got frame %d, want %d", g, got, next[g])
+		}
+		next[g]++
+	}
+	senders.Wait()
 }
