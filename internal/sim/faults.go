@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"time"
+
+	"chronik/internal/base/vfs"
 )
 
 // nemesis does harm, and undoes it after a while. Which kinds of harm it knows
@@ -44,6 +46,7 @@ var allFaults = []faultKind{
 	{"sync error", (*nemesis).syncError},
 	{"step clock", (*nemesis).stepClock},
 	{"pause and kill", (*nemesis).pauseAndKill},
+	{"lose disk", (*nemesis).loseDisk},
 }
 
 // FaultNames lists the kinds of faults.
@@ -407,4 +410,20 @@ func (n *nemesis) pauseAndKill() func() {
 		rest.resume()
 		n.powerUp(victim)
 	}
+}
+
+// loseDisk takes all that a node has, once in a run: more than that no cluster
+// promises to bear.
+func (n *nemesis) loseDisk() func() {
+	for _, nd := range n.w.nodes {
+		if nd.wiped || !n.w.plan.mayLoseDisk {
+			return nil
+		}
+	}
+	t := n.target()
+	n.note("n%d loses its disk", t.index)
+	t.kill()
+	t.wiped = true
+	t.disk.mem = vfs.NewMem()
+	return t.start
 }

@@ -19,6 +19,7 @@ type load struct {
 	producers []*producer
 	consumers []*consumer
 	probe     *prober
+	committer []*committer
 	draining  bool // nothing is produced but what waits
 	made      int
 }
@@ -57,6 +58,9 @@ func (l *load) start() {
 	for i := range l.w.plan.consumers {
 		l.consumers = append(l.consumers, newConsumer(l, i))
 	}
+	for i := range l.w.plan.committers {
+		l.committer = append(l.committer, newCommitter(l, i))
+	}
 	l.probe.start()
 	l.adminLater()
 }
@@ -86,7 +90,7 @@ func (l *load) createTopic(then func()) {
 	l.made++
 	t := &topicState{name: fmt.Sprintf("t%d", l.made), rf: min(l.w.plan.replicas, len(l.w.nodes)), minSync: l.w.plan.minSync}
 	partitions := l.w.plan.partitions
-	if l.rng.IntN(4) == 0 {
+	if l.rng.IntN(4) == 0 && !l.w.plan.mayLoseDisk {
 		t.rf = 1 + l.rng.IntN(t.rf)
 	}
 	t.minSync = min(t.minSync, t.rf)

@@ -49,6 +49,7 @@ type node struct {
 	ringAt   time.Time
 	stopping bool
 	restarts int
+	wiped    bool // its first disk is lost
 }
 
 func newNode(w *world, index int) *node {

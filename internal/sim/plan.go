@@ -31,6 +31,8 @@ type plan struct {
 	segmentBytes   int
 	producers      int
 	consumers      int
+	committers     int
+	mayLoseDisk    bool // one node may, since every record has another copy
 	requestTimeout instant
 	adminEvery     instant // 0: never
 	static         map[string]string
@@ -63,17 +65,23 @@ func (w *world) draw(o Options) {
 	}
 	p.replicas = min(nodes, []int{2, 3, 3, 3, 3, 5}[rng.IntN(6)])
 	p.minSync = 1 + rng.IntN(2)
+	if p.mayLoseDisk = p.replicas > 2 && rng.IntN(4) == 0; p.mayLoseDisk {
+		p.minSync = 2
+	}
 	if rng.IntN(2) == 0 {
 		p.segmentBytes = 16384 << rng.IntN(6)
 	}
 	p.producers = 1 + rng.IntN(3)
 	p.consumers = 1 + rng.IntN(2)
+	p.committers = rng.IntN(3)
 	p.requestTimeout = instant(time.Duration(1+rng.IntN(8)) * time.Second)
 	if rng.IntN(3) > 0 {
 		p.adminEvery = instant(time.Duration(2+rng.IntN(20)) * time.Second)
 	}
 	p.static = map[string]string{
 		"replica.lag.time.max.ms":                 fmt.Sprint(500 << rng.IntN(6)),
+		"offsets.topic.num.partitions":            "3",
+		"offsets.topic.replication.factor":        fmt.Sprint(min(3, nodes)),
 		"leader.imbalance.check.interval.seconds": fmt.Sprint(1 + rng.IntN(60)),
 	}
 	p.latency = instant(50+rng.IntN(1000)) * microsecond
@@ -92,5 +100,6 @@ func (p *plan) options(n *node) broker.Options {
 		o.Voters[kafka.NodeID(i+1)] = fmt.Sprintf("node%d:9093", i+1)
 	}
 	o.PeerAddress = o.Voters[n.id]
+	o.Joining = n.wiped // which the cluster tells a node with an empty disk
 	return o
 }

@@ -1,0 +1,147 @@
+package sim
+
+import (
+	"fmt"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"chronik/internal/base/kafka"
+)
+
+// committer commits offsets of a group of its own, ever higher ones, and reads
+// them back: never lower than what was acknowledged, unless a request without
+// an answer was carried out late.
+type committer struct {
+	c           *client
+	l           *load
+	group       string
+	part        *topicPart
+	coordinator int // nowhere: not known
+
+	next  int64          // to be committed
+	acked int64          // the last that was acknowledged; -1: none
+	maybe map[int64]bool // without an answer, so that they may come at any time
+	last  string
+}
+
+func newCommitter(l *load, number int) *committer {
+	m := &committer{c: l.w.newClient(fmt.Sprintf("committer%d", number)), l: l, group: fmt.Sprintf("group%d", number),
+		coordinator: nowhere, acked: -1, maybe: make(map[int64]bool)}
+	m.later()
+	return m
+}
+
+func (m *committer) later() {
+	m.c.w.after(m.c.between(100*millisecond, 800*millisecond), m.step)
+}
+
+func (m *committer) step() {
+	parts := m.l.parts()
+	switch {
+	case len(parts) == 0:
+		m.later()
+	case m.part == nil || m.part.topic.deleted:
+		m.part, m.acked, m.maybe = parts[m.c.rng.IntN(len(parts))], -1, make(map[int64]bool)
+		m.later()
+	case m.coordinator == nowhere:
+		m.find()
+	case m.c.rng.IntN(3) == 0:
+		m.fetch()
+	default:
+		m.commit()
+	}
+}
+
+// failed goes on after an error: somebody else may be the coordinator.
+func (m *committer) failed(why string) {
+	m.last = why
+	m.coordinator = nowhere
+	m.later()
+}
+
+func (m *committer) find() {
+	req := kmsg.NewPtrFindCoordinatorRequest()
+	req.Version, req.CoordinatorKeys = 4, []string{m.group}
+	m.c.call(m.c.rng.IntN(len(m.c.w.nodes)), req, m.c.w.plan.requestTimeout, func(r kmsg.Response, err error) {
+		if err != nil {
+			m.failed("find: " + err.Error())
+			return
+		}
+		got := r.(*kmsg.FindCoordinatorResponse).Coordinators
+		if len(got) != 1 || got[0].ErrorCode != 0 || got[0].NodeID < 1 {
+			m.failed(fmt.Sprintf("find: %v", got))
+			return
+		}
+		m.coordinator = int(got[0].NodeID) - 1
+		m.later()
+	})
+}
+
+func (m *committer) commit() {
+	part := m.part
+	m.next++
+	offset := m.next
+	req := kmsg.NewPtrOffsetCommitRequest()
+	req.Version, req.Group, req.Generation = 8, m.group, -1
+	rp := kmsg.NewOffsetCommitRequestTopicPartition()
+	rp.Partition, rp.Offset, rp.LeaderEpoch = part.number, offset, -1
+	rt := kmsg.NewOffsetCommitRequestTopic()
+	rt.Topic, rt.Partitions = part.topic.name, []kmsg.OffsetCommitRequestTopicPartition{rp}
+	req.Topics = append(req.Topics, rt)
+	m.c.call(m.coordinator, req, m.c.w.plan.requestTimeout, func(r kmsg.Response, err error) {
+		switch {
+		case err != nil:
+			m.maybe[offset] = true
+			m.failed("commit: " + err.Error())
+		case r.(*kmsg.OffsetCommitResponse).Topics[0].Partitions[0].ErrorCode == 0:
+			m.acked = max(m.acked, offset)
+			m.last = ""
+			m.later()
+		default:
+			m.maybe[offset] = true // the broker does not know either
+			m.failed("commit: " + kafka.ErrorCode(r.(*kmsg.OffsetCommitResponse).Topics[0].Partitions[0].ErrorCode).String())
+		}
+	})
+}
+
+func (m *committer) fetch() {
+	part := m.part
+	req := kmsg.NewPtrOffsetFetchRequest()
+	req.Version = 8
+	g := kmsg.NewOffsetFetchRequestGroup()
+	g.Group = m.group
+	gt := kmsg.NewOffsetFetchRequestGroupTopic()
+	gt.Topic, gt.Partitions = part.topic.name, []int32{part.number}
+	g.Topics = append(g.Topics, gt)
+	req.Groups = append(req.Groups, g)
+	node := m.coordinator
+	if m.c.rng.IntN(4) == 0 {
+		node = m.c.rng.IntN(len(m.c.w.nodes))
+	}
+	m.c.call(node, req, m.c.w.plan.requestTimeout, func(r kmsg.Response, err error) {
+		if err != nil {
+			m.failed("fetch: " + err.Error())
+			return
+		}
+		got := r.(*kmsg.OffsetFetchResponse).Groups[0]
+		code := kafka.ErrorCode(got.ErrorCode)
+		if code == kafka.None && len(got.Topics) == 1 && len(got.Topics[0].Partitions) == 1 {
+			code = kafka.ErrorCode(got.Topics[0].Partitions[0].ErrorCode)
+		}
+		if code != kafka.None {
+			m.failed("fetch: " + code.String())
+			return
+		}
+		if len(got.Topics) != 1 || len(got.Topics[0].Partitions) != 1 || part.topic.deleted {
+			m.later()
+			return
+		}
+		offset := got.Topics[0].Partitions[0].Offset
+		if offset != m.acked && !m.maybe[offset] {
+			m.c.w.violate("committed offsets do not go back", "%s: %s on node %d is at %d; %d was acknowledged, and %d commits were not answered", m.group, part, node+1, offset, m.acked, len(m.maybe))
+			return
+		}
+		m.last = ""
+		m.later()
+	})
+}
