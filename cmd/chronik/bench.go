@@ -28,7 +28,7 @@ func newBench() *cobra.Command {
 	flags.DurationVarP(&b.duration, "duration", "d", 10*time.Second, "how long to measure; 0: until --count")
 	flags.Int64VarP(&b.count, "count", "n", 0, "how many records; 0: as many as the duration allows")
 	flags.StringVarP(&b.output, "output", "o", "text", "text or json")
-	cmd.AddCommand(b.newProduce(), b.newConsume())
+	cmd.AddCommand(b.newProduce(), b.newConsume(), newBenchFailover())
 	return cmd
 }
 

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -33,6 +34,8 @@ type localNode struct {
 	id                int
 	kafka, peer, http string // addresses; http may be ""
 	dir               string
+	// What others use in place of kafka and peer; "" for these themselves.
+	kafkaFront, peerFront string
 
 	mu   sync.Mutex
 	cmd  *exec.Cmd
@@ -90,7 +93,7 @@ func nthAddress(address string, n int) (string, error) {
 func (c *localCluster) bootstrap() string {
 	var all []string
 	for _, n := range c.nodes {
-		all = append(all, n.kafka)
+		all = append(all, cmp.Or(n.kafkaFront, n.kafka))
 	}
 	return strings.Join(all, ",")
 }
@@ -98,10 +101,13 @@ func (c *localCluster) bootstrap() string {
 // arguments is the command line of a node, without the program.
 func (c *localCluster) arguments(n *localNode) []string {
 	args := []string{"start", "--node-id", strconv.Itoa(n.id), "--kafka", n.kafka, "--peer", n.peer, "--http", n.http, "--data-dir", n.dir}
+	if n.kafkaFront != "" {
+		args = append(args, "--advertise-kafka", n.kafkaFront)
+	}
 	if len(c.nodes) > 1 {
 		var peers []string
 		for _, p := range c.nodes {
-			peers = append(peers, fmt.Sprintf("%d@%s", p.id, p.peer))
+			peers = append(peers, fmt.Sprintf("%d@%s", p.id, cmp.Or(p.peerFront, p.peer)))
 		}
 		args = append(args, "--peers", strings.Join(peers, ","))
 	}
