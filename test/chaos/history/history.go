@@ -22,6 +22,7 @@ type Place struct {
 // Outcome is what a producer knows about a record it sent.
 type Outcome int8
 
+// What can have become of a record.
 const (
 	Unknown Outcome = iota // it may be in the log or not
 	Acked                  // it is, at Offset

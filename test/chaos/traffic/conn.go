@@ -119,8 +119,8 @@ func (c *Conn) Fetch(topic string, partition int32, offset int64, bytesMax int32
 		return Fetched{}, err
 	}
 	r := resp.(*kmsg.FetchResponse)
-	if err := kerr.ErrorForCode(r.ErrorCode); err != nil {
-		return Fetched{Err: err, Next: offset}, nil
+	if r.ErrorCode != 0 {
+		return Fetched{Err: kerr.ErrorForCode(r.ErrorCode), Next: offset}, nil
 	}
 	if len(r.Topics) != 1 || len(r.Topics[0].Partitions) != 1 {
 		return Fetched{}, errors.New("fetch response without the partition")
