@@ -28,11 +28,12 @@ func (c *coordinated) init(b *Broker) {
 	c.b = b
 	c.leads = make(map[int32]kafka.LeaderEpoch)
 	c.groups = coordinator.New(coordinator.Options{
-		Group:    c.options(),
-		Log:      b.env.Log,
-		Rand:     rand.New(rand.NewPCG(b.env.Rand.Uint64(), b.env.Rand.Uint64())),
-		At:       func(at time.Time, fn func(now time.Time)) { b.At(at, fn) },
-		MayServe: b.MayServe,
+		Group:      c.options(),
+		Log:        b.env.Log,
+		Rand:       rand.New(rand.NewPCG(b.env.Rand.Uint64(), b.env.Rand.Uint64())),
+		At:         func(at time.Time, fn func(now time.Time)) { b.At(at, fn) },
+		MayServe:   b.MayServe,
+		Background: func(fn func(now time.Time)) { b.env.Background(fn) },
 	})
 }
 

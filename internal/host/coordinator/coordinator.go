@@ -42,6 +42,7 @@ type Options struct {
 	Log           *slog.Logger
 	Rand          *rand.Rand                                 // for member ids; owned by Groups from here on
 	At            func(at time.Time, fn func(now time.Time)) // has fn called when at has come
+	Background    func(fn func(now time.Time))               // has fn called soon, on a goroutine that may take its time to load; nil: at once
 	MayServe      func(now time.Time) bool                   // whether this node's lease holds; nil: always
 	CommitTimeout time.Duration                              // offsets.commit.timeout.ms; default 5 s
 	LoadBytes     int                                        // offsets.load.buffer.size: read at a time while loading; default 1 MiB
@@ -312,6 +313,15 @@ func (g *Groups) all() []*shard {
 	}
 	slices.SortFunc(list, func(a, b *shard) int { return int(a.partition) - int(b.partition) })
 	return list
+}
+
+// background runs fn where it may take its time.
+func (g *Groups) background(fn func(now time.Time)) {
+	if g.opts.Background == nil {
+		g.opts.At(time.Time{}, fn)
+		return
+	}
+	g.opts.Background(fn)
 }
 
 // newCore makes an empty shard with the present settings.

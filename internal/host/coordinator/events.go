@@ -2,6 +2,7 @@ package coordinator
 
 import (
 	"log/slog"
+	"time"
 
 	"chronik/internal/core/group"
 )
@@ -14,12 +15,30 @@ const (
 	keyError      = "error"
 	keyGeneration = "generation"
 	keyGroup      = "group"
+	keyGroups     = "groups"
 	keyMember     = "member"
 	keyMembers    = "members"
 	keyOffset     = "offset"
 	keyPartition  = "partition"
 	keyRecords    = "records"
 )
+
+// loadedEvent tells that this node has become the coordinator of the
+// partition's groups. That of a partition without any is worth no line. The
+// caller holds the lock.
+func (s *shard) loadedEvent(now time.Time, l *load) func() {
+	groups, members := 0, 0
+	s.core.EachGroup(func(st group.GroupStats) { groups, members = groups+1, members+st.Members })
+	attrs := []any{
+		slog.Int(keyEpoch, int(s.epoch)), slog.Int(keyGroups, groups), slog.Int(keyMembers, members),
+		slog.Int(keyRecords, l.records), slog.Duration(keyDuration, max(now.Sub(l.begun), 0)),
+	}
+	write := s.log.Info
+	if l.records == 0 {
+		write = s.log.Debug
+	}
+	return func() { write("group coordinator moved here", attrs...) }
+}
 
 // logEvents writes one line per thing that an operator wants to know of what
 // happened in groups. That a single member joined goes with the rebalance that

@@ -34,20 +34,36 @@ func (s *shard) lead(now time.Time, epoch kafka.LeaderEpoch, file Log) {
 	}
 	s.drop(kafka.ErrNotCoordinator, &out)
 	s.epoch, s.file = epoch, file
-	s.begin(nil, 0)
-	gen := s.gen
+	s.begin(&out, 0)
+	load := out.load
+	if s.groups.opts.Background == nil {
+		out.load = nil
+	}
 	s.mu.Unlock()
 	s.finish(&out)
-	s.loadStep(now, gen)
+	if out.load == nil {
+		load(now)
+	}
 }
 
-// begin enters the state loading. With an outcome the first step comes later.
+// begin enters the state loading.
 func (s *shard) begin(out *outcome, after time.Duration) {
 	s.state = stateLoading
 	s.load = load{next: -1}
-	if out != nil {
-		gen := s.gen
-		out.at, out.fn = s.now.Add(after), func(now time.Time) { s.loadStep(now, gen) }
+	s.loadLater(out, after)
+}
+
+// loadLater has the next step of loading run after a pause, in the background.
+func (s *shard) loadLater(out *outcome, after time.Duration) {
+	gen := s.gen
+	step := func(now time.Time) { s.loadStep(now, gen) }
+	switch {
+	case after > 0 && s.groups.opts.Background != nil:
+		out.at, out.fn = s.now.Add(after), func(time.Time) { s.groups.background(step) }
+	case after > 0:
+		out.at, out.fn = s.now.Add(after), step
+	default:
+		out.load = step
 	}
 }
 
@@ -91,7 +107,7 @@ func (s *shard) loadStep(now time.Time, gen uint64) {
 		return
 	}
 	if s.load = l; l.next < l.target {
-		out.at, out.fn = now.Add(pause), func(now time.Time) { s.loadStep(now, gen) }
+		s.loadLater(&out, pause)
 		s.mu.Unlock()
 		s.finish(&out)
 		return
@@ -100,9 +116,10 @@ func (s *shard) loadStep(now time.Time, gen uint64) {
 	s.core, s.state = l.core, stateActive
 	s.core.SetOptions(s.groups.groupOptions())
 	s.take(s.core.Start(now), &out)
+	tell := s.loadedEvent(now, &l)
 	s.mu.Unlock()
 	s.finish(&out)
-	s.log.Info("group coordinator loaded", keyEpoch, s.epoch, keyRecords, l.records, keyDuration, now.Sub(l.begun))
+	tell()
 	s.flush(true)
 }
 

@@ -85,12 +85,16 @@ type outcome struct {
 	events  []group.Event
 	at      time.Time
 	fn      func(now time.Time)
+	load    func(now time.Time) // to be run in the background
 }
 
 // finish does what could not be done under the lock.
 func (s *shard) finish(out *outcome) {
 	if out.fn != nil {
 		s.groups.opts.At(out.at, out.fn)
+	}
+	if out.load != nil {
+		s.groups.background(out.load)
 	}
 	s.logEvents(out.events)
 	for _, reply := range out.replies {
@@ -337,13 +341,20 @@ func (s *shard) resign(now time.Time) {
 	var out outcome
 	s.mu.Lock()
 	s.see(now)
-	was := s.state
+	was, groups := s.state, 0
+	if was == stateActive {
+		s.core.EachGroup(func(group.GroupStats) { groups++ })
+	}
 	s.drop(kafka.ErrNotCoordinator, &out)
 	s.file = nil
 	s.mu.Unlock()
 	s.finish(&out)
-	if was != stateIdle {
-		s.log.Info("group coordinator resigned", keyEpoch, s.epoch)
+	switch {
+	case was == stateIdle:
+	case groups > 0:
+		s.log.Info("group coordinator moved away", keyEpoch, s.epoch, keyGroups, groups)
+	default:
+		s.log.Debug("group coordinator moved away", keyEpoch, s.epoch)
 	}
 }
 
