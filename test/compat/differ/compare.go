@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"regexp"
 	"slices"
 	"sort"
 	"strings"
@@ -218,19 +219,19 @@ func compareOffers(a, b *side) []difference {
 	return out
 }
 
-// digest writes differences one to a line; versions and answers that differ
-// alike are told together.
+// digest writes differences one to a line; versions, answers and elements of
+// arrays that differ alike are told together.
 func digest(list []difference, names [2]string) []string {
 	type group struct{ key, name, field, a, b string }
 	type where struct {
-		versions []int16
-		labels   []string
+		versions         []int16
+		labels, elements []string
 	}
 	groups := map[group]*where{}
 	var order []group
 	for _, d := range list {
 		label, field, _ := strings.Cut(d.path, ":")
-		g := group{fmt.Sprintf("%02d %s", d.key, kmsg.NameForKey(d.key)), d.name, field, d.texts[0], d.texts[1]}
+		g := group{fmt.Sprintf("%02d %s", d.key, kmsg.NameForKey(d.key)), d.name, element.ReplaceAllString(field, "[]"), d.texts[0], d.texts[1]}
 		w := groups[g]
 		if w == nil {
 			w = &where{}
@@ -240,6 +241,9 @@ func digest(list []difference, names [2]string) []string {
 		w.versions = append(w.versions, d.version)
 		if !slices.Contains(w.labels, label) {
 			w.labels = append(w.labels, label)
+		}
+		if all := element.FindAllString(field, -1); len(all) > 0 && !slices.Contains(w.elements, all[len(all)-1]) {
+			w.elements = append(w.elements, all[len(all)-1])
 		}
 	}
 	sort.SliceStable(order, func(i, j int) bool {
@@ -251,11 +255,13 @@ func digest(list []difference, names [2]string) []string {
 	var out []string
 	for _, g := range order {
 		w := groups[g]
-		out = append(out, fmt.Sprintf("%s %s %s [%s] %s: %s=%s %s=%s", g.key, g.name, ranges(w.versions),
-			strings.Join(w.labels, " | "), g.field, names[0], short(g.a), names[1], short(g.b)))
+		out = append(out, fmt.Sprintf("%s %s %s %s: %s=%s %s=%s {%s} %s", g.key, g.name, ranges(w.versions),
+			g.field, names[0], short(g.a), names[1], short(g.b), strings.Join(w.labels, " | "), strings.Join(w.elements, "")))
 	}
 	return out
 }
+
+var element = regexp.MustCompile(`\[[^\]]*\]`)
 
 func short(s string) string {
 	if len(s) > 160 {

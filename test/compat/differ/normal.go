@@ -185,6 +185,9 @@ func (n *normal) nameOf(v reflect.Value) string {
 			}
 			at = at.Elem()
 		}
+		if f == "Group" && at.IsZero() {
+			parts = append(parts, "no name")
+		}
 		if f == "Partition" || f == "ResourceType" || at.Kind() != reflect.Slice && !at.IsZero() {
 			parts = append(parts, fmt.Sprint(at.Interface()))
 		}

@@ -38,7 +38,12 @@ type side struct {
 var settings = []string{
 	"group.initial.rebalance.delay.ms=0",
 	"offsets.topic.num.partitions=4",
+}
+
+// kafkaSettings are those that Chronik does not have; they make Kafka smaller.
+var kafkaSettings = []string{
 	"transaction.state.log.num.partitions=4",
+	"share.coordinator.state.topic.num.partitions=2",
 }
 
 // freePort finds a port that is free, as is the next.
@@ -71,7 +76,7 @@ func startKafka(module, dir string) (*side, error) {
 		cmd.Stderr = os.Stderr
 		return cmd.Output()
 	}
-	args := append([]string{"start", "1", "share.coordinator.state.topic.num.partitions=2"}, settings...)
+	args := append(append([]string{"start", "1"}, kafkaSettings...), settings...)
 	out, err := script(args...)
 	if err != nil {
 		return nil, fmt.Errorf("start kafka: %w", err)
