@@ -33,10 +33,12 @@ type failover struct {
 	output     string
 	settings   []string
 	verbose    bool
+	client     string
 }
 
 // failoverResult is the figures of one kind of fault.
 type failoverResult struct {
+	Client     string  `json:"client"`
 	Fault      string  `json:"fault"`
 	Victim     string  `json:"victim"`
 	Partitions int     `json:"partitions"`
@@ -64,7 +66,12 @@ everything back and look for lost, duplicated and reordered records.
 
 Faults: kill (SIGKILL), stop (SIGSTOP), term (SIGTERM), cut (the node's connections
 carry nothing any more). Victims: leader (of partitions, and not the controller),
-controller (leads no partition; with one partition only), both.`,
+controller (leads no partition; with one partition only), both.
+
+The client is franz-go. With --client default it has its defaults, with which it
+waits up to 20 s for an answer on a connection that is cut, and up to some seconds
+before it asks again who leads; with --client quick these times are set to a
+fraction of a second, so that the figures are the cluster's.`,
 		Args: cobra.NoArgs,
 	}
 	flags := cmd.Flags()
@@ -75,6 +82,7 @@ controller (leads no partition; with one partition only), both.`,
 	flags.StringVar(&f.dir, "dir", "", "where the nodes keep their data; nothing: a temporary directory")
 	flags.StringVarP(&f.output, "output", "o", "text", "text or json")
 	flags.StringArrayVar(&f.settings, "setting", nil, "NAME=VALUE of a setting of the nodes; may be repeated")
+	flags.StringVar(&f.client, "client", "quick", "quick or default: the client's timeouts")
 	flags.BoolVarP(&f.verbose, "verbose", "v", false, "write each trial's figures to standard error")
 	cmd.RunE = trying(func(cmd *cobra.Command, args []string) error { return f.run(cmd) })
 	return cmd
@@ -102,6 +110,9 @@ func (f *failover) run(cmd *cobra.Command) error {
 		return err
 	}
 	if err := oneOf("output", f.output, "text", "json"); err != nil {
+		return err
+	}
+	if err := oneOf("client", f.client, "quick", "default"); err != nil {
 		return err
 	}
 	if f.trials < 1 {
@@ -178,7 +189,7 @@ func (f *failover) measure(ctx context.Context, log io.Writer, flags []string, f
 	}
 	r := &failoverRun{count: count, interval: max(2*time.Millisecond, time.Duration(count)*100*time.Microsecond), parts: make([]failoverPart, count)}
 	defer r.close()
-	if err := r.open(ctx, dir, log, flags, fault == "cut"); err != nil {
+	if err := r.open(ctx, dir, log, flags, fault == "cut", f.client == "quick"); err != nil {
 		return nil, err
 	}
 	if err := r.createTopic(ctx, victim); err != nil {
@@ -200,12 +211,12 @@ func (f *failover) measure(ctx context.Context, log io.Writer, flags []string, f
 		i := min(len(gaps)-1, int(float64(len(gaps))*p))
 		return float64(gaps[i].Microseconds()) / 1000
 	}
-	result := &failoverResult{Fault: fault, Victim: victim, Partitions: count, Trials: f.trials, Interval: float64(r.interval.Microseconds()) / 1000,
+	result := &failoverResult{Client: f.client, Fault: fault, Victim: victim, Partitions: count, Trials: f.trials, Interval: float64(r.interval.Microseconds()) / 1000,
 		P50: at(.5), P99: at(.99), Max: at(1)}
 	return result, r.verify(ctx, result)
 }
 
-func (r *failoverRun) open(ctx context.Context, dir string, log io.Writer, flags []string, network bool) error {
+func (r *failoverRun) open(ctx context.Context, dir string, log io.Writer, flags []string, network, quick bool) error {
 	var err error
 	if r.cluster, err = newLocalCluster(3, dir, "127.0.0.1:0", "127.0.0.1:0", "", flags, log); err != nil {
 		return err
@@ -227,8 +238,16 @@ func (r *failoverRun) open(ctx context.Context, dir string, log io.Writer, flags
 		return err
 	}
 	seeds := strings.Split(r.cluster.bootstrap(), ",")
-	// The clients have franz-go's defaults, but for batching nothing up.
-	if r.client, err = kgo.NewClient(kgo.SeedBrokers(seeds...), kgo.DefaultProduceTopic(failoverTopic), kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.ProducerLinger(0)); err != nil {
+	options := []kgo.Opt{
+		kgo.SeedBrokers(seeds...), kgo.DefaultProduceTopic(failoverTopic), kgo.RecordPartitioner(kgo.ManualPartitioner()),
+		kgo.ProducerLinger(0), kgo.MaxBufferedRecords(1_000_000),
+	}
+	if quick {
+		options = append(options, kgo.MetadataMinAge(20*time.Millisecond), kgo.ProduceRequestTimeout(400*time.Millisecond),
+			kgo.RequestTimeoutOverhead(400*time.Millisecond), kgo.DialTimeout(400*time.Millisecond),
+			kgo.RetryBackoffFn(func(int) time.Duration { return 20 * time.Millisecond }))
+	}
+	if r.client, err = kgo.NewClient(options...); err != nil {
 		return err
 	}
 	raw, err := kgo.NewClient(kgo.SeedBrokers(seeds...), kgo.MetadataMinAge(100*time.Millisecond))

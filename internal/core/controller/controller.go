@@ -57,6 +57,9 @@ type Options struct {
 	// registered. Internal topics are not created with fewer replicas than
 	// these allow. Default: those that have registered.
 	ExpectedBrokers int
+	// Silent is for how long brokers had certainly not been heard of when the
+	// controller began, which counts for their sessions. Default: nothing.
+	Silent map[kafka.NodeID]time.Duration
 	// Configs resolves configs with the static settings of the controller's
 	// own node. Default: no static settings.
 	Configs *config.Resolver
@@ -122,7 +125,8 @@ func New(now time.Time, image *metadata.Image, opts Options, rng *rand.Rand) *Co
 		stopping:   map[kafka.NodeID]kafka.Offset{},
 	}
 	for _, b := range image.Brokers() {
-		c.sessions[b.ID] = &session{end: now.Add(c.opts.SessionTimeout), applied: kafka.NoOffset}
+		left := max(0, c.opts.SessionTimeout-c.opts.Silent[b.ID])
+		c.sessions[b.ID] = &session{end: now.Add(left), applied: kafka.NoOffset}
 		if b.ShuttingDown {
 			c.stopping[b.ID] = image.Offset()
 		}

@@ -61,6 +61,9 @@ func (o Options) withDefaults() Options {
 	if o.RaftTick == 0 {
 		o.RaftTick = 50 * time.Millisecond
 	}
+	if o.ElectionTicks == 0 {
+		o.ElectionTicks = 10
+	}
 	if len(o.Voters) == 0 {
 		o.Voters = map[kafka.NodeID]string{o.Node: o.PeerAddress}
 	}
@@ -144,6 +147,8 @@ type Broker struct {
 	asked      asked
 	lifecycle  lifecycle
 	membership membership
+	lost       map[kafka.NodeID]bool  // peers whose process has ended, as far as is known
+	lastLeader kafka.NodeID           // the leader of the quorum before the present one
 	deleted    map[kafka.TopicID]bool // topics whose deletion this process has seen
 	gone       gone
 	closed     bool
@@ -159,7 +164,7 @@ type Recovery struct {
 // New opens the node's data and prepares it. Start sets it in motion.
 func New(now time.Time, opts Options, env Env) (*Broker, error) {
 	opts = opts.withDefaults()
-	b := &Broker{opts: opts, env: env, made: now, deleted: make(map[kafka.TopicID]bool)}
+	b := &Broker{opts: opts, env: env, made: now, deleted: make(map[kafka.TopicID]bool), lost: make(map[kafka.NodeID]bool), lastLeader: kafka.NoNode}
 	var err error
 	if b.resolver, err = config.NewResolver(opts.Node, opts.Static); err != nil {
 		return nil, err

@@ -3,6 +3,8 @@ package broker
 import (
 	"encoding/binary"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"chronik/internal/base/kafka"
@@ -32,6 +34,8 @@ type activeController struct {
 	wake    time.Time
 	applied map[kafka.NodeID]kafka.Offset // what each node has told that it has applied
 	usable  []usableWait
+
+	confirming confirming
 }
 
 // proposal is a batch of records on its way through Raft.
@@ -84,6 +88,7 @@ func (b *Broker) drain(now time.Time) {
 			b.applied(now)
 		}
 		b.noteLeadership(now)
+		b.confirmed(now, out.Confirmed)
 		if !more && !b.quorum.HasReady() {
 			return
 		}
@@ -152,6 +157,9 @@ func (b *Broker) noteLeadership(now time.Time) {
 	old := b.quorumView.Load()
 	if *old != state {
 		b.quorumView.Store(&state)
+		if old.Leader != kafka.NoNode && old.Leader != state.Leader {
+			b.lastLeader = old.Leader
+		}
 	}
 	if old.Leader != state.Leader || old.Epoch != state.Epoch {
 		if state.Leader != kafka.NoNode {
@@ -181,6 +189,8 @@ func (b *Broker) takeUp(now time.Time, state quorum.State) {
 	}
 	id := b.newProposalID()
 	a.started = id
+	a.confirming.round = uint64(state.Epoch) << 32 // no round of an earlier lead is taken for one of this
+	a.confirming.done = a.confirming.round
 	b.active = a
 	if _, err := b.quorum.Propose(encodeEntry(id, nil)); err != nil {
 		b.resign(now)
@@ -197,6 +207,7 @@ func (b *Broker) resign(now time.Time) {
 			q.answer(now, nil, kafka.ErrNotController, 0)
 		}
 	}
+	a.confirming.refuse(now)
 	for _, w := range a.usable {
 		w.reply(now)
 	}
@@ -214,9 +225,15 @@ func (b *Broker) committed(now time.Time, id uint64, offset kafka.Offset) {
 			SessionTimeout:  b.opts.SessionTimeout,
 			Configs:         b.resolver,
 			ExpectedBrokers: len(b.opts.Voters),
+			Silent:          b.silence(),
 		}, b.env.Rand)
 		b.env.Log.Info("became active controller", "epoch", a.epoch, "offset", offset)
 		b.carryOut(now, a.core.Tick(now))
+		for _, peer := range slices.Sorted(maps.Keys(b.lost)) {
+			if b.active == a {
+				b.tellLost(now, peer)
+			}
+		}
 		b.asked.leaderChanged(b, now)
 		return
 	}
@@ -227,6 +244,15 @@ func (b *Broker) committed(now time.Time, id uint64, offset kafka.Offset) {
 	a.pending = a.pending[1:]
 	b.logEvents(p.events, offset)
 	b.release(now, p.replies, offset)
+}
+
+// silence is for how long, at the least, nobody has heard of the controller
+// before this one: an election timeout, before which no voter votes.
+func (b *Broker) silence() map[kafka.NodeID]time.Duration {
+	if b.lastLeader == kafka.NoNode || b.lastLeader == b.opts.Node {
+		return nil
+	}
+	return map[kafka.NodeID]time.Duration{b.lastLeader: time.Duration(b.opts.ElectionTicks) * b.opts.RaftTick}
 }
 
 // decide has the active controller answer a request.
@@ -295,6 +321,10 @@ func (b *Broker) release(now time.Time, replies []controller.Reply, offset kafka
 		q := a.tickets[r.Ticket]
 		delete(a.tickets, r.Ticket)
 		if q == nil {
+			continue
+		}
+		if grants(r.Response) {
+			b.confirm(q, r.Response, offset)
 			continue
 		}
 		answer := func(now time.Time) { q.answer(now, r.Response, kafka.None, offset) }

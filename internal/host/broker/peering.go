@@ -129,6 +129,7 @@ func (b *Broker) HandleControl(now time.Time, from kafka.NodeID, frame []byte) e
 	if len(frame) == 0 {
 		return errFrame
 	}
+	delete(b.lost, from)
 	kind, body := frame[0], frame[1:]
 	switch {
 	case kind == frameRaft:
@@ -181,8 +182,9 @@ func (b *Broker) PeerDown(now time.Time, peer kafka.NodeID, gone bool) {
 	}
 	b.quorum.Unreachable(peer)
 	if gone {
+		b.lost[peer] = true
 		if b.active != nil && b.active.begun {
-			b.decide(now, controller.PeerLost{Node: peer, Epoch: kafka.NoBrokerEpoch}, &question{func(time.Time, controller.Response, kafka.ErrorCode, kafka.Offset) {}})
+			b.tellLost(now, peer)
 		} else if b.quorumView.Load().Leader == peer {
 			b.leaderGone(now)
 		}
@@ -190,12 +192,60 @@ func (b *Broker) PeerDown(now time.Time, peer kafka.NodeID, gone bool) {
 	b.drain(now)
 }
 
+// tellLost has the active controller fence a broker whose process has ended.
+func (b *Broker) tellLost(now time.Time, peer kafka.NodeID) {
+	if br := b.image.Load().Broker(peer); br != nil && !br.Fenced {
+		b.decide(now, controller.PeerLost{Node: peer, Epoch: kafka.NoBrokerEpoch}, &question{func(time.Time, controller.Response, kafka.ErrorCode, kafka.Offset) {}})
+	}
+}
+
+// campaignStep lies between the campaigns of two voters that have noticed at
+// the same time that their leader is gone: asking for votes at once, they
+// would share them and wait for an election timeout.
+const campaignStep = 40 * time.Millisecond
+
 // leaderGone asks for an election without waiting for the election timeout.
+// The voters do so one after the other, in the order of their ids.
 func (b *Broker) leaderGone(now time.Time) {
+	lost := b.quorumView.Load().Leader
 	if err := b.quorum.ForgetLeader(); err != nil {
 		return
 	}
-	if err := b.quorum.Campaign(); err != nil {
-		b.env.Log.Debug("campaign refused", "cause", err)
+	rank, votes := 0, false
+	voters, _ := b.quorum.Members()
+	for _, v := range voters {
+		votes = votes || b.quorum.Is(v)
+		if v.Node < b.opts.Node && v.Node != lost && !b.lost[v.Node] {
+			rank++
+		}
+	}
+	if votes {
+		b.campaign(now, rank, len(voters))
 	}
 }
+
+// campaign asks for votes when it is this voter's turn, and again a few times:
+// the others may notice a little later that the leader is gone.
+func (b *Broker) campaign(now time.Time, rank, voters int) {
+	turn := 0
+	var try func(now time.Time)
+	try = func(now time.Time) {
+		if b.closed || b.quorum.State().Leader != kafka.NoNode || turn >= campaignsMax {
+			return
+		}
+		turn++
+		if err := b.quorum.Campaign(); err != nil {
+			b.env.Log.Debug("campaign refused", "cause", err)
+			return
+		}
+		b.drain(now)
+		b.At(now.Add(time.Duration(max(2, voters))*campaignStep), func(time.Time) { b.env.Post(try) })
+	}
+	if rank == 0 {
+		try(now)
+		return
+	}
+	b.At(now.Add(time.Duration(rank)*campaignStep), func(time.Time) { b.env.Post(try) })
+}
+
+const campaignsMax = 4
