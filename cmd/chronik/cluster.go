@@ -245,6 +245,8 @@ it has learnt of the cluster so far.`,
 			switch {
 			case e.Partition != nil:
 				of = fmt.Sprintf("%s-%d", e.Topic, *e.Partition)
+			case e.Topic != "":
+				of = e.Topic
 			case e.Node != nil:
 				of = fmt.Sprintf("node %d", *e.Node)
 			}

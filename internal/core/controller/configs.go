@@ -254,7 +254,7 @@ func (d *draft) tellConfig(r metadata.ConfigResource, key, detail string) {
 	e := Event{Kind: "config changed", Node: kafka.NoNode, Cause: "a client asked for it"}
 	switch r.Type {
 	case metadata.ResourceTopic:
-		e.Topic, e.Detail = r.Name, key+" "+detail
+		e.Topic, e.Partition, e.Detail = r.Name, metadata.WholeTopic, key+" "+detail
 	case metadata.ResourceBroker:
 		e.Detail = key + " " + detail + " for all brokers"
 		if id, err := strconv.Atoi(r.Name); err == nil {

@@ -118,7 +118,7 @@ func (d *draft) addTopic(name string, replicas [][]kafka.NodeID, set map[string]
 	for _, key := range slices.Sorted(maps.Keys(set)) {
 		d.records = append(d.records, &metadata.ConfigRecord{Resource: resource, Key: key, Value: set[key]})
 	}
-	d.event(Event{Kind: "topic created", Topic: name, Node: kafka.NoNode,
+	d.event(Event{Kind: "topic created", Topic: name, Partition: metadata.WholeTopic, Node: kafka.NoNode,
 		Detail: fmt.Sprintf("id %s, %d partitions, replication factor %d", id, len(replicas), len(replicas[0])), Cause: "a client asked for it"})
 	return id
 }
@@ -277,7 +277,7 @@ func (d *draft) deleteTopics(r DeleteTopics) DeleteTopicsResult {
 		}
 		if answer.Error == kafka.None {
 			d.records = append(d.records, &metadata.RemoveTopicRecord{ID: answer.ID})
-			d.event(Event{Kind: "topic deleted", Topic: answer.Name, Node: kafka.NoNode, Detail: "id " + answer.ID.String(), Cause: "a client asked for it"})
+			d.event(Event{Kind: "topic deleted", Topic: answer.Name, Partition: metadata.WholeTopic, Node: kafka.NoNode, Detail: "id " + answer.ID.String(), Cause: "a client asked for it"})
 		}
 		result.Topics = append(result.Topics, answer)
 	}
@@ -365,7 +365,7 @@ func (d *draft) morePartitions(want MorePartitions, validateOnly bool, left *int
 	for i, nodes := range replicas {
 		d.setPartition(t.ID, have+int32(i), d.newPartition(nodes))
 	}
-	d.event(Event{Kind: "partitions added", Topic: t.Name, Node: kafka.NoNode,
+	d.event(Event{Kind: "partitions added", Topic: t.Name, Partition: metadata.WholeTopic, Node: kafka.NoNode,
 		Detail: fmt.Sprintf("partitions %d to %d", have, want.Count), Cause: "a client asked for it"})
 	return Status{}
 }

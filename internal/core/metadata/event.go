@@ -18,11 +18,14 @@ type Event struct {
 	Time      int64        // of the controller that decided it, milliseconds of the Unix epoch
 	Kind      string       // past tense: "leader changed", "broker fenced"
 	Topic     string       // "" where it does not apply
-	Partition int32
+	Partition int32        // WholeTopic where it is the topic's
 	Node      kafka.NodeID // NoNode where it does not apply
 	Detail    string       // from what to what
 	Cause     string
 }
+
+// WholeTopic stands for all partitions of an Event's topic.
+const WholeTopic int32 = -1
 
 // eventsMax is how many events an image remembers.
 const eventsMax = 4096

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"chronik/internal/base/kafka"
+	"chronik/internal/core/metadata"
 	"chronik/internal/edge/metrics"
 )
 
@@ -52,7 +53,7 @@ func (n *node) events(limit int) []Event {
 			Offset: int64(e.Offset), Time: time.UnixMilli(e.Time).UTC(), Event: e.Kind,
 			Topic: e.Topic, Detail: e.Detail, Cause: e.Cause,
 		}
-		if e.Topic != "" {
+		if e.Topic != "" && e.Partition != metadata.WholeTopic {
 			out.Partition = &e.Partition
 		}
 		if e.Node != kafka.NoNode {

@@ -253,7 +253,7 @@ func (p *Partition) Assign(now time.Time, a replica.Assignment) {
 	was, epoch := p.core.Role(), p.core.Assignment().LeaderEpoch
 	p.core.Assign(now, a)
 	if role := p.core.Role(); role != was || p.core.Assignment().LeaderEpoch != epoch {
-		p.slog.Info("replica role changed", "topic", p.opts.Topic, "partition", p.opts.Partition, "role", role.String(),
+		p.slog.Debug("replica role changed", "topic", p.opts.Topic, "partition", p.opts.Partition, "role", role.String(),
 			"leader", int(a.Leader), "epoch", int(a.LeaderEpoch), "end", int64(p.core.End()), "highWatermark", int64(p.core.HighWatermark()))
 	}
 	p.leave(now, fx)
