@@ -3,6 +3,7 @@
 package quorum
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -48,6 +49,7 @@ type Output struct {
 	At        kafka.Offset // which is the state after this entry
 	Committed []Entry      // apply these
 	Messages  []Message    // send these
+	Confirmed uint64       // the last round of Confirm that a majority has answered; 0: none
 }
 
 // State is what a Node thinks of its group.
@@ -155,6 +157,14 @@ func (n *Node) Propose(data []byte) (kafka.Offset, error) {
 	return kafka.Offset(last) + n.unsaved, nil
 }
 
+// Confirm asks the voters whether this node, the leader, leads still. That a
+// majority has said so after the question was put comes as Output.Confirmed.
+// Rounds rise from 1 on; a later one answers those before it too. Lost messages
+// are sent again, until leadership is lost.
+func (n *Node) Confirm(round uint64) {
+	n.rn.ReadIndex(binary.BigEndian.AppendUint64(nil, round))
+}
+
 // Unreachable tells the node that messages to a peer are being lost.
 func (n *Node) Unreachable(peer kafka.NodeID) {
 	n.eachIncarnation(peer, n.rn.ReportUnreachable)
@@ -256,6 +266,9 @@ func (n *Node) Drain(now time.Time) (out Output, more bool, err error) {
 		return out, false, fmt.Errorf("write metadata log: %w", err)
 	}
 	n.unsaved = 0
+	for _, s := range rd.ReadStates {
+		out.Confirmed = max(out.Confirmed, binary.BigEndian.Uint64(s.RequestCtx))
+	}
 	for _, m := range rd.Messages {
 		data, err := proto.Marshal(m)
 		if err != nil {
