@@ -2,6 +2,7 @@ package chaos
 
 import (
 	"flag"
+	"fmt"
 	"os"
 	"testing"
 	"time"
@@ -84,14 +85,21 @@ func restart(t *testing.T, n *cluster.Node) time.Duration {
 // all of them are acknowledged.
 func write(t *testing.T, n *cluster.Node, h *history.History, topic string, partition int32, count, size int) {
 	t.Helper()
+	if err := fill(n, h, topic, partition, count, size); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func fill(n *cluster.Node, h *history.History, topic string, partition int32, count, size int) error {
 	c, err := traffic.DialLeader([]string{n.Kafka}, topic, partition, 10*time.Second)
 	if err != nil {
-		t.Fatal(err)
+		return err
 	}
 	defer c.Close()
 	if _, err := c.Fill(h, topic, partition, count, size); err != nil {
-		t.Fatalf("write to %s-%d: %v", topic, partition, err)
+		return fmt.Errorf("write to %s-%d: %w", topic, partition, err)
 	}
+	return nil
 }
 
 // verify reads a topic to its end and checks the history of it.

@@ -108,9 +108,18 @@ func TestStartIsFastAfterKill9WithBigLogs(t *testing.T) {
 	var h, ignored history.History
 	const size = 16 << 10
 	each := int(bytes / int64(partitions) / size)
-	for p := range partitions {
-		write(t, n, &ignored, "big", p, each, size)
+	var writers sync.WaitGroup
+	const parallel = 4
+	for w := range int32(parallel) {
+		writers.Go(func() {
+			for p := w; p < partitions && !t.Failed(); p += parallel {
+				if err := fill(n, &ignored, "big", p, each, size); err != nil {
+					t.Error(err)
+				}
+			}
+		})
 	}
+	writers.Wait()
 	n.Kill()
 	use, err := cluster.DiskUse(n.DataDir)
 	if err != nil {
