@@ -172,6 +172,9 @@ func New(now time.Time, opts Options, env Env) (*Broker, error) {
 	if b.identity, err = openIdentity(env.FS, opts.DataDir, opts.Node, env.Rand); err != nil {
 		return nil, err
 	}
+	if err := b.identity.use(); err != nil {
+		return nil, err
+	}
 	b.recovery.Fresh, b.recovery.CleanShutdown = b.identity.fresh, b.identity.clean
 	b.foundCluster = b.identity.ClusterID
 	if err := b.openMetadata(now, metadataDir(opts.DataDir)); err != nil {

@@ -65,17 +65,24 @@ func openIdentity(fs vfs.FS, dir string, node kafka.NodeID, rng *rand.Rand) (ide
 	if id.Node != node {
 		return id, fmt.Errorf("data directory %s belongs to node %d, but this process was started as node %d: give it --node-id %d or another --data-dir", dir, id.Node, node, id.Node)
 	}
-	clean := path.Join(dir, cleanFile)
-	if _, err := statefile.Load(fs, clean); err == nil {
-		id.clean = true
-		if err := fs.Remove(clean); err != nil {
-			return id, fmt.Errorf("remove %s: %w", clean, err)
-		}
-		if err := fs.SyncDir(dir); err != nil {
-			return id, fmt.Errorf("remove %s: %w", clean, err)
-		}
-	}
+	_, err = statefile.Load(fs, path.Join(dir, cleanFile))
+	id.clean = err == nil
 	return id, nil
+}
+
+// use removes the mark of a clean stop: from now on the directory is written.
+func (id *identity) use() error {
+	if !id.clean {
+		return nil
+	}
+	mark := path.Join(id.dir, cleanFile)
+	if err := id.fs.Remove(mark); err != nil {
+		return fmt.Errorf("remove %s: %w", mark, err)
+	}
+	if err := id.fs.SyncDir(id.dir); err != nil {
+		return fmt.Errorf("remove %s: %w", mark, err)
+	}
+	return nil
 }
 
 // setCluster notes the cluster's id the first time it is known, and refuses
