@@ -233,6 +233,7 @@ func (n *node) env() broker.Env {
 				n.kick(false)
 			})
 		},
+		Each: each,
 		Peers: func(peers map[kafka.NodeID]string) {
 			if n.peers != nil {
 				n.peers.SetPeers(peers)
@@ -246,6 +247,20 @@ func (n *node) env() broker.Env {
 			}
 		},
 	}
+}
+
+// each calls fn for every number below n, as many at a time as a disk has use for.
+func each(n int, fn func(i int)) {
+	var next atomic.Int64
+	var workers sync.WaitGroup
+	for range min(n, syncWorkers) {
+		workers.Go(func() {
+			for i := int(next.Add(1)) - 1; i < n; i = int(next.Add(1)) - 1 {
+				fn(i)
+			}
+		})
+	}
+	workers.Wait()
 }
 
 func newRand() *rand.Rand {

@@ -93,6 +93,9 @@ type Env struct {
 	// Background has fn called soon on some goroutine: slow work on files that
 	// nothing waits for.
 	Background func(fn func(now time.Time))
+	// Each calls fn for every number below n, several at a time if it can, and
+	// returns when all calls have. nil: one after the other.
+	Each func(n int, fn func(i int))
 
 	// Peers says which peers there are, by their addresses.
 	Peers func(map[kafka.NodeID]string)
@@ -164,6 +167,13 @@ type Recovery struct {
 // New opens the node's data and prepares it. Start sets it in motion.
 func New(now time.Time, opts Options, env Env) (*Broker, error) {
 	opts = opts.withDefaults()
+	if env.Each == nil {
+		env.Each = func(n int, fn func(i int)) {
+			for i := range n {
+				fn(i)
+			}
+		}
+	}
 	b := &Broker{opts: opts, env: env, made: now, deleted: make(map[kafka.TopicID]bool), lost: make(map[kafka.NodeID]bool), lastLeader: kafka.NoNode}
 	var err error
 	if b.resolver, err = config.NewResolver(opts.Node, opts.Static); err != nil {

@@ -56,6 +56,10 @@ func (b *Broker) Partitions() []*partition.Partition {
 
 func (b *Broker) partitionsDir() string { return path.Join(b.opts.DataDir, "wal", "partitions") }
 
+func (b *Broker) partitionDir(topic string, number int32) string {
+	return path.Join(b.partitionsDir(), kafka.TopicPartition{Topic: topic, Partition: number}.String())
+}
+
 // asideDir holds what this node found on its disk and could not place.
 func (b *Broker) asideDir() string { return path.Join(b.opts.DataDir, "wal", "aside") }
 
@@ -84,19 +88,22 @@ func (b *Broker) placeAll(now time.Time) {
 		return
 	}
 	b.sortOut(image)
-	count := 0
 	edit := b.editPartitions()
+	var here []placed
 	for _, t := range image.Topics() {
 		for i, p := range t.Partitions {
 			if p.IsReplica(b.opts.Node) {
-				b.place(now, edit, t, int32(i), p)
-				count++
+				here = append(here, placed{t, int32(i), p})
 			}
 		}
 	}
+	b.openAll(now, edit, here)
+	for _, p := range here {
+		b.place(now, edit, p.topic, p.number, p.state)
+	}
 	b.publish(edit)
 	b.settleGone()
-	b.env.Log.Info("partitions opened", "count", count)
+	b.env.Log.Info("partitions opened", "count", len(edit.open))
 	b.scheduleRetention(now)
 	b.coordinated.imageChanged(now, nil)
 }
@@ -224,7 +231,7 @@ func (b *Broker) follow(now time.Time, d *metadata.Delta) {
 	if !b.lifecycle.placed {
 		return
 	}
-	var edit *partitionEdit
+	edit := b.openNew(now, d)
 	touched := make(map[partitionKey]bool, len(d.Partitions))
 	for _, p := range d.Partitions {
 		key := partitionKey{p.Topic, p.Partition}
@@ -249,6 +256,28 @@ func (b *Broker) follow(now time.Time, d *metadata.Delta) {
 	}
 	b.settleGone()
 	b.coordinated.imageChanged(now, d)
+}
+
+// openNew opens the partitions of new topics, many at a time. Where a topic of
+// the same name may have just gone, place sees to each in its turn.
+func (b *Broker) openNew(now time.Time, d *metadata.Delta) *partitionEdit {
+	var here []placed
+	for _, t := range d.Topics {
+		if t.New == nil {
+			return nil
+		}
+	}
+	for _, p := range d.Partitions {
+		if p.New != nil && p.New.IsReplica(b.opts.Node) && b.Partition(p.Topic, p.Partition) == nil {
+			here = append(here, placed{d.To.Topic(p.Topic), p.Partition, p.New})
+		}
+	}
+	if len(here) == 0 {
+		return nil
+	}
+	edit := b.editPartitions()
+	b.openAll(now, edit, here)
+	return edit
 }
 
 // followBrokers tells partitions of changes to brokers that have a replica.
@@ -324,13 +353,37 @@ func (b *Broker) editPartitions() *partitionEdit {
 
 func (b *Broker) publish(e *partitionEdit) { b.partitions.Store(&partitionTable{e.open}) }
 
+// placed is a partition with a replica on this node.
+type placed struct {
+	topic  *metadata.Topic
+	number int32
+	state  *metadata.Partition
+}
+
+// openAll opens partitions, several at a time. One that cannot be opened is
+// left to place, which says why.
+func (b *Broker) openAll(now time.Time, e *partitionEdit, here []placed) {
+	opened := make([]*partition.Partition, len(here))
+	b.env.Each(len(here), func(i int) {
+		h := here[i]
+		if p, err := b.openPartition(now, b.partitionDir(h.topic.Name, h.number), h.topic, h.number); err == nil {
+			opened[i] = p
+		}
+	})
+	for i, p := range opened {
+		if p != nil {
+			e.open[partitionKey{here[i].topic.ID, here[i].number}] = p
+		}
+	}
+}
+
 // place opens the partition if it is not, and tells it its part. A directory
 // of an earlier topic of the same name is moved away first.
 func (b *Broker) place(now time.Time, e *partitionEdit, t *metadata.Topic, number int32, state *metadata.Partition) {
 	key := partitionKey{t.ID, number}
 	p := e.open[key]
 	if p == nil {
-		dir := path.Join(b.partitionsDir(), kafka.TopicPartition{Topic: t.Name, Partition: number}.String())
+		dir := b.partitionDir(t.Name, number)
 		var err error
 		if p, err = b.openPartition(now, dir, t, number); errors.Is(err, wal.ErrForeign) {
 			if id, ok, idErr := wal.ReadIdentity(b.env.FS, dir); idErr == nil && ok {
@@ -373,18 +426,19 @@ func (b *Broker) displace(now time.Time, e *partitionEdit, key partitionKey) {
 		return
 	}
 	delete(e.open, key)
-	dir := path.Join(b.partitionsDir(), kafka.TopicPartition{Topic: p.Topic(), Partition: key.partition}.String())
+	dir := b.partitionDir(p.Topic(), key.partition)
 	p.Abandon(now)
 	b.discard(dir, wal.Identity{TopicID: key.topic, Partition: key.partition})
 }
 
 func (b *Broker) closePartitions(now time.Time) error {
-	var errs []error
-	for _, p := range b.Partitions() {
-		if err := p.Close(now); err != nil {
-			errs = append(errs, fmt.Errorf("close %s-%d: %w", p.Topic(), p.Number(), err))
+	open := b.Partitions()
+	errs := make([]error, len(open))
+	b.env.Each(len(open), func(i int) {
+		if err := open[i].Close(now); err != nil {
+			errs[i] = fmt.Errorf("close %s-%d: %w", open[i].Topic(), open[i].Number(), err)
 		}
-	}
+	})
 	b.partitions.Store(&partitionTable{})
 	return errors.Join(errs...)
 }
