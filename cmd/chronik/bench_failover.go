@@ -243,8 +243,8 @@ func (r *failoverRun) open(ctx context.Context, dir string, log io.Writer, flags
 		kgo.ProducerLinger(0), kgo.MaxBufferedRecords(1_000_000),
 	}
 	if quick {
-		options = append(options, kgo.MetadataMinAge(20*time.Millisecond), kgo.ProduceRequestTimeout(400*time.Millisecond),
-			kgo.RequestTimeoutOverhead(400*time.Millisecond), kgo.DialTimeout(400*time.Millisecond),
+		options = append(options, kgo.MetadataMinAge(20*time.Millisecond), kgo.ProduceRequestTimeout(200*time.Millisecond),
+			kgo.RequestTimeoutOverhead(200*time.Millisecond), kgo.DialTimeout(200*time.Millisecond),
 			kgo.RetryBackoffFn(func(int) time.Duration { return 20 * time.Millisecond }))
 	}
 	if r.client, err = kgo.NewClient(options...); err != nil {

@@ -1,0 +1,112 @@
+package broker
+
+import (
+	"log/slog"
+	"math/rand/v2"
+	"strings"
+	"testing"
+	"time"
+
+	"chronik/internal/base/kafka"
+	"chronik/internal/base/vfs"
+	"chronik/internal/host/deadline"
+)
+
+func TestWhoFindsAnExistingClusterNeverFoundsOne(t *testing.T) {
+	own := Presence{Node: 3, Directory: "c", Fresh: true}
+	voters := []kafka.NodeID{1, 2, 3}
+	fresh1, fresh2 := Presence{Node: 1, Directory: "a", Fresh: true}, Presence{Node: 2, Directory: "b", Fresh: true}
+	founders := map[kafka.NodeID]string{1: "a", 2: "b", 3: "c"}
+	for name, c := range map[string]struct {
+		voters  []kafka.NodeID
+		answers []Presence
+		waited  time.Duration
+		want    Step
+	}{
+		"alone among three":                      {voters, nil, time.Hour, Wait},
+		"all are empty":                          {voters, []Presence{fresh1, fresh2}, 0, Found},
+		"a majority is empty, at first":          {voters, []Presence{fresh1}, 0, Wait},
+		"a majority is empty, after a while":     {voters, []Presence{fresh1}, foundingGrace, Found},
+		"a founder has gone ahead with this one": {voters, []Presence{{Node: 1, Founders: founders, Cluster: "x"}, fresh2}, 0, Found},
+		"the disk was lost":                      {voters, []Presence{{Node: 1, Founders: map[kafka.NodeID]string{1: "a", 2: "b", 3: "old"}}, {Node: 2}}, 0, Join},
+		"another disk was lost as well":          {voters, []Presence{{Node: 1, Cluster: "x"}, fresh2}, time.Hour, Join},
+		"it was not there at the founding":       {voters, []Presence{{Node: 1, Founders: map[kafka.NodeID]string{1: "a", 2: "b"}}}, 0, Join},
+		"it was told to join":                    {nil, []Presence{{Node: 1, Cluster: "x"}}, 0, Join},
+		"it was told to join what is not there":  {nil, nil, time.Hour, Wait},
+		"its id is in use, at first":             {voters, []Presence{{Node: 1, Cluster: "x", Rival: "h:1"}}, 0, Wait},
+		"its id is in use":                       {voters, []Presence{{Node: 1, Cluster: "x", Rival: "h:1"}}, rivalGrace, Refuse},
+		"its id is in use, as one node says":     {voters, []Presence{{Node: 1, Cluster: "x", Rival: "h:1"}, {Node: 2, Cluster: "x"}}, rivalGrace, Refuse},
+		"it has reached another with its id":     {voters, []Presence{{Node: 3, Directory: "z"}}, 0, Refuse},
+	} {
+		if v := Judge(own, c.voters, c.answers, c.waited); v.Step != c.want {
+			t.Errorf("%s: step %d, want %d (%s)", name, v.Step, c.want, v.Reason)
+		}
+	}
+}
+
+func inspect(t *testing.T, fs vfs.FS) (Presence, error) {
+	t.Helper()
+	return Inspect(fs, "data", 1, rand.New(rand.NewPCG(1, 2)))
+}
+
+// openBroker makes a broker that nobody runs.
+func openBroker(t *testing.T, fs vfs.FS, o Options) *Broker {
+	t.Helper()
+	o.Node, o.DataDir, o.PeerAddress = 1, "data", "h:1"
+	b, err := New(time.Unix(1000, 0), o, Env{
+		FS: fs, Log: slog.New(slog.DiscardHandler), Rand: rand.New(rand.NewPCG(3, 4)), Deadlines: deadline.New(nil),
+		Post: func(func(time.Time)) {}, Send: func(kafka.NodeID, Class, []byte) {}, Peers: func(map[kafka.NodeID]string) {},
+		Ready: func(bool) {}, Fatal: func(err error) { t.Error(err) }, Background: func(func(time.Time)) {},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+func TestLookingAtADataDirectoryChangesNothing(t *testing.T) {
+	fs := vfs.NewMem()
+	p, err := inspect(t, fs)
+	if err != nil || !p.Fresh || p.Directory == "" {
+		t.Fatalf("%+v, %v", p, err)
+	}
+	b := openBroker(t, fs, Options{})
+	if b.Recovery().CleanShutdown {
+		t.Error("the first start is said to follow a clean stop")
+	}
+	if err := b.Close(time.Unix(1001, 0)); err != nil {
+		t.Fatal(err)
+	}
+	again, err := inspect(t, fs)
+	if err != nil || again.Fresh || again.Directory != p.Directory {
+		t.Fatalf("%+v, %v", again, err)
+	}
+	if !openBroker(t, fs, Options{}).Recovery().CleanShutdown {
+		t.Error("a clean stop was forgotten by looking at the directory")
+	}
+}
+
+func TestLostMetadataAreNotMadeAnew(t *testing.T) {
+	fs := vfs.NewMem()
+	b := openBroker(t, fs, Options{})
+	if err := b.Close(time.Unix(1001, 0)); err != nil {
+		t.Fatal(err)
+	}
+	if err := fs.RemoveAll(metadataDir("data")); err != nil {
+		t.Fatal(err)
+	}
+	if p, err := inspect(t, fs); err == nil || !strings.Contains(err.Error(), "are lost") {
+		t.Fatalf("%+v, %v", p, err)
+	}
+}
+
+func TestOneThatJoinsIsAnotherMemberThanAFounder(t *testing.T) {
+	founder := openBroker(t, vfs.NewMem(), Options{})
+	joined := openBroker(t, vfs.NewMem(), Options{Joining: true, Voters: map[kafka.NodeID]string{2: "h:2"}})
+	if founder.identity.Incarnation != 0 || joined.identity.Incarnation == 0 {
+		t.Fatalf("incarnations %d and %d", founder.identity.Incarnation, joined.identity.Incarnation)
+	}
+	if voters, _ := joined.quorum.Members(); len(voters) != 0 {
+		t.Fatalf("a node that joins begins with the voters %v", voters)
+	}
+}
