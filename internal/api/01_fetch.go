@@ -27,6 +27,8 @@ import (
 //   - incremental sessions as in KIP-227; see package fetchsession
 //   - NOT_LEADER_OR_FOLLOWER and FENCED_LEADER_EPOCH tell who leads (KIP-951)
 //   - requests of replicas are refused: brokers replicate in another way
+//   - a consumer that names its rack is sent to an in-sync replica in it, where
+//     the leader's is another (KIP-392)
 //   - an isolation level other than 0 and 1: INVALID_REQUEST; a negative size:
 //     INVALID_FETCH_SIZE
 //
@@ -35,9 +37,6 @@ import (
 //     batches are UNSUPPORTED_COMPRESSION_TYPE; v11: followers may be read
 //     (KIP-392); v12: flexible, diverging epochs; v13: topic ids
 //   - v15: replica state is a tag; v16: node endpoints; v17, v18: for replicas
-//
-// Not implemented: choosing a replica near the consumer's rack; the preferred
-// read replica is always -1.
 var fetch = Handler{Key: 1, Name: "Fetch", Min: 4, Max: 18, Serve: serveFetch}
 
 // fetchOp is one fetch request under way. What it has read and what it waits
@@ -75,8 +74,9 @@ type fetchSlot struct {
 	result  partition.ReadResult
 	next    kafka.Offset // where to go on reading
 	records []byte
-	idle    bool // the last read got nothing
-	misses  int  // how often there was said to be more, and there was not
+	idle    bool         // the last read got nothing
+	misses  int          // how often there was said to be more, and there was not
+	nearer  kafka.NodeID // a replica that should be asked instead; NoNode: none
 	waiter  partition.Waiter
 	parked  bool
 }
@@ -186,7 +186,7 @@ func (op *fetchOp) resolve(now time.Time, in *kmsg.FetchRequest) {
 		if i == 0 || p.TopicID != op.session.Partitions[i-1].TopicID || p.Topic != op.session.Partitions[i-1].Topic {
 			topic, unknown = findTopic(image, op.byID, p.TopicID, p.Topic)
 		}
-		slot.topic, slot.next = topic, p.Offset
+		slot.topic, slot.next, slot.nearer = topic, p.Offset, kafka.NoNode
 		slot.hosted, slot.code = op.server.findPartition(now, topic, p.Partition, unknown)
 		switch {
 		case slot.code == kafka.ErrNotLeaderOrFollower:
@@ -200,6 +200,9 @@ func (op *fetchOp) resolve(now time.Time, in *kmsg.FetchRequest) {
 			}
 		case p.MaxBytes < 0 || in.MaxBytes < 0:
 			slot.code, op.urgent = kafka.ErrInvalidFetchSize, true
+		case in.Rack != "" && op.version >= 11:
+			slot.nearer = nearestReplica(op.server.Broker, topic, slot.hosted, in.Rack, p.Offset)
+			op.urgent = op.urgent || slot.nearer != kafka.NoNode
 		}
 	}
 }
@@ -217,10 +220,14 @@ func (op *fetchOp) read(now time.Time, i int) {
 	} else {
 		buf = op.buffers.spare()
 	}
+	most := max(0, min(int(p.MaxBytes)-had, op.maxBytes-op.bytes))
+	if slot.nearer != kafka.NoNode {
+		most = 0
+	}
 	result := slot.hosted.Read(now, partition.ReadRequest{
 		Offset:             slot.next,
-		MaxBytes:           max(0, min(int(p.MaxBytes)-had, op.maxBytes-op.bytes)),
-		MinOneMessage:      op.bytes == 0,
+		MaxBytes:           most,
+		MinOneMessage:      op.bytes == 0 && slot.nearer == kafka.NoNode,
 		CurrentLeaderEpoch: currentEpoch(p.LeaderEpoch),
 		LastFetchedEpoch:   lastFetched,
 		Isolation:          op.isolation,
@@ -272,7 +279,7 @@ func (op *fetchOp) finish(now time.Time) {
 		outcomes[i] = fetchsession.Outcome{HighWatermark: kafka.NoOffset, LogStart: kafka.NoOffset, Failed: slot.code != kafka.None}
 		if slot.code == kafka.None {
 			outcomes[i].HighWatermark, outcomes[i].LogStart = slot.result.HighWatermark, slot.result.LogStart
-			outcomes[i].HasRecords, outcomes[i].MustTell = len(slot.records) > 0, slot.result.Diverging != nil
+			outcomes[i].HasRecords, outcomes[i].MustTell = len(slot.records) > 0, slot.result.Diverging != nil || slot.nearer != kafka.NoNode
 		}
 		largest = max(largest, len(slot.records))
 	}
@@ -344,6 +351,7 @@ func (op *fetchOp) partition(i int, hints *leaderHints) kmsg.FetchResponseTopicP
 	}
 	r := &slot.result
 	out.HighWatermark, out.LastStableOffset, out.LogStartOffset = int64(r.HighWatermark), int64(r.LastStableOffset), int64(r.LogStart)
+	out.PreferredReadReplica = int32(slot.nearer)
 	if d := r.Diverging; d != nil && op.version >= 12 {
 		out.DivergingEpoch.Epoch, out.DivergingEpoch.EndOffset = int32(d.Epoch), int64(d.Start)
 	}
