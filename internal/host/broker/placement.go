@@ -118,6 +118,18 @@ func (b *Broker) sortOut(image *metadata.Image) {
 		b.fail(fmt.Errorf("list %s: %w", b.partitionsDir(), err))
 		return
 	}
+	type placed struct {
+		topic  *metadata.Topic
+		number int32
+	}
+	here := make(map[string]placed)
+	for _, t := range image.Topics() {
+		for i, p := range t.Partitions {
+			if p.IsReplica(b.opts.Node) {
+				here[path.Base(b.partitionDir(t.Name, int32(i)))] = placed{t, int32(i)}
+			}
+		}
+	}
 	for _, e := range entries {
 		dir := path.Join(b.partitionsDir(), e.Name)
 		if !e.Dir {
@@ -131,15 +143,27 @@ func (b *Broker) sortOut(image *metadata.Image) {
 		if !ok {
 			continue // made, but nothing was ever written
 		}
-		t := image.Topic(id.TopicID)
-		switch {
-		case t != nil && t.Partition(id.Partition) != nil && t.Partition(id.Partition).IsReplica(b.opts.Node) &&
-			e.Name == (kafka.TopicPartition{Topic: t.Name, Partition: id.Partition}).String():
-		case b.deleted[id.TopicID]:
-			b.discard(dir, id)
-		default:
-			b.setAside(dir, e.Name, id)
+		if want, ok := here[e.Name]; !ok || b.givesWay(id, want.topic, want.topic.Partition(want.number)) {
+			b.clear(dir, id)
 		}
+	}
+}
+
+// givesWay says whether a directory that should hold a partition of t may be
+// moved away for a new, empty log, given whose log is in it. It may not when it
+// is the partition's own or has another one's files mixed in, nor when this
+// node counts as in sync: it would lead, and acknowledge, with nothing.
+func (b *Broker) givesWay(id wal.Identity, t *metadata.Topic, state *metadata.Partition) bool {
+	return id.TopicID != t.ID && (b.deleted[id.TopicID] || !state.IsInSync(b.opts.Node))
+}
+
+// clear moves a directory out of the way: for good when the deletion of its
+// topic is committed.
+func (b *Broker) clear(dir string, id wal.Identity) {
+	if b.deleted[id.TopicID] {
+		b.discard(dir, id)
+	} else {
+		b.setAside(dir, path.Base(dir), id)
 	}
 }
 
@@ -231,6 +255,7 @@ func (b *Broker) follow(now time.Time, d *metadata.Delta) {
 	if !b.lifecycle.placed {
 		return
 	}
+	b.counts.note(b.opts.Node, d)
 	edit := b.openNew(now, d)
 	touched := make(map[partitionKey]bool, len(d.Partitions))
 	for _, p := range d.Partitions {
@@ -386,12 +411,8 @@ func (b *Broker) place(now time.Time, e *partitionEdit, t *metadata.Topic, numbe
 		dir := b.partitionDir(t.Name, number)
 		var err error
 		if p, err = b.openPartition(now, dir, t, number); errors.Is(err, wal.ErrForeign) {
-			if id, ok, idErr := wal.ReadIdentity(b.env.FS, dir); idErr == nil && ok {
-				if b.deleted[id.TopicID] {
-					b.discard(dir, id)
-				} else {
-					b.setAside(dir, path.Base(dir), id)
-				}
+			if id, ok, idErr := wal.ReadIdentity(b.env.FS, dir); idErr == nil && ok && b.givesWay(id, t, state) {
+				b.clear(dir, id)
 				p, err = b.openPartition(now, dir, t, number)
 			}
 		}
