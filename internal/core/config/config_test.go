@@ -208,8 +208,7 @@ func TestDefaultsOfATopic(t *testing.T) {
 		Delete: true, RetentionTime: 168 * time.Hour, RetentionBytes: -1, SegmentBytes: 1 << 30, SegmentTime: 168 * time.Hour,
 		SegmentIndexBytes: 10 << 20, IndexIntervalBytes: 4096, MaxMessageBytes: 1048588, MinInSync: 1, CompressionType: "producer",
 		GzipLevel: -1, LZ4Level: 9, ZstdLevel: 3, TimestampBeforeMax: Forever, TimestampAfterMax: time.Hour, DeleteRetention: 24 * time.Hour,
-		MaxCompactionLag: Forever, MinCleanableDirtyRatio: 0.5, FileDeleteDelay: time.Minute, FlushMessages: 1, FlushTime: Forever,
-		LocalRetentionTime: -2 * time.Millisecond, LocalRetentionBytes: -2,
+		MaxCompactionLag: Forever, MinCleanableDirtyRatio: 0.5, FlushMessages: 1, FlushTime: Forever,
 	}
 	if c != want {
 		t.Errorf("got  %+v\nwant %+v", c, want)

@@ -14,7 +14,6 @@ type TopicConfig struct {
 	RetentionBytes         int64 // -1: no limit
 	SegmentBytes           int32
 	SegmentTime            time.Duration
-	SegmentJitter          time.Duration
 	SegmentIndexBytes      int32
 	IndexIntervalBytes     int32
 	MaxMessageBytes        int32
@@ -31,14 +30,8 @@ type TopicConfig struct {
 	MinCompactionLag       time.Duration
 	MaxCompactionLag       time.Duration
 	MinCleanableDirtyRatio float64
-	FileDeleteDelay        time.Duration
 	FlushMessages          int64         // 1: an acknowledgement means on disk
 	FlushTime              time.Duration // how long records may stay unsynced
-	Preallocate            bool
-	LocalRetentionTime     time.Duration // -2 ms: as RetentionTime
-	LocalRetentionBytes    int64         // -2: as RetentionBytes
-	LeaderThrottled        string        // replicas throttled as leaders
-	FollowerThrottled      string
 }
 
 // Forever stands for a duration that Kafka's milliseconds hold but Go's
@@ -110,30 +103,30 @@ var topicTable = []topicKey{
 	{Key: Key{Name: "delete.retention.ms", Type: Long, Default: "86400000", Doc: "How long the mark of a deleted key stays in a compacted topic, so that slow readers see it."},
 		rule: longFrom(0), brokers: same("log.cleaner.delete.retention.ms"),
 		set: milliseconds(func(c *TopicConfig) *time.Duration { return &c.DeleteRetention })},
-	{Key: Key{Name: "errors.deadletterqueue.group.enable", Type: Boolean, Default: "false", Doc: "Whether share groups may use the topic for records that they gave up on."},
+	{Key: Key{Name: "errors.deadletterqueue.group.enable", Type: Boolean, Default: "false", Doc: "Kept for tools that set it; there are no share groups here yet."},
 		rule: boolean, set: func(*TopicConfig, string) {}},
-	{Key: Key{Name: "file.delete.delay.ms", Type: Long, Default: "60000", Doc: "How long a file stays on disk after the log has let go of it."},
+	{Key: Key{Name: "file.delete.delay.ms", Type: Long, Default: "60000", Doc: "Kept for tools that set it; space is given back at once here, and who still reads a file reads on."},
 		rule: longFrom(0), brokers: same("log.segment.delete.delay.ms"),
-		set: milliseconds(func(c *TopicConfig) *time.Duration { return &c.FileDeleteDelay })},
+		set: func(*TopicConfig, string) {}},
 	{Key: Key{Name: "flush.messages", Type: Long, Default: "1", Doc: "After how many records the log is synced. 1, the default here, means that an acknowledged record is on disk; Kafka's own default of 9223372036854775807 leaves that to the operating system."},
 		rule: longFrom(1), brokers: same("log.flush.interval.messages"),
 		set: func(c *TopicConfig, v string) { c.FlushMessages = parseInt(v) }},
 	{Key: Key{Name: "flush.ms", Type: Long, Default: maxLong, Doc: "After how much time the log is synced if flush.messages did not ask for it before."},
 		rule: longFrom(0), brokers: []brokerName{{"log.flush.interval.ms", 1}, {"log.flush.scheduler.interval.ms", 1}},
 		set: milliseconds(func(c *TopicConfig) *time.Duration { return &c.FlushTime })},
-	{Key: Key{Name: "follower.replication.throttled.replicas", Type: List, Default: "", Doc: "Replicas whose copying in is throttled, as PARTITION:NODE, or * for all."},
-		rule: throttledReplicas, set: func(c *TopicConfig, v string) { c.FollowerThrottled = v }},
-	{Key: Key{Name: "index.interval.bytes", Type: Int, Default: "4096", Doc: "How many bytes of log there are for each entry of the offset index."},
+	{Key: Key{Name: "follower.replication.throttled.replicas", Type: List, Default: "", Doc: "Kept for tools that set it, as PARTITION:NODE, or * for all; copying is not throttled here."},
+		rule: throttledReplicas, set: func(*TopicConfig, string) {}},
+	{Key: Key{Name: "index.interval.bytes", Type: Int, Default: "4096", Doc: "How many bytes of log there are for each entry of the offset index; at least 4096."},
 		rule: intFrom(0), brokers: same("log.index.interval.bytes"),
 		set: func(c *TopicConfig, v string) { c.IndexIntervalBytes = int32(parseInt(v)) }},
-	{Key: Key{Name: "leader.replication.throttled.replicas", Type: List, Default: "", Doc: "Replicas whose copying out is throttled, as PARTITION:NODE, or * for all."},
-		rule: throttledReplicas, set: func(c *TopicConfig, v string) { c.LeaderThrottled = v }},
-	{Key: Key{Name: "local.retention.bytes", Type: Long, Default: "-2", Doc: "With tiered storage: how much stays on local disks; -2 as retention.bytes says."},
+	{Key: Key{Name: "leader.replication.throttled.replicas", Type: List, Default: "", Doc: "Kept for tools that set it, as PARTITION:NODE, or * for all; copying is not throttled here."},
+		rule: throttledReplicas, set: func(*TopicConfig, string) {}},
+	{Key: Key{Name: "local.retention.bytes", Type: Long, Default: "-2", Doc: "Kept for tools that set it; there is no tiered storage here."},
 		rule: longFrom(-2), brokers: same("log.local.retention.bytes"),
-		set: func(c *TopicConfig, v string) { c.LocalRetentionBytes = parseInt(v) }},
-	{Key: Key{Name: "local.retention.ms", Type: Long, Default: "-2", Doc: "With tiered storage: how long records stay on local disks; -2 as retention.ms says."},
+		set: func(*TopicConfig, string) {}},
+	{Key: Key{Name: "local.retention.ms", Type: Long, Default: "-2", Doc: "Kept for tools that set it; there is no tiered storage here."},
 		rule: longFrom(-2), brokers: same("log.local.retention.ms"),
-		set: milliseconds(func(c *TopicConfig) *time.Duration { return &c.LocalRetentionTime })},
+		set: func(*TopicConfig, string) {}},
 	{Key: Key{Name: "max.compaction.lag.ms", Type: Long, Default: maxLong, Doc: "The longest time that a record stays out of reach of compaction."},
 		rule: longFrom(1), brokers: same("log.cleaner.max.compaction.lag.ms"),
 		set: milliseconds(func(c *TopicConfig) *time.Duration { return &c.MaxCompactionLag })},
@@ -158,12 +151,12 @@ var topicTable = []topicKey{
 	{Key: Key{Name: "min.insync.replicas", Type: Int, Default: "1", Doc: "How many replicas must have a record of a producer with acks=all before it is acknowledged; never more than the topic has replicas."},
 		rule: intFrom(1), brokers: same("min.insync.replicas"),
 		set: func(c *TopicConfig, v string) { c.MinInSync = int32(parseInt(v)) }},
-	{Key: Key{Name: "preallocate", Type: Boolean, Default: "false", Doc: "Whether a segment's whole file is allocated when it is begun."},
+	{Key: Key{Name: "preallocate", Type: Boolean, Default: "false", Doc: "Kept for tools that set it; space is reserved in pieces as a segment grows."},
 		rule: boolean, brokers: same("log.preallocate"),
-		set: func(c *TopicConfig, v string) { c.Preallocate = v == "true" }},
-	{Key: Key{Name: "remote.log.copy.disable", Type: Boolean, Default: "false", Doc: "With tiered storage: stop copying to it."},
+		set: func(*TopicConfig, string) {}},
+	{Key: Key{Name: "remote.log.copy.disable", Type: Boolean, Default: "false", Doc: "Kept for tools that set it; there is no tiered storage here."},
 		rule: boolean, set: func(*TopicConfig, string) {}},
-	{Key: Key{Name: "remote.log.delete.on.disable", Type: Boolean, Default: "false", Doc: "With tiered storage: drop what is there when it is turned off."},
+	{Key: Key{Name: "remote.log.delete.on.disable", Type: Boolean, Default: "false", Doc: "Kept for tools that set it; there is no tiered storage here."},
 		rule: boolean, set: func(*TopicConfig, string) {}},
 	{Key: Key{Name: "remote.storage.enable", Type: Boolean, Default: "false", Doc: "Tiered storage for the topic; it cannot be turned on here."},
 		rule: onlyFalse("this cluster has no tiered storage"), set: func(*TopicConfig, string) {}},
@@ -176,12 +169,12 @@ var topicTable = []topicKey{
 	{Key: Key{Name: "segment.bytes", Type: Int, Default: "1073741824", Doc: "The size at which a new segment is begun."},
 		rule: intFrom(1 << 20), brokers: same("log.segment.bytes"),
 		set: func(c *TopicConfig, v string) { c.SegmentBytes = int32(parseInt(v)) }},
-	{Key: Key{Name: "segment.index.bytes", Type: Int, Default: "10485760", Doc: "The size of an offset index at which a new segment is begun."},
+	{Key: Key{Name: "segment.index.bytes", Type: Int, Default: "10485760", Doc: "Kept for tools that set it; indices have no limit of their own here."},
 		rule: intFrom(4), brokers: same("log.index.size.max.bytes"),
 		set: func(c *TopicConfig, v string) { c.SegmentIndexBytes = int32(parseInt(v)) }},
-	{Key: Key{Name: "segment.jitter.ms", Type: Long, Default: "0", Doc: "Up to how much of segment.ms is taken off at random, so that segments are not all rolled at once."},
+	{Key: Key{Name: "segment.jitter.ms", Type: Long, Default: "0", Doc: "Kept for tools that set it; segments are rolled as writes come, without jitter."},
 		rule: longFrom(0), brokers: []brokerName{{"log.roll.jitter.ms", 1}, {"log.roll.jitter.hours", hour}},
-		set: milliseconds(func(c *TopicConfig) *time.Duration { return &c.SegmentJitter })},
+		set: func(*TopicConfig, string) {}},
 	{Key: Key{Name: "segment.ms", Type: Long, Default: "604800000", Doc: "The age at which a new segment is begun even if the last one is not full."},
 		rule: longFrom(1), brokers: []brokerName{{"log.roll.ms", 1}, {"log.roll.hours", hour}},
 		set: milliseconds(func(c *TopicConfig) *time.Duration { return &c.SegmentTime })},
