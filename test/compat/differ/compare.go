@@ -194,7 +194,8 @@ func run(list []job, sides []*side, workers int, done func(result)) {
 	wait.Wait()
 }
 
-// compareOffers tells where the second server offers other versions.
+// compareOffers tells where the second server offers other versions: a key is
+// missing, has extra versions, or fewer (other).
 func compareOffers(a, b *side) []difference {
 	keys := map[int16]bool{}
 	for k := range a.offers {
@@ -212,7 +213,16 @@ func compareOffers(a, b *side) []difference {
 	var out []difference
 	for k := range keys {
 		if t := [2]string{text(a, k), text(b, k)}; t[0] != t[1] {
-			out = append(out, difference{k, "offered", -1, "versions", t})
+			how := "other"
+			theirs, ok := a.offers[k]
+			ours, served := b.offers[k]
+			switch {
+			case !served:
+				how = "missing"
+			case !ok || ours.min < theirs.min || ours.max > theirs.max:
+				how = "extra"
+			}
+			out = append(out, difference{k, "offered", -1, how, t})
 		}
 	}
 	sort.Slice(out, func(i, j int) bool { return out[i].key < out[j].key })

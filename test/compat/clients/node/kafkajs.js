@@ -9,6 +9,8 @@ if (zlib.zstdCompressSync) {
     compress: async (encoder) => zlib.zstdCompressSync(encoder.buffer),
     decompress: async (buffer) => zlib.zstdDecompressSync(buffer),
   })
+} else {
+  console.log(`skip zstd: Node ${process.version} has none (22.15 has)`)
 }
 try {
   const LZ4 = require('kafkajs-lz4')
