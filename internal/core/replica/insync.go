@@ -77,6 +77,9 @@ func (r *Replica) reviewInSync(now time.Time) {
 
 // lags says whether a member of the in-sync set must leave it.
 func (r *Replica) lags(now time.Time, f *follower) bool {
+	if most := r.opts.LagRecordsMax; most > 0 && int64(r.end-f.synced) > most {
+		return true
+	}
 	return f.synced < r.end && now.Sub(f.caughtUpAt) > r.opts.LagTimeMax
 }
 

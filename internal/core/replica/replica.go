@@ -13,6 +13,7 @@ import (
 type Options struct {
 	Node               kafka.NodeID
 	LagTimeMax         time.Duration // replica.lag.time.max.ms, default 30 s
+	LagRecordsMax      int64         // replica.lag.max.messages: a follower that lacks more leaves the in-sync set; 0: no limit
 	JoinWindow         time.Duration // how long the high watermark waits for a follower about to join; default 500 ms
 	RetryMin           time.Duration // first repetition of a question without an answer; default 50 ms
 	RetryMax           time.Duration // later ones, and the silence after which a stream is questioned; default 1 s

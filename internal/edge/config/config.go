@@ -82,6 +82,7 @@ type Config struct {
 	GroupConsumerSizeMax           int
 	GroupLagPartitionsMax          int // whose lag /metrics shows
 	ReplicaLagTimeMax              time.Duration
+	ReplicaLagMessagesMax          int64 // 0: no limit
 	BrokerSessionTimeout           time.Duration
 	BrokerHeartbeatInterval        time.Duration
 	QuorumElectionTimeout          time.Duration
@@ -132,6 +133,9 @@ func (c *Config) Value(name string) string {
 	return ""
 }
 
+// lagMessages was a setting of Kafka's long ago, which it does not show.
+const lagMessages = "replica.lag.max.messages"
+
 // Static lists the node's settings under Kafka's names, as DescribeConfigs of
 // a broker shows them.
 func (c *Config) Static() map[string]string {
@@ -144,7 +148,7 @@ func (c *Config) Static() map[string]string {
 		"broker.rack":          c.Rack,
 	}
 	for i := range table {
-		if s := &table[i]; s.IsKafka() {
+		if s := &table[i]; s.IsKafka() && s.Name != lagMessages {
 			static[s.Name] = format(s.field(c))
 		}
 	}

@@ -185,6 +185,8 @@ var table = inSections(
 	section{"Replication and failover", []Setting{
 		{Name: "replica.lag.time.max.ms", Default: "10000", kind: ms(1), field: func(c *Config) any { return milliseconds(&c.ReplicaLagTimeMax) },
 			Help: "A follower that has not caught up for so long leaves the in-sync set."},
+		{Name: lagMessages, Default: "0", kind: count(0, int64Max), field: func(c *Config) any { return &c.ReplicaLagMessagesMax },
+			Help: "A follower that lacks more records than this leaves the in-sync set at once. 0: only time counts."},
 		{Name: "broker.session.timeout.ms", Default: "1000", kind: ms(10), field: func(c *Config) any { return milliseconds(&c.BrokerSessionTimeout) },
 			Help: "After how long without a heartbeat a node is taken for dead and others lead in its place."},
 		{Name: "broker.heartbeat.interval.ms", Default: "100", kind: ms(1), field: func(c *Config) any { return milliseconds(&c.BrokerHeartbeatInterval) },

@@ -1,6 +1,8 @@
 package server
 
 import (
+	"strconv"
+
 	"chronik/internal/base/kafka"
 	"chronik/internal/core/replica"
 	"chronik/internal/edge/metrics"
@@ -21,6 +23,12 @@ var statusMetrics = []metrics.Metric{
 	{Kind: metrics.Gauge, Name: "chronik_partitions_under_min_isr", Help: "Partitions led by this node with fewer in-sync replicas than min.insync.replicas."},
 	{Kind: metrics.Gauge, Name: "chronik_partitions_failed", Help: "Replicas on this node whose log failed."},
 	{Kind: metrics.Gauge, Name: "chronik_partitions_offline", Help: "Partitions of the cluster without a leader."},
+	{Kind: metrics.Gauge, Name: "chronik_replication_lag_records", Help: "Records that a follower has not yet on disk, of all partitions led by this node.", Labels: []string{"follower"}},
+	{Kind: metrics.Gauge, Name: "chronik_replication_lag_records_max", Help: "The same of the partition that lags most.", Labels: []string{"follower"}},
+	{Kind: metrics.Counter, Name: "chronik_isr_shrinks_total", Help: "In-sync sets of partitions led by this node that lost a member."},
+	{Kind: metrics.Counter, Name: "chronik_isr_expands_total", Help: "In-sync sets of partitions led by this node that gained a member."},
+	{Kind: metrics.Counter, Name: "chronik_leader_elections_total", Help: "Elections of this node to lead a partition."},
+	{Kind: metrics.Counter, Name: "chronik_unclean_leader_elections_total", Help: "Those by which acknowledged records may have been lost."},
 	{Kind: metrics.Gauge, Name: "chronik_log_bytes", Help: "Bytes of all logs on this node."},
 	{Kind: metrics.Gauge, Name: "chronik_fetch_sessions", Help: "Incremental fetch sessions."},
 }
@@ -76,6 +84,7 @@ func (n *node) readStatus(emit func(metrics.Sample)) {
 	var roles [3]int
 	var under, underMin, failed int
 	var bytes int64
+	lag, most := make(map[kafka.NodeID]int64), make(map[kafka.NodeID]int64)
 	for _, p := range n.broker.Partitions() {
 		s := p.Status()
 		roles[s.Role]++
@@ -84,6 +93,11 @@ func (n *node) readStatus(emit func(metrics.Sample)) {
 			failed++
 		}
 		if s.Role == replica.Leader {
+			for _, f := range s.Followers {
+				behind := max(0, int64(s.End-f.Synced))
+				lag[f.Node] += behind
+				most[f.Node] = max(most[f.Node], behind)
+			}
 			if len(s.InSync) < len(s.Replicas) {
 				under++
 			}
@@ -98,6 +112,15 @@ func (n *node) readStatus(emit func(metrics.Sample)) {
 	put("chronik_partitions_under_replicated", float64(under))
 	put("chronik_partitions_under_min_isr", float64(underMin))
 	put("chronik_partitions_failed", float64(failed))
+	for node, records := range lag {
+		put("chronik_replication_lag_records", float64(records), strconv.Itoa(int(node)))
+		put("chronik_replication_lag_records_max", float64(most[node]), strconv.Itoa(int(node)))
+	}
+	counts := n.broker.Counts()
+	put("chronik_isr_shrinks_total", float64(counts.Shrinks))
+	put("chronik_isr_expands_total", float64(counts.Expands))
+	put("chronik_leader_elections_total", float64(counts.Elections))
+	put("chronik_unclean_leader_elections_total", float64(counts.Unclean))
 	put("chronik_log_bytes", float64(bytes))
 	sessions, _ := n.sessions.Len()
 	put("chronik_fetch_sessions", float64(sessions))

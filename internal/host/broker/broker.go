@@ -45,6 +45,7 @@ type Options struct {
 	Rack          string
 	Static        map[string]string // broker settings by Kafka's name: "num.partitions"
 
+	LagRecordsMax     int64         // a follower that lacks more records leaves the in-sync set; 0: no limit
 	HeartbeatInterval time.Duration // between two heartbeats to the controller; default 100 ms
 	SessionTimeout    time.Duration // without a heartbeat for this long a broker is fenced; default 1 s
 	RaftTick          time.Duration // default 50 ms
@@ -142,6 +143,7 @@ type Broker struct {
 	coordinated coordinated
 	lags        lagQuestions
 	inSync      inSyncWishes
+	counts      counts
 
 	// Owned by the control loop.
 	quorum     *quorum.Node

@@ -174,6 +174,7 @@ func (b *Broker) replicaOptions() replica.Options {
 	}
 	return replica.Options{
 		LagTimeMax:         ms("replica.lag.time.max.ms"),
+		LagRecordsMax:      b.opts.LagRecordsMax,
 		ProducerExpiration: ms("producer.id.expiration.ms"),
 	}
 }
