@@ -75,8 +75,8 @@ type fetchSlot struct {
 	next    kafka.Offset // where to go on reading
 	records []byte
 	idle    bool         // the last read got nothing
-	misses  int          // how often there was said to be more, and there was not
 	nearer  kafka.NodeID // a replica that should be asked instead; NoNode: none
+	misses  int          // how often there was said to be more, and there was not
 	waiter  partition.Waiter
 	parked  bool
 }
@@ -90,7 +90,6 @@ func serveFetch(s *Server, now time.Time, req *Request, reply Reply) {
 		maxBytes:  min(int(in.MaxBytes), s.Limits.fetchBytesMax()),
 	}
 	op.minBytes = min(int(in.MinBytes), op.maxBytes)
-	op.buffers.large = req.Client.fetched.large()
 	if in.IsolationLevel < 0 || in.IsolationLevel > 1 {
 		op.refuse(in, kafka.ErrInvalidRequest)
 		return
@@ -100,6 +99,7 @@ func serveFetch(s *Server, now time.Time, req *Request, reply Reply) {
 		return
 	}
 	op.resolve(now, in)
+	op.buffers.size = req.Client.fetched.bufferBytes(len(op.slots))
 	op.running = true
 	for i := range op.slots {
 		op.read(now, i)
@@ -215,12 +215,13 @@ func (op *fetchOp) read(now time.Time, i int) {
 	}
 	had, buf := len(slot.records), slot.records
 	lastFetched := p.LastFetchedEpoch
+	most := max(0, min(int(p.MaxBytes)-had, op.maxBytes-op.bytes))
 	if had > 0 {
 		lastFetched = kafka.NoLeaderEpoch
 	} else {
 		buf = op.buffers.spare()
+		most = min(most, cap(buf))
 	}
-	most := max(0, min(int(p.MaxBytes)-had, op.maxBytes-op.bytes))
 	if slot.nearer != kafka.NoNode {
 		most = 0
 	}

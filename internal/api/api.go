@@ -40,7 +40,7 @@ type Answer struct {
 	CorrelationID int32         // of the request; Handle sets it
 	Close         bool          // close the connection once everything before has been sent
 	Err           error         // why it is to be closed; for the log
-	Release       func()        // called after the response has been encoded, or dropped; may be nil
+	Release       func()        // called after the response, or the records in it, have been sent, or dropped; may be nil
 }
 
 // Reply must be called exactly once for each request, from any goroutine, at

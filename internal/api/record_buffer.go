@@ -6,25 +6,35 @@ import (
 	"unsafe"
 )
 
-// Records for consumers are read into pooled buffers of two sizes: small ones
-// for those who are at the end of the log, large ones for those who catch up.
+// Records for consumers are read into pooled buffers of three sizes: small ones
+// for those who are at the end of the log, large ones for those who catch up,
+// huge ones for those who catch up on few partitions and want much at a time. A
+// buffer's size is also the most that is read at once, so that memory is used
+// again: the client asks for the rest.
 const (
 	smallBufferBytes = 64 << 10
 	largeBufferBytes = 1<<20 + 4096
-	bufferBytesMax   = 4 << 20 // larger ones are left to the garbage collector
+	hugeBufferBytes  = 4<<20 + 4096
+	bufferBytesMax   = 5 << 20 // larger ones are left to the garbage collector
 )
 
-var smallBuffers, largeBuffers sync.Pool // of *recordBuffer
+var smallBuffers, largeBuffers, hugeBuffers sync.Pool // of *recordBuffer
 
 // recordBuffer is a pooled buffer.
 type recordBuffer struct{ bytes []byte }
 
-func newRecordBuffer(large bool) *recordBuffer {
-	pool, size := &smallBuffers, smallBufferBytes
-	if large {
-		pool, size = &largeBuffers, largeBufferBytes
+func poolOf(size int) *sync.Pool {
+	switch {
+	case size >= hugeBufferBytes:
+		return &hugeBuffers
+	case size >= largeBufferBytes:
+		return &largeBuffers
 	}
-	if b, ok := pool.Get().(*recordBuffer); ok {
+	return &smallBuffers
+}
+
+func newRecordBuffer(size int) *recordBuffer {
+	if b, ok := poolOf(size).Get().(*recordBuffer); ok {
 		return b
 	}
 	return &recordBuffer{make([]byte, 0, size)}
@@ -32,31 +42,23 @@ func newRecordBuffer(large bool) *recordBuffer {
 
 func (b *recordBuffer) release() {
 	b.bytes = b.bytes[:0]
-	switch n := cap(b.bytes); {
-	case n > bufferBytesMax || n < smallBufferBytes:
-	case n >= largeBufferBytes:
-		largeBuffers.Put(b)
-	default:
-		smallBuffers.Put(b)
+	if n := cap(b.bytes); n >= smallBufferBytes && n <= bufferBytesMax {
+		poolOf(n).Put(b)
 	}
 }
 
 // fetchBuffers are the buffers of one fetch request. Partitions with few
 // records share one.
 type fetchBuffers struct {
-	large bool
-	all   []*recordBuffer
-	room  []byte // at the end of the last one: nothing in it, and its capacity
+	size int // of each
+	all  []*recordBuffer
+	room []byte // at the end of the last one: nothing in it, and its capacity
 }
 
 // spare returns room for records of a partition, not yet taken.
 func (f *fetchBuffers) spare() []byte {
-	least := smallBufferBytes / 4
-	if f.large {
-		least = largeBufferBytes / 2
-	}
-	if cap(f.room) < least {
-		b := newRecordBuffer(f.large)
+	if cap(f.room) < f.size/4 {
+		b := newRecordBuffer(f.size)
 		f.all = append(f.all, b)
 		f.room = b.bytes[:0]
 	}
@@ -87,4 +89,13 @@ func (f *fetchBuffers) release() {
 // fetchHint remembers how much one connection's last fetch got of a partition.
 type fetchHint struct{ bytes atomic.Int64 }
 
-func (h *fetchHint) large() bool { return h.bytes.Load() > smallBufferBytes/2 }
+// bufferBytes is the size of the buffers for the next fetch, of so many partitions.
+func (h *fetchHint) bufferBytes(partitions int) int {
+	switch last := h.bytes.Load(); {
+	case last > largeBufferBytes/2 && partitions <= 8:
+		return hugeBufferBytes
+	case last > smallBufferBytes/2:
+		return largeBufferBytes
+	}
+	return smallBufferBytes
+}

@@ -350,7 +350,7 @@ func (c *conn) fail() {
 	c.socket.Close()
 	bytes := 0
 	for _, b := range dropped {
-		bytes += len(b.bytes)
+		bytes += b.size
 		b.free()
 	}
 	c.l.budget.give(bytes)

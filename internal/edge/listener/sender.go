@@ -23,11 +23,12 @@ type sender struct {
 	c   *conn
 	raw syscall.RawConn // nil: not a socket of the kernel
 
-	out  []*buffer // being sent
-	done int       // bytes of out[0] that are sent
-	try  func(fd uintptr) bool
-	n    int
-	err  error
+	out    []*buffer // being sent
+	done   int       // bytes of out[0] that are sent
+	pieces [][]byte  // of the write under way
+	try    func(fd uintptr) bool
+	n      int
+	err    error
 }
 
 // run sends what is ready until nothing is, without blocking: the rest is left
@@ -88,13 +89,14 @@ func (s *sender) gather() {
 	}
 	total := 0
 	for _, b := range s.out {
-		if total += len(b.bytes); total > gatherBytesMax {
+		if total += b.size; total > gatherBytesMax || len(b.cuts) > 0 {
 			return
 		}
 	}
 	first := s.out[0]
 	for i, b := range s.out[1:] {
 		first.bytes = append(first.bytes, b.bytes...)
+		first.size += b.size
 		b.free()
 		s.out[i+1] = nil
 	}
@@ -103,21 +105,25 @@ func (s *sender) gather() {
 
 // tryOnce hands the kernel as much as it takes at once.
 func (s *sender) tryOnce(fd uintptr) bool {
+	s.pieces = s.pieces[:0]
+	for i, b := range s.out {
+		done := 0
+		if i == 0 {
+			done = s.done
+		}
+		if s.pieces = b.pieces(s.pieces, done); len(s.pieces) >= piecesMax {
+			s.pieces = s.pieces[:piecesMax]
+			break
+		}
+	}
+	defer clear(s.pieces)
 	for {
 		var n int
 		var err error
-		if len(s.out) == 1 {
-			n, err = unix.Write(int(fd), s.out[0].bytes[s.done:])
+		if len(s.pieces) == 1 {
+			n, err = unix.Write(int(fd), s.pieces[0])
 		} else {
-			pieces := make([][]byte, 0, min(len(s.out), piecesMax))
-			for i, b := range s.out[:cap(pieces)] {
-				piece := b.bytes
-				if i == 0 {
-					piece = piece[s.done:]
-				}
-				pieces = append(pieces, piece)
-			}
-			n, err = unix.Writev(int(fd), pieces)
+			n, err = unix.Writev(int(fd), s.pieces)
 		}
 		if err == unix.EINTR {
 			continue
@@ -140,8 +146,8 @@ func (s *sender) sent(n int) {
 	c.mu.Unlock()
 	s.done += n
 	through := 0
-	for through < len(s.out) && s.done >= len(s.out[through].bytes) {
-		s.done -= len(s.out[through].bytes)
+	for through < len(s.out) && s.done >= s.out[through].size {
+		s.done -= s.out[through].size
 		s.out[through].free()
 		through++
 	}
@@ -168,7 +174,9 @@ func (s *sender) finish() {
 func (s *sender) block() bool {
 	c := s.c
 	deadline := c.l.options.ResponseDeadline
-	chunk := s.out[0].bytes[s.done:]
+	s.pieces = s.out[0].pieces(s.pieces[:0], s.done)
+	chunk := s.pieces[0]
+	clear(s.pieces)
 	chunk = chunk[:min(len(chunk), chunkBytesMax)]
 	progress := time.Now()
 	for len(chunk) > 0 {
@@ -197,7 +205,7 @@ func (s *sender) abandon() {
 	c := s.c
 	bytes := -s.done
 	for i, b := range s.out {
-		bytes += len(b.bytes)
+		bytes += b.size
 		b.free()
 		s.out[i] = nil
 	}

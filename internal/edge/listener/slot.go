@@ -57,9 +57,8 @@ func (s *slot) answer(a api.Answer) {
 	var b *buffer
 	size := 0
 	if a.Response != nil {
-		b = newBuffer(sizeHint(a.Response))
-		b.bytes = wire.AppendResponse(b.bytes[:0], a.CorrelationID, a.Response)
-		size = len(b.bytes)
+		b = encode(&a)
+		size = b.size
 		c.l.budget.take(size)
 	}
 	if a.Release != nil {
@@ -111,7 +110,7 @@ func (c *conn) collect() {
 		c.inFlight--
 		if s.buffer != nil {
 			c.ready = append(c.ready, s.buffer)
-			c.pending += int64(len(s.buffer.bytes))
+			c.pending += int64(s.buffer.size)
 			s.buffer = nil
 		}
 		c.closing = s.close
@@ -143,24 +142,42 @@ func (c *conn) wakeToClose() {
 	c.socket.SetReadDeadline(longAgo)
 }
 
-// sizeHint guesses how long the response will be, so that it is not copied
-// while it grows: only fetch responses are long.
-func sizeHint(response kmsg.Response) int {
-	fetch, ok := response.(*kmsg.FetchResponse)
+// encode makes the bytes of a response. Records that are long stay where they
+// are, and a.Release, which gives them back, goes to the buffer.
+func encode(a *api.Answer) *buffer {
+	fetch, ok := a.Response.(*kmsg.FetchResponse)
 	if !ok {
-		return 0
+		b := newBuffer(0)
+		b.bytes = wire.AppendResponse(b.bytes[:0], a.CorrelationID, a.Response)
+		b.size = len(b.bytes)
+		return b
 	}
+	b := newBuffer(headHint(fetch))
+	b.bytes, b.cuts = wire.AppendFetchResponse(b.bytes[:0], b.cuts[:0], a.CorrelationID, fetch, cutBytesMin)
+	b.size = len(b.bytes)
+	for i := range b.cuts {
+		b.size += len(b.cuts[i].Records)
+	}
+	if len(b.cuts) > 0 {
+		b.release, a.Release = a.Release, nil
+	}
+	return b
+}
+
+// headHint guesses how long the encoded part of the response will be, so that
+// it is not copied while it grows.
+func headHint(fetch *kmsg.FetchResponse) int {
 	size := 64
 	for i := range fetch.Topics {
 		t := &fetch.Topics[i]
 		size += 32 + len(t.Topic)
 		for j := range t.Partitions {
 			p := &t.Partitions[j]
-			size += 96 + len(p.RecordBatches) + 16*len(p.AbortedTransactions)
+			size += 96 + 16*len(p.AbortedTransactions)
+			if len(p.RecordBatches) < cutBytesMin {
+				size += len(p.RecordBatches)
+			}
 		}
-	}
-	for i := range fetch.Brokers {
-		size += 48 + len(fetch.Brokers[i].Host)
 	}
 	return size
 }

@@ -113,7 +113,11 @@ func DecodeResponse(key, version int16, frame []byte) (correlationID int32, _ km
 
 func setLength(dst []byte, start int) []byte {
 	n := len(dst) - start - lengthBytes
-	invariant.Check(n <= math.MaxInt32, "sends a frame that its length field cannot hold")
+	checkFrame(n)
 	binary.BigEndian.PutUint32(dst[start:], uint32(n))
 	return dst
+}
+
+func checkFrame(size int) {
+	invariant.Check(size <= math.MaxInt32, "sends a frame that its length field cannot hold")
 }
