@@ -15,6 +15,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"chronik/internal/base/kafka"
 )
 
 func newTopic() *cobra.Command {
@@ -84,7 +86,7 @@ func (t *topicCommand) newCreate() *cobra.Command {
 				continue
 			}
 			if t.output == "json" {
-				err = writeJSON(cmd.OutOrStdout(), map[string]any{"topic": name, "id": r.ID.String(), "partitions": r.NumPartitions, "replicas": r.ReplicationFactor})
+				err = writeJSON(cmd.OutOrStdout(), map[string]any{"topic": name, "id": kafka.TopicID(r.ID).String(), "partitions": r.NumPartitions, "replicas": r.ReplicationFactor})
 			} else {
 				_, err = fmt.Fprintf(cmd.OutOrStdout(), "created %s\n", name)
 			}
@@ -124,7 +126,7 @@ func (t *topicCommand) newList() *cobra.Command {
 		}
 		rows := []row{}
 		for _, d := range topics.Sorted() {
-			rows = append(rows, row{d.Topic, d.ID.String(), len(d.Partitions), d.Partitions.NumReplicas()})
+			rows = append(rows, row{d.Topic, kafka.TopicID(d.ID).String(), len(d.Partitions), d.Partitions.NumReplicas()})
 		}
 		if t.output == "json" {
 			return writeJSON(cmd.OutOrStdout(), rows)
@@ -206,7 +208,7 @@ func describe(ctx context.Context, admin *administrator, name string, all bool) 
 		return d, explain(what, err, "")
 	}
 	detail := h.topics[name]
-	d.ID, d.Internal = detail.ID.String(), detail.IsInternal
+	d.ID, d.Internal = kafka.TopicID(detail.ID).String(), detail.IsInternal
 	// A partition without a leader has no offsets to show; its row says why.
 	starts, _ := admin.ListStartOffsets(ctx, name)
 	ends, _ := admin.ListEndOffsets(ctx, name)

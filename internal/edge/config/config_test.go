@@ -69,6 +69,10 @@ func TestWrongSettingSaysWhatItGotAndWhatItTakes(t *testing.T) {
 	if err := os.WriteFile(broken, []byte("rack = \"a\"\nlog-level = \n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
+	nested := filepath.Join(t.TempDir(), "nested.toml")
+	if err := os.WriteFile(nested, []byte("max.connections = 5\nmax.connections.per.ip = 4\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
 	for name, test := range map[string]struct {
 		from Sources
 		want []string
@@ -85,13 +89,14 @@ func TestWrongSettingSaysWhatItGotAndWhatItTakes(t *testing.T) {
 			"num.partition is not a setting; did you mean num.partitions?"}},
 		"no file":     {Sources{File: file + ".no"}, []string{"no such file"}},
 		"broken file": {Sources{File: broken}, []string{"line 2"}},
+		"nested":      {Sources{File: nested}, []string{`put both in quotes: "max.connections" = 1000`}},
 		"address":     {Sources{Flags: map[string]string{"kafka": "9092"}}, []string{`got "9092", takes HOST:PORT`}},
 		"advertised":  {Sources{Flags: map[string]string{"advertise-kafka": ":9092"}}, []string{`got ":9092", takes HOST:PORT`}},
 		"peers":       {Sources{Flags: map[string]string{"peers": "1@a:1,1@b:1"}}, []string{`got "1@a:1,1@b:1", takes ID@HOST:PORT`}},
 		"not a peer":  {Sources{Flags: map[string]string{"peers": "2@a:1"}}, []string{"no entry for this node"}},
 		"both":        {Sources{Flags: map[string]string{"peers": "1@a:1", "join": "b:1"}}, []string{"settings join and peers"}},
 		"order": {Sources{Flags: map[string]string{"group-min-session-timeout-ms": "2000000"}},
-			[]string{"setting group.min.session.timeout.ms: got 2000000, takes at most the value of group.max.session.timeout.ms, which is 1800000"}},
+			[]string{`setting group.min.session.timeout.ms: got "2000000", takes at most the value of group.max.session.timeout.ms, which is 1800000`}},
 		"heartbeat": {Sources{Flags: map[string]string{"broker-heartbeat-interval-ms": "600"}}, []string{"at most half of broker.session.timeout.ms, which is 1000"}},
 		"two":       {Sources{Flags: map[string]string{"node-id": "x", "rack": "a\nb"}}, []string{"setting node-id", "setting rack"}},
 	} {

@@ -123,9 +123,9 @@ func (c *Config) readFile(path string, wrong *Error) {
 		var at *toml.DecodeError
 		if errors.As(err, &at) {
 			row, column := at.Position()
-			wrong.add("settings file %s, line %d, column %d: %s", path, row, column, strings.TrimPrefix(at.Error(), "toml: "))
+			wrong.add("settings file %s, line %d, column %d: %s%s", path, row, column, strings.TrimPrefix(at.Error(), "toml: "), quoteHint(at.Error()))
 		} else {
-			wrong.add("settings file %s: %s", path, strings.TrimPrefix(err.Error(), "toml: "))
+			wrong.add("settings file %s: %s%s", path, strings.TrimPrefix(err.Error(), "toml: "), quoteHint(err.Error()))
 		}
 		return
 	}
@@ -141,6 +141,15 @@ func (c *Config) readFile(path string, wrong *Error) {
 	for _, name := range sortedKeys(values) {
 		wrong.add("settings file %s: %s is not a setting%s", path, name, suggest(name, func(s *Setting) string { return s.Name }))
 	}
+}
+
+// quoteHint explains what TOML says where one name continues another, as
+// max.connections.per.ip does max.connections.
+func quoteHint(problem string) string {
+	if strings.Contains(problem, "already") || strings.Contains(problem, "table") {
+		return `; where one name continues another, put both in quotes: "max.connections" = 1000`
+	}
+	return ""
 }
 
 // flatten turns TOML's nested tables, which is how it reads a key with dots,
@@ -201,13 +210,13 @@ func (c *Config) check(wrong *Error) {
 	}
 	atMost := func(low, high string, lowValue, highValue int64) {
 		if lowValue > highValue {
-			wrong.add("setting %s: got %s, takes at most the value of %s, which is %s", low, c.Value(low), high, c.Value(high))
+			wrong.add("setting %s: got %q, takes at most the value of %s, which is %s", low, c.Value(low), high, c.Value(high))
 		}
 	}
 	atMost("group.min.session.timeout.ms", "group.max.session.timeout.ms", int64(c.GroupSessionTimeoutMin), int64(c.GroupSessionTimeoutMax))
 	atMost("group.consumer.heartbeat.interval.ms", "group.consumer.session.timeout.ms", int64(c.GroupConsumerHeartbeatInterval), int64(c.GroupConsumerSessionTimeout)-1)
 	if 2*c.BrokerHeartbeatInterval > c.BrokerSessionTimeout {
-		wrong.add("setting broker.heartbeat.interval.ms: got %s, takes at most half of broker.session.timeout.ms, which is %s",
+		wrong.add("setting broker.heartbeat.interval.ms: got %q, takes at most half of broker.session.timeout.ms, which is %s",
 			c.Value("broker.heartbeat.interval.ms"), c.Value("broker.session.timeout.ms"))
 	}
 	atMost("message.max.bytes", "socket.request.max.bytes", int64(c.MessageBytesMax), int64(c.RequestBytesMax))

@@ -44,7 +44,10 @@ func openIdentity(fs vfs.FS, dir string, node kafka.NodeID, rng *rand.Rand) (ide
 	}
 	var err error
 	if id.lock, err = fs.Lock(path.Join(dir, lockFile)); err != nil {
-		return id, fmt.Errorf("data directory %s is in use by another process (or cannot be locked): %w", dir, err)
+		if errors.Is(err, vfs.ErrLocked) {
+			return id, fmt.Errorf("data directory %s is in use by another process: %w", dir, err)
+		}
+		return id, fmt.Errorf("lock data directory %s: %w", dir, err)
 	}
 	data, err := statefile.Load(fs, path.Join(dir, identityFile))
 	switch {
