@@ -6,6 +6,7 @@ import (
 
 	"chronik/internal/base/invariant"
 	"chronik/internal/base/kafka"
+	"chronik/internal/base/mutant"
 	"chronik/internal/core/metadata"
 )
 
@@ -109,7 +110,7 @@ func (w *wish) eligible(old *metadata.Partition, minInSync int) []kafka.NodeID {
 // elect sets the leader of p and says whether committed records may be lost by it.
 func (d *draft) elect(p, old *metadata.Partition, w wish) (unclean bool) {
 	valid := func(n kafka.NodeID) bool {
-		has := slices.Contains(p.InSync, n) || len(p.InSync) == 0 && slices.Contains(p.EligibleLeader, n)
+		has := mutant.On(mutant.ElectAnyone) || slices.Contains(p.InSync, n) || len(p.InSync) == 0 && slices.Contains(p.EligibleLeader, n)
 		return has && d.active(n) && slices.Contains(p.Replicas, n)
 	}
 	if w.elect == electPreferred && len(p.Replicas) > 0 && valid(p.Replicas[0]) {

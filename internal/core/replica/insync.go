@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"chronik/internal/base/kafka"
+	"chronik/internal/base/mutant"
 )
 
 // pendingChange is the wish for another in-sync set that is under way. There
@@ -87,7 +88,7 @@ func (r *Replica) lags(now time.Time, f *follower) bool {
 // committed, all that was there when this leader began, and would not have to
 // leave again at once.
 func (r *Replica) joins(now time.Time, f *follower) bool {
-	return f.eligible() && !r.lags(now, f) && f.synced >= r.highWatermark && f.synced >= r.leader.epochStart
+	return f.eligible() && !r.lags(now, f) && f.synced >= r.highWatermark && (f.synced >= r.leader.epochStart || mutant.On(mutant.JoinBeforeEpochStart))
 }
 
 func (r *Replica) wish(now time.Time, set []kafka.NodeID) {

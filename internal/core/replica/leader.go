@@ -6,6 +6,7 @@ import (
 
 	"chronik/internal/base/invariant"
 	"chronik/internal/base/kafka"
+	"chronik/internal/base/mutant"
 	"chronik/internal/format/record"
 )
 
@@ -44,6 +45,9 @@ func (r *Replica) lead(now time.Time, again bool) {
 func (r *Replica) resign() {
 	l := &r.leader
 	refuse := func(w waiting) { r.refuse(w.ticket, kafka.ErrNotLeaderOrFollower) }
+	if mutant.On(mutant.AckAfterStepDown) {
+		refuse = func(w waiting) { r.ack(w.ticket, w.offset, w.timestamp) }
+	}
 	l.onSync.drain(refuse)
 	l.onCommit.drain(refuse)
 	l.onStart.drain(refuse)
@@ -210,8 +214,8 @@ func (r *Replica) MinInSync() int { return r.minInSync() }
 func (r *Replica) advance(now time.Time) {
 	reached := r.durable()
 	for _, f := range r.leader.followers {
-		granted := f.inSync || f.wanted
-		f.holding = !granted && f.synced < reached && f.holds(now, r.opts.JoinWindow)
+		granted := f.inSync || f.wanted && !mutant.On(mutant.CommitOnCurrentSet)
+		f.holding = !granted && !mutant.On(mutant.CommitOnCurrentSet) && f.synced < reached && f.holds(now, r.opts.JoinWindow)
 		if granted || f.holding {
 			reached = min(reached, f.synced)
 		}

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"chronik/internal/base/kafka"
+	"chronik/internal/base/mutant"
 )
 
 // follower is a leader's view of one follower: what it has, and what is on
@@ -118,6 +119,7 @@ func (r *Replica) answered(now time.Time, f *follower, m *Message) {
 		question = Message{Kind: Reset, Offset: r.start}
 	case m.Epoch == kafka.NoLeaderEpoch:
 		// An empty log agrees with any.
+	case mutant.On(mutant.SkipTruncation):
 	case epoch == kafka.NoLeaderEpoch && m.Offset > end || epoch != kafka.NoLeaderEpoch && (epoch != m.Epoch || m.Offset > end):
 		question = Message{Kind: Truncate, Epoch: epoch, Offset: end}
 	}

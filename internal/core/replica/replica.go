@@ -6,6 +6,7 @@ import (
 
 	"chronik/internal/base/invariant"
 	"chronik/internal/base/kafka"
+	"chronik/internal/base/mutant"
 	"chronik/internal/format/record"
 )
 
@@ -251,7 +252,7 @@ func (r *Replica) WriteFailed(now time.Time, code kafka.ErrorCode) {
 // began, is ignored.
 func (r *Replica) Synced(now time.Time, cuts uint64, upTo kafka.Offset) {
 	upTo = min(upTo, r.end)
-	if cuts != r.cuts || upTo <= r.synced {
+	if cuts != r.cuts && !mutant.On(mutant.CountStaleSync) || upTo <= r.synced {
 		return
 	}
 	r.synced = upTo
@@ -294,7 +295,7 @@ func (r *Replica) Truncated(now time.Time, end kafka.Offset) (rebuild bool) {
 
 // Step takes in a message of another node.
 func (r *Replica) Step(now time.Time, from kafka.NodeID, m *Message) {
-	if m.LeaderEpoch != r.assignment.LeaderEpoch || r.role == Offline {
+	if m.LeaderEpoch != r.assignment.LeaderEpoch && !mutant.On(mutant.NoEpochFence) || r.role == Offline {
 		return // one of the two has old metadata; whoever waits asks again
 	}
 	switch m.Kind {
@@ -303,7 +304,7 @@ func (r *Replica) Step(now time.Time, from kafka.NodeID, m *Message) {
 			r.stepLeader(now, from, m)
 		}
 	case Probe, Truncate, Reset, Append:
-		if r.role == Follower && from == r.assignment.Leader {
+		if r.role == Follower && (from == r.assignment.Leader || mutant.On(mutant.NoEpochFence)) {
 			r.stepFollower(now, m)
 		}
 	}
@@ -344,7 +345,7 @@ func (r *Replica) Wake() time.Time {
 
 // durable is the end of what counts as safe on this node.
 func (r *Replica) durable() kafka.Offset {
-	if r.config.Relaxed {
+	if r.config.Relaxed || mutant.On(mutant.AckBeforeSync) {
 		return r.end
 	}
 	return r.synced

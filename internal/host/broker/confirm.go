@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"chronik/internal/base/kafka"
+	"chronik/internal/base/mutant"
 	"chronik/internal/core/controller"
 )
 
@@ -30,7 +31,7 @@ type unconfirmed struct {
 // grants says whether a response gives a lease.
 func grants(r controller.Response) bool {
 	h, ok := r.(controller.HeartbeatResult)
-	return ok && h.Error == kafka.None && !h.Fenced
+	return ok && h.Error == kafka.None && !h.Fenced && !mutant.On(mutant.GrantUnconfirmed)
 }
 
 // confirm answers the question once this node is sure to lead still. Rounds

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"chronik/internal/base/kafka"
+	"chronik/internal/base/mutant"
 	"chronik/internal/base/vfs"
 	"chronik/internal/core/replica"
 	"chronik/internal/format/record"
@@ -130,6 +131,9 @@ func (p *Partition) recover(now time.Time, rec *Recovery) error {
 	from, err := p.core.Restore(snapshot)
 	rec.ReplayedFrom, rec.BadSnapshot = from, err
 	p.saved = from
+	if mutant.On(mutant.ForgetProducers) {
+		from = p.core.End()
+	}
 	if err := p.replay(now, from); err != nil {
 		return err
 	}

@@ -20,6 +20,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"chronik/internal/base/kafka"
+	"chronik/internal/base/mutant"
 	"chronik/internal/base/vfs"
 	"chronik/internal/format/record"
 	"chronik/internal/storage/statefile"
@@ -184,14 +185,14 @@ func (l *Log) Save(now time.Time, hard *raftpb.HardState, entries []*raftpb.Entr
 	if err := l.appendEntries(now, entries); err != nil {
 		return err
 	}
-	if sync && len(entries) > 0 {
+	if sync && len(entries) > 0 && !mutant.On(mutant.MetadataUnsynced) {
 		if err := l.wal.Sync(); err != nil {
 			return fmt.Errorf("sync entries: %w", err)
 		}
 	}
 	if hard != nil {
 		// Only term and vote must survive; the commit index is found again.
-		if hard.GetTerm() != l.vote.GetTerm() || hard.GetVote() != l.vote.GetVote() {
+		if (hard.GetTerm() != l.vote.GetTerm() || hard.GetVote() != l.vote.GetVote()) && !mutant.On(mutant.VoteUnsaved) {
 			if err := saveProto(l.fs, path.Join(l.dir, voteFile), hard); err != nil {
 				return fmt.Errorf("save vote: %w", err)
 			}

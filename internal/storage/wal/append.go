@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"chronik/internal/base/kafka"
+	"chronik/internal/base/mutant"
 	"chronik/internal/base/vfs"
 	"chronik/internal/format/record"
 )
@@ -290,7 +291,7 @@ func (l *Log) sync() error {
 		}
 		s.release()
 	}
-	if err := active.file.Sync(); err != nil {
+	if err := active.file.Sync(); err != nil && !(mutant.On(mutant.RetrySync) && active.file.Sync() == nil) {
 		return l.fail("sync "+active.path, err)
 	}
 	if names {
