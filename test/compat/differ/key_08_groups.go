@@ -438,9 +438,11 @@ func init() {
 		}},
 		Case{Key: 42, Name: "unknown", Run: func(c *Conversation) {
 			c.Ask("group", deleteGroups(c.Name("g")))
-			c.Ask("empty", deleteGroups(""))
 			c.Ask("twice", deleteGroups(c.Name("g"), c.Name("g")))
 			c.Ask("none", deleteGroups())
+		}},
+		Case{Key: 42, Name: "empty group", Alone: true, Run: func(c *Conversation) {
+			c.Ask("deleted", deleteGroups(""))
 		}},
 		Case{Key: 47, Name: "unknown", Run: func(c *Conversation) {
 			topic, group := c.Topic("t", 1), c.Name("g")
