@@ -112,9 +112,21 @@ func TestFranzGroupOfTwo(t *testing.T) {
 		var owned [2]int
 		for n := range 2 {
 			c := franz(t, kgo.ConsumerGroup(group), kgo.ConsumeTopics(topic), kgo.Balancers(balancer), kgo.HeartbeatInterval(300*time.Millisecond),
-				kgo.OnPartitionsAssigned(func(_ context.Context, _ *kgo.Client, m map[string][]int32) { mu.Lock(); owned[n] += len(m[topic]); mu.Unlock() }),
-				kgo.OnPartitionsRevoked(func(_ context.Context, _ *kgo.Client, m map[string][]int32) { mu.Lock(); owned[n] -= len(m[topic]); mu.Unlock() }),
-				kgo.OnPartitionsLost(func(_ context.Context, _ *kgo.Client, m map[string][]int32) { mu.Lock(); owned[n] -= len(m[topic]); mu.Unlock() }))
+				kgo.OnPartitionsAssigned(func(_ context.Context, _ *kgo.Client, m map[string][]int32) {
+					mu.Lock()
+					owned[n] += len(m[topic])
+					mu.Unlock()
+				}),
+				kgo.OnPartitionsRevoked(func(_ context.Context, _ *kgo.Client, m map[string][]int32) {
+					mu.Lock()
+					owned[n] -= len(m[topic])
+					mu.Unlock()
+				}),
+				kgo.OnPartitionsLost(func(_ context.Context, _ *kgo.Client, m map[string][]int32) {
+					mu.Lock()
+					owned[n] -= len(m[topic])
+					mu.Unlock()
+				}))
 			wait.Add(1)
 			go func() {
 				defer wait.Done()
