@@ -145,6 +145,10 @@ type ProducerStatus struct {
 	LastTimestamp    int64
 	CoordinatorEpoch int32        // -1: no marker seen
 	TxnStart         kafka.Offset // NoOffset: no open transaction
+
+	// Last offsets of the first and last batch that are remembered for their
+	// sequence numbers; NoOffset: there are none.
+	FirstOffset, LastOffset kafka.Offset
 }
 
 // Producers lists the known producers by id.
@@ -153,7 +157,11 @@ func (r *Replica) Producers() []ProducerStatus {
 	list := make([]ProducerStatus, 0, len(ps.entries))
 	for _, id := range ps.ids() {
 		e := ps.entries[id]
-		list = append(list, ProducerStatus{id, e.epoch, e.lastSequence(), e.lastTimestamp, e.coordinatorEpoch, e.txnStart})
+		first, last := kafka.NoOffset, kafka.NoOffset
+		if e.n > 0 {
+			first, last = e.batches[0].lastOffset, e.batches[e.n-1].lastOffset
+		}
+		list = append(list, ProducerStatus{id, e.epoch, e.lastSequence(), e.lastTimestamp, e.coordinatorEpoch, e.txnStart, first, last})
 	}
 	return list
 }

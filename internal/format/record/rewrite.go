@@ -3,6 +3,8 @@ package record
 import (
 	"encoding/binary"
 	"fmt"
+
+	"chronik/internal/base/kafka"
 )
 
 // Recompress is b with its records compressed another way, in fresh bytes.
@@ -100,4 +102,46 @@ func Filter(b Batch, scratch *Scratch, opts FilterOptions, keep func(*Record) bo
 	packed := make([]byte, HeaderSize, len(b))
 	copy(packed, out)
 	return finish(compress(packed, codec, opts.Level, out[HeaderSize:]), codec), nil
+}
+
+// Split is the part of b from an offset on, which must lie in b, as a batch in
+// fresh bytes that begins there. It is for batches of no producer: sequence
+// numbers would no longer fit. Errors wrap ErrCorrupt.
+func Split(b Batch, from kafka.Offset, scratch *Scratch) (Batch, error) {
+	skip := int32(from - b.BaseOffset())
+	out := make([]byte, HeaderSize, len(b)+16)
+	copy(out, b[:HeaderSize])
+	Batch(out).SetBaseOffset(from)
+	binary.BigEndian.PutUint32(out[atLastOffsetDelta:], uint32(b.LastOffsetDelta()-skip))
+	logAppendTime, base := b.TimestampType() == LogAppendTime, b.BaseTimestamp()
+	latest := NoTimestamp
+	var kept int32
+	it := b.Records(scratch)
+	for it.Next() {
+		r := it.Record()
+		if r.OffsetDelta < skip {
+			continue
+		}
+		r.OffsetDelta -= skip
+		latest = max(latest, r.Timestamp)
+		kept++
+		out = appendRecord(out, r, r.Timestamp-base)
+	}
+	if err := it.Err(); err != nil {
+		return nil, err
+	}
+	binary.BigEndian.PutUint32(out[atCount:], uint32(kept))
+	codec := b.Codec()
+	if kept == 0 {
+		out[atAttributes+1] &^= attrDeleteHorizon
+		codec = None
+	} else if !logAppendTime {
+		binary.BigEndian.PutUint64(out[atMaxTimestamp:], uint64(latest))
+	}
+	if codec == None {
+		return finish(out, None), nil
+	}
+	packed := make([]byte, HeaderSize, len(b))
+	copy(packed, out)
+	return finish(compress(packed, codec, 0, out[HeaderSize:]), codec), nil
 }

@@ -142,6 +142,7 @@ type Broker struct {
 
 	producerIDs producerIDs
 	coordinated coordinated
+	cleaning    cleaning
 	lags        lagQuestions
 	inSync      inSyncWishes
 	counts      counts

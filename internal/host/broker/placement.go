@@ -105,6 +105,7 @@ func (b *Broker) placeAll(now time.Time) {
 	b.settleGone()
 	b.env.Log.Info("partitions opened", "count", len(edit.open))
 	b.scheduleRetention(now)
+	b.scheduleCleaning(now)
 	b.coordinated.imageChanged(now, nil)
 }
 

@@ -335,6 +335,11 @@ func (p *Partition) feed(now time.Time, m *replica.Message, fx *effects) {
 	b, err := p.log.Read(m.Offset, p.log.End(), m.ReadMax, (*buf)[:0])
 	*buf = b
 	end := kafka.NoOffset
+	if err == nil {
+		if b, err = fromOffset(b, m.Offset); err != nil {
+			b = b[:0]
+		}
+	}
 	if err != nil {
 		p.slog.Error("read for follower failed", "topic", p.opts.Topic, "partition", p.opts.Partition, "offset", int64(m.Offset), "error", err)
 		b = b[:0]

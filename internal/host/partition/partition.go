@@ -56,7 +56,8 @@ type Partition struct {
 	failure  error       // the log failed
 	closed   bool
 	saved    kafka.Offset // end of the last state saved
-	saveNext int64        // bytes appended since
+	compact  compacting
+	saveNext int64 // bytes appended since
 }
 
 // settings are what follows from the topic's configs.
@@ -205,6 +206,9 @@ func (p *Partition) walOptions(c TopicConfig) wal.Options {
 	o := p.opts.WAL
 	o.SegmentBytes = c.SegmentBytes
 	o.SegmentMs = millis(c.SegmentTime)
+	if c.Compact { // only what is in a sealed segment is compacted
+		o.SegmentMs = min(o.SegmentMs, millis(c.MaxCompactionLag))
+	}
 	if c.IndexIntervalBytes > 0 && o.IndexIntervalBytes == 0 {
 		o.IndexIntervalBytes = max(c.IndexIntervalBytes, 4096)
 	}
