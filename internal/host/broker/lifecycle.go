@@ -211,10 +211,15 @@ func (b *Broker) Stop(timeout time.Duration, done func(now time.Time)) {
 		}
 		called := false
 		once := func(now time.Time) {
-			if !called {
-				called = true
-				done(now)
+			if called {
+				return
 			}
+			called = true
+			if b.quorum.State().Leading {
+				b.handOverQuorum(now)
+				b.drain(now)
+			}
+			done(now)
 		}
 		l.stopped = once
 		b.At(now.Add(timeout), func(time.Time) { b.env.Post(once) })
