@@ -3,10 +3,13 @@
 package config
 
 import (
+	"slices"
 	"strconv"
 	"time"
 
 	"chronik/internal/base/kafka"
+	"chronik/internal/core/config"
+	"chronik/internal/core/metadata"
 )
 
 // Config is what a node was told. Every field belongs to one row of the table
@@ -136,8 +139,9 @@ func (c *Config) Value(name string) string {
 // lagMessages was a setting of Kafka's long ago, which it does not show.
 const lagMessages = "replica.lag.max.messages"
 
-// Static lists the node's settings under Kafka's names, as DescribeConfigs of
-// a broker shows them.
+// Static lists the settings that the node was given, and those whose default
+// is not Kafka's, under Kafka's names: what DescribeConfigs of a broker shows as
+// STATIC_BROKER_CONFIG. The others have the default that core/config knows.
 func (c *Config) Static() map[string]string {
 	static := map[string]string{
 		"node.id":              strconv.Itoa(int(c.NodeID)),
@@ -145,12 +149,28 @@ func (c *Config) Static() map[string]string {
 		"log.dirs":             c.DataDir,
 		"listeners":            "PLAINTEXT://" + c.Kafka,
 		"advertised.listeners": "PLAINTEXT://" + c.AdvertiseKafka,
-		"broker.rack":          c.Rack,
+	}
+	if c.Rack != "" {
+		static["broker.rack"] = c.Rack
 	}
 	for i := range table {
-		if s := &table[i]; s.IsKafka() && s.Name != lagMessages {
-			static[s.Name] = format(s.field(c))
+		s := &table[i]
+		if !s.IsKafka() || s.Name == lagMessages {
+			continue
+		}
+		value := format(s.field(c))
+		if c.Source(s.Name) != FromDefault || !isDefault(s.Name, value) {
+			static[s.Name] = value
 		}
 	}
 	return static
+}
+
+// isDefault says whether a broker that was told nothing behaves as with this value.
+func isDefault(name, value string) bool {
+	k, known := config.Lookup(metadata.ResourceBroker, name)
+	if !known || !k.NoDefault {
+		return !known || k.Default == value
+	}
+	return slices.ContainsFunc(config.Keys(metadata.ResourceTopic), func(k config.Key) bool { return k.Synonym == name && k.Default == value })
 }

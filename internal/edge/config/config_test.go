@@ -9,6 +9,9 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	core "chronik/internal/core/config"
+	"chronik/internal/core/metadata"
 )
 
 var update = flag.Bool("update", false, "rewrite docs/settings.md")
@@ -167,14 +170,14 @@ func TestEveryRowHasItsOwnFieldAndSpelling(t *testing.T) {
 }
 
 func TestStaticHasKafkasNames(t *testing.T) {
-	c, err := Load(Sources{Flags: map[string]string{"kafka": "0.0.0.0:9095", "advertise-kafka": "a.example:9095"}})
+	c, err := Load(Sources{Flags: map[string]string{"num-partitions": "7", "kafka": "0.0.0.0:9095", "advertise-kafka": "a.example:9095"}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	got := c.Static()
 	for name, want := range map[string]string{
-		"num.partitions": "1", "listeners": "PLAINTEXT://0.0.0.0:9095", "advertised.listeners": "PLAINTEXT://a.example:9095",
-		"offsets.retention.minutes": "10080", "node.id": "1", "log.cleaner.min.cleanable.ratio": "0.5",
+		"num.partitions": "7", "listeners": "PLAINTEXT://0.0.0.0:9095", "advertised.listeners": "PLAINTEXT://a.example:9095",
+		"node.id": "1", "max.connections": "16384", "message.max.bytes": "", "log.cleaner.min.cleanable.ratio": "",
 	} {
 		if got[name] != want {
 			t.Errorf("%s = %q, want %q", name, got[name], want)
@@ -197,5 +200,27 @@ func TestAdvertisedAddressIsNeverEveryInterface(t *testing.T) {
 		if err != nil || strings.HasPrefix(c.AdvertiseKafka, ":") || strings.Contains(c.AdvertiseKafka, "0.0.0.0") || strings.Contains(c.AdvertiseKafka, "[::]") {
 			t.Errorf("%s: advertises %q (%v)", kafka, c.AdvertiseKafka, err)
 		}
+	}
+}
+
+// What a node was not told has its default from core/config: the two tables
+// must not differ unless Static says so.
+func TestDefaultsAreThoseOfTheBroker(t *testing.T) {
+	c := Default()
+	r, err := core.NewResolver(c.NodeID, c.Static())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range Settings() {
+		if k, known := core.Lookup(metadata.ResourceBroker, s.Name); !known || k.NoDefault {
+			continue
+		}
+		if got, _ := r.Broker(metadata.Empty(), s.Name); got != s.Default {
+			t.Errorf("%s is %q to the broker, the default of the setting is %q", s.Name, got, s.Default)
+		}
+	}
+	topic := r.Topic(metadata.Empty(), "t")
+	if topic.RetentionTime.Milliseconds() != c.LogRetentionMs || topic.SegmentTime.Milliseconds() != c.LogRollMs {
+		t.Errorf("retention %v, roll %v", topic.RetentionTime, topic.SegmentTime)
 	}
 }
