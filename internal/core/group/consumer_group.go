@@ -33,7 +33,8 @@ type consumerGroup struct {
 	owners       map[kafka.TopicID]map[int32]string
 	regexes      map[string]*offsets.ConsumerRegexValue
 
-	checked int64 // soft: version of the topics that the group was compared with
+	checked int64            // soft: version of the topics that the group was compared with
+	seen    map[string]int32 // soft: the topics that were found then, and their partitions; nil when not known
 }
 
 // consumerMember is one member of a group of the KIP-848 protocol.
@@ -163,18 +164,27 @@ func (p *subscription) topics(m *consumerMember, view Topics) []Topic {
 	return out
 }
 
-// hash sums up all that an assignment depends on in the topics.
-func (p *subscription) hash(view Topics) int64 {
+// found are the topics that the members read and that exist.
+func (p *subscription) found(view Topics) map[string]Topic {
 	byName := map[string]Topic{}
-	racks := false
 	for _, m := range p.members {
-		racks = racks || m.about.RackID != ""
 		for _, t := range p.topics(m, view) {
 			byName[t.Name] = t
 		}
 	}
+	return byName
+}
+
+// hash sums up all that an assignment depends on in the topics.
+func (p *subscription) hash(view Topics) int64 { return p.hashOf(p.found(view)) }
+
+func (p *subscription) hashOf(byName map[string]Topic) int64 {
 	if len(byName) == 0 {
 		return 0
+	}
+	racks := false
+	for _, m := range p.members {
+		racks = racks || m.about.RackID != ""
 	}
 	h := fnv.New64a()
 	var buf []byte

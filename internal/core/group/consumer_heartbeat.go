@@ -327,11 +327,15 @@ func (s *Shard) updateEpoch(g *group, p *subscription, cause string) int32 {
 	c := g.consumer
 	hash := c.metadataHash
 	if c.checked != s.topics.Version() {
-		hash = p.hash(s.topics)
-		c.checked = s.topics.Version()
-	}
-	if cause == "" && hash != c.metadataHash {
-		cause = "the topics that the group reads changed"
+		found := p.found(s.topics)
+		hash = p.hashOf(found)
+		if cause == "" && hash != c.metadataHash {
+			cause = topicChanges(c.seen, found)
+		}
+		c.checked, c.seen = s.topics.Version(), map[string]int32{}
+		for name, t := range found {
+			c.seen[name] = t.Partitions
+		}
 	}
 	if cause == "" {
 		return c.epoch
@@ -339,6 +343,45 @@ func (s *Shard) updateEpoch(g *group, p *subscription, cause string) int32 {
 	s.record(offsets.ConsumerGroup{Group: g.id, Value: &offsets.ConsumerGroupValue{Epoch: c.epoch + 1, MetadataHash: hash}})
 	s.event(EventRebalanceStarted, g, "", cause)
 	return c.epoch + 1
+}
+
+func plural(n int32) string {
+	if n == 1 {
+		return ""
+	}
+	return "s"
+}
+
+// topicChanges says in words how the topics that a group reads have changed.
+func topicChanges(seen map[string]int32, found map[string]Topic) string {
+	const unknown = "the topics that the group reads changed"
+	if seen == nil {
+		return unknown
+	}
+	var changes []string
+	for _, name := range slices.Sorted(maps.Keys(found)) {
+		switch had, ok := seen[name]; {
+		case !ok:
+			changes = append(changes, fmt.Sprintf("topic %s was made", name))
+		case found[name].Partitions > had:
+			changes = append(changes, fmt.Sprintf("topic %s got %d more partition%s", name, found[name].Partitions-had, plural(found[name].Partitions-had)))
+		case found[name].Partitions < had:
+			changes = append(changes, fmt.Sprintf("topic %s was made anew with %d partition%s", name, found[name].Partitions, plural(found[name].Partitions)))
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(seen)) {
+		if _, ok := found[name]; !ok {
+			changes = append(changes, fmt.Sprintf("topic %s is gone", name))
+		}
+	}
+	const most = 5
+	switch {
+	case len(changes) == 0:
+		return "a topic that the group reads was made anew, or its replicas' racks changed"
+	case len(changes) > most:
+		return fmt.Sprintf("%s, and %d more changes", strings.Join(changes[:most], ", "), len(changes)-most)
+	}
+	return strings.Join(changes, ", ")
 }
 
 // assignTarget makes the target assignment for the group epoch and returns

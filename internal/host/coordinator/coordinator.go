@@ -127,7 +127,7 @@ func (g *Groups) OnLeader(now time.Time, partition int32, epoch kafka.LeaderEpoc
 	g.mu.Lock()
 	s := g.shards[partition]
 	if s == nil {
-		s = &shard{partition: partition, groups: g, log: g.opts.Log.With(keyPartition, partition)}
+		s = &shard{partition: partition, groups: g, log: g.opts.Log.With(keyTopic, kafka.TopicConsumerOffsets, keyPartition, partition)}
 		g.shards[partition] = s
 	}
 	g.mu.Unlock()

@@ -21,6 +21,7 @@ const (
 	keyOffset     = "offset"
 	keyPartition  = "partition"
 	keyRecords    = "records"
+	keyTopic      = "topic"
 )
 
 // loadedEvent tells that this node has become the coordinator of the
