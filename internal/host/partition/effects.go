@@ -210,10 +210,16 @@ func (p *Partition) write(now time.Time, records []byte, fx *effects) {
 	clear(p.pieces)
 	if err == nil {
 		p.saveNext += int64(len(records))
+		if p.refused > 0 {
+			p.slog.Info("appends succeed again", "topic", p.opts.Topic, "partition", p.opts.Partition, "refused", p.refused)
+			p.refused = 0
+		}
 		p.core.Written(now)
 		return
 	}
-	p.slog.Error("append failed", "topic", p.opts.Topic, "partition", p.opts.Partition, "error", err)
+	if p.refused++; p.refused == 1 { // clients try again and again; one line for all
+		p.slog.Error("append failed; records are refused until one succeeds", "topic", p.opts.Topic, "partition", p.opts.Partition, "error", err)
+	}
 	code := kafka.ErrKafkaStorageError
 	if errors.Is(err, wal.ErrBadBatch) || errors.Is(err, wal.ErrOrder) {
 		code = kafka.ErrCorruptMessage

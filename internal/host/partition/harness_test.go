@@ -3,6 +3,7 @@ package partition
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"path/filepath"
 	"sync"
 	"testing"
@@ -43,6 +44,7 @@ type node struct {
 	fs      vfs.FS
 	p       *Partition
 	config  TopicConfig
+	log     *slog.Logger
 	epoch   kafka.BrokerEpoch
 	mu      sync.Mutex
 	pending int // syncs asked for
@@ -70,7 +72,7 @@ func (n *node) open() {
 }
 
 func (n *node) tryOpen() (*Partition, Recovery, error) {
-	return Open(n.c.now, n.fs, filepath.Join("wal", "partitions", "t-0"), Options{Node: n.id, BrokerEpoch: n.epoch, Topic: "t", TopicID: kafka.TopicID{1}, Config: n.config}, n)
+	return Open(n.c.now, n.fs, filepath.Join("wal", "partitions", "t-0"), Options{Node: n.id, BrokerEpoch: n.epoch, Topic: "t", TopicID: kafka.TopicID{1}, Config: n.config, Log: n.log}, n)
 }
 
 func (n *node) Send(p *Partition, m *replica.Message) {

@@ -54,6 +54,7 @@ type Partition struct {
 	flushAt  time.Time
 	alarms   []time.Time // for which ring is set; the earliest last
 	failure  error       // the log failed
+	refused  int         // appends that failed since the last that did not
 	closed   bool
 	saved    kafka.Offset // end of the last state saved
 	compact  compacting

@@ -1,7 +1,10 @@
 package partition
 
 import (
+	"bytes"
+	"log/slog"
 	"math/rand/v2"
+	"strings"
 	"testing"
 	"time"
 
@@ -79,6 +82,9 @@ func TestIdempotenceHoldsAcrossRestarts(t *testing.T) {
 func TestDiskFullIsOvercome(t *testing.T) {
 	c := newCluster(t, 1, DefaultTopicConfig())
 	n := c.node(1)
+	var lines bytes.Buffer
+	n.log = slog.New(slog.NewTextHandler(&lines, nil))
+	n.open()
 	c.assign(1, 1, 1)
 	c.want("produce", n.produce(1, batchOf(nil, false, "a")).Code, kafka.None)
 	mem := n.fs.(*vfs.Mem)
@@ -88,11 +94,14 @@ func TestDiskFullIsOvercome(t *testing.T) {
 		big[i] = 'z'
 	}
 	c.want("full", n.produce(1, batchOf(nil, false, string(big))).Code, kafka.ErrKafkaStorageError)
+	c.want("full, again", n.produce(1, batchOf(nil, false, string(big))).Code, kafka.ErrKafkaStorageError)
 	c.want("still readable", n.values(0, ReadUncommitted), "a")
 	mem.SetCapacity(0)
 	c.want("space again", n.produce(1, batchOf(nil, false, "b")).BaseOffset, 1)
 	c.want("all", n.values(0, ReadUncommitted), "ab")
 	c.want("failed", n.failed, nil)
+	c.want("lines on the full disk", strings.Count(lines.String(), "append failed"), 1)
+	c.want("lines on space again", strings.Count(lines.String(), `"appends succeed again" topic=t partition=0 refused=2`), 1)
 }
 
 func TestFailedSyncTakesThePartitionOffline(t *testing.T) {
