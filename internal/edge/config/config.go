@@ -65,7 +65,6 @@ type Config struct {
 	LogCompactionLagMinMs     int64
 	LogCompactionLagMaxMs     int64
 	LogCleanableRatioMin      float64
-	LogSegmentDeleteDelay     time.Duration
 	LogRetentionCheckInterval time.Duration
 	LogCleanerBackoff         time.Duration
 

@@ -145,8 +145,6 @@ var table = inSections(
 			Help: "After how long a record is compacted at the latest, where the topic does not say otherwise (`max.compaction.lag.ms`)."},
 		{Name: "log.cleaner.min.cleanable.ratio", Default: "0.5", kind: ratio, field: func(c *Config) any { return &c.LogCleanableRatioMin },
 			Help: "The share of a log not yet compacted that makes compaction worth while, where the topic does not say otherwise (`min.cleanable.dirty.ratio`)."},
-		{Name: "log.segment.delete.delay.ms", Default: "60000", kind: ms(0), field: func(c *Config) any { return milliseconds(&c.LogSegmentDeleteDelay) },
-			Help: "How long the file of a deleted segment stays on disk, where the topic does not say otherwise (`file.delete.delay.ms`)."},
 		{Name: "log.retention.check.interval.ms", Default: "300000", kind: ms(1), field: func(c *Config) any { return milliseconds(&c.LogRetentionCheckInterval) },
 			Help: "How often logs are searched for segments whose time is over."},
 		{Name: "log.cleaner.backoff.ms", Default: "15000", kind: ms(1), field: func(c *Config) any { return milliseconds(&c.LogCleanerBackoff) },
