@@ -18,6 +18,10 @@ type nemesis struct {
 	lasting instant
 	done    map[string]int // by kind
 	undo    []func()       // what is still to be undone, nil where it was
+
+	// armed is called when the next produce request has been answered: what is
+	// promised there and then is in the greatest danger.
+	armed func(by *node)
 }
 
 // faultKind is one way to do harm. It returns how to undo it, or nil.
@@ -112,11 +116,12 @@ func (n *nemesis) mend(i int) {
 
 // heal undoes all.
 func (n *nemesis) heal() {
+	n.armed = nil
 	for i := range n.undo {
 		n.mend(i)
 	}
 	for _, nd := range n.w.nodes {
-		nd.disk.slow, nd.disk.failSync = 1, ""
+		nd.disk.slow, nd.disk.failSync = n.w.plan.disks[nd.index], ""
 		nd.resume()
 		if n.anyFailed(nd) {
 			nd.kill()
@@ -175,14 +180,48 @@ func (n *nemesis) survival() float64 {
 
 func (n *nemesis) kill() func() {
 	t := n.target()
-	t.kill()
-	return t.start
+	n.arm(func(by *node) {
+		if by != nil {
+			t = by
+		}
+		t.kill()
+	})
+	return func() { t.start() }
 }
 
 func (n *nemesis) losePower() func() {
-	t := n.target()
-	t.losePower(n.survival())
+	t, s := n.target(), n.survival()
+	n.arm(func(by *node) {
+		if by != nil {
+			t = by
+		}
+		t.losePower(s)
+	})
 	return func() { n.powerUp(t) }
+}
+
+// arm does harm at once, or just after the next produce request is answered,
+// by the node that is passed on.
+func (n *nemesis) arm(harm func(by *node)) {
+	if n.armed != nil || n.rng.IntN(2) == 0 {
+		harm(nil)
+		return
+	}
+	n.armed = harm
+}
+
+// answering is called when a node answers a produce request.
+func (n *nemesis) answering(by *node) {
+	harm := n.armed
+	if harm == nil || n.w.healed {
+		return
+	}
+	n.armed = nil
+	n.w.after(n.between(0, 2*millisecond), func() {
+		if !n.w.healed {
+			harm(by)
+		}
+	})
 }
 
 // powerUp brings the machine back; its kernel refuses connections until the
@@ -194,17 +233,21 @@ func (n *nemesis) powerUp(t *node) {
 
 func (n *nemesis) losePowerEverywhere() func() {
 	s := n.survival()
-	n.note("all lose power, %.2f survives", s)
-	for _, t := range n.w.nodes {
-		t.losePower(s)
-	}
+	n.arm(func(*node) {
+		n.note("all lose power, %.2f survives", s)
+		for _, t := range n.w.nodes {
+			t.losePower(s)
+		}
+	})
 	return n.startAll
 }
 
 func (n *nemesis) killAll() func() {
-	for _, t := range n.w.nodes {
-		t.kill()
-	}
+	n.arm(func(*node) {
+		for _, t := range n.w.nodes {
+			t.kill()
+		}
+	})
 	return n.startAll
 }
 
@@ -356,8 +399,8 @@ func (n *nemesis) delay() func() {
 func (n *nemesis) slowDisk() func() {
 	t := n.target()
 	t.disk.slow = float64(n.between(5, 3000))
-	n.note("the disk of n%d is %.0f times as slow", t.index, t.disk.slow)
-	return func() { t.disk.slow = 1 }
+	n.note("the disk of n%d is %.0f times as slow as a fast one", t.index, t.disk.slow)
+	return func() { t.disk.slow = n.w.plan.disks[t.index] }
 }
 
 // syncError has one sync fail. The node is started again after a while, since

@@ -56,6 +56,7 @@ func newNode(w *world, index int) *node {
 	n := &node{w: w, index: index, id: kafka.NodeID(index + 1), rng: w.fork(partNode + uint64(index))}
 	n.clock = w.plan.clocks[index]
 	n.disk = newDisk(w.fork(partDisk + uint64(index)))
+	n.disk.slow = w.plan.disks[index]
 	n.disk.used = func(d instant) { n.busy += d }
 	return n
 }

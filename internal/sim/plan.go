@@ -36,6 +36,7 @@ type plan struct {
 	requestTimeout instant
 	adminEvery     instant // 0: never
 	static         map[string]string
+	disks          []float64 // how slow they are
 	latency        instant
 	loss           float64
 }
@@ -57,6 +58,7 @@ func (w *world) draw(o Options) {
 			c.wall = time.Duration(rng.Int64N(int64(time.Second)))
 		}
 		p.clocks = append(p.clocks, c)
+		p.disks = append(p.disks, []float64{1, 1, 5, 50}[rng.IntN(4)])
 	}
 	p.topics = 1 + rng.IntN(3)
 	p.partitions = int32(1 + rng.IntN(4))
