@@ -103,23 +103,22 @@ type Producer struct {
 
 // Result is what a pass has done, so far or as a whole.
 type Result struct {
-	From, To        kafka.Offset // newly compacted
-	Full            bool         // there were more keys than the map could hold: more is to be done
-	Keys            int
-	BytesRead       int64
-	BytesWritten    int64
-	SizeBefore      int64 // of the segments that were gone over
-	SizeAfter       int64
-	SegmentsBefore  int
-	SegmentsAfter   int
-	RecordsRead     int64
-	RecordsRemoved  int64
-	RecordsKeyless  int64 // of those removed
-	BatchesMerged   int64
-	TombstonesKept  int64
-	NextHorizonMs   int64         // the earliest delete horizon in what was gone over; 0: none
-	ForgetAborted   []Transaction // have no records any more for long: the owner may forget them
-	markersRetained int64
+	From, To       kafka.Offset // newly compacted
+	Full           bool         // there were more keys than the map could hold: more is to be done
+	Keys           int
+	BytesRead      int64
+	BytesWritten   int64
+	SizeBefore     int64 // of the segments that were gone over
+	SizeAfter      int64
+	SegmentsBefore int
+	SegmentsAfter  int
+	RecordsRead    int64
+	RecordsRemoved int64
+	RecordsKeyless int64 // of those removed
+	BatchesMerged  int64
+	TombstonesKept int64
+	NextHorizonMs  int64         // the earliest delete horizon in what was gone over; 0: none
+	ForgetAborted  []Transaction // have no records any more for long: the owner may forget them
 }
 
 // Pass is one compaction of a log. It has one owner; the log is used meanwhile.

@@ -701,15 +701,16 @@ func TestATrimOrATruncationInterruptsIt(t *testing.T) {
 }
 
 func TestMemoryIsBounded(t *testing.T) {
-	keys, dedupe, limit := 300_000, int64(1<<20), uint64(64<<20)
+	keys, dedupe, limit, segment := 300_000, int64(1<<20), uint64(64<<20), int64(8<<20)
 	if os.Getenv("CHRONIK_LONG") != "" {
-		keys, dedupe, limit = 10_000_000, 16<<20, 256<<20
+		keys, dedupe, limit = 10_000_000, 64<<20, 256<<20
+		segment = 256 << 20
 	}
 	if testing.Short() {
 		keys = 50_000
 	}
 	dir := t.TempDir() + "/log"
-	l, _, err := wal.Open(vfs.Disk{}, dir, testID, wal.Options{SegmentBytes: 8 << 20, UnsyncedBytesMax: 1 << 30, CheckpointBytes: 1 << 30}, time.UnixMilli(1))
+	l, _, err := wal.Open(vfs.Disk{}, dir, testID, wal.Options{SegmentBytes: segment, UnsyncedBytesMax: 1 << 30, CheckpointBytes: 1 << 30}, time.UnixMilli(1))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -742,7 +743,7 @@ func TestMemoryIsBounded(t *testing.T) {
 	live = int64(keys) * int64(13+100+10)
 	passes, heap := 0, uint64(0)
 	for ; ; passes++ {
-		p, err := Begin(l, time.UnixMilli(1), Task{Limit: l.End(), SegmentBytes: 8 << 20}, Options{DedupeBytes: dedupe}, false)
+		p, err := Begin(l, time.UnixMilli(1), Task{Limit: l.End(), SegmentBytes: segment}, Options{DedupeBytes: dedupe}, false)
 		if err != nil {
 			t.Fatal(err)
 		}

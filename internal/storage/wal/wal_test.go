@@ -849,3 +849,101 @@ func TestPartialAppendIsNotSeen(t *testing.T) {
 		t.Errorf("%d batches", len(got))
 	}
 }
+
+func TestRollSealsAnIdleSegment(t *testing.T) {
+	l, _ := mustOpen(t, vfs.NewMem(), small)
+	if did, err := l.Roll(testNow.UnixMilli()+1e6, 10); did || err != nil {
+		t.Errorf("rolled an empty segment: %v", err)
+	}
+	fill(t, l, 2, 1)
+	if did, err := l.Roll(testNow.UnixMilli()+10, 10); did || err != nil {
+		t.Errorf("rolled too early: %v", err)
+	}
+	if did, err := l.Roll(testNow.UnixMilli()+11, 10); !did || err != nil {
+		t.Errorf("did not roll: %v", err)
+	}
+	fill(t, l, 2, 1)
+	if s, err := l.Segments(); err != nil || len(s) != 2 || s[1].Base != 4 {
+		t.Errorf("%+v, %v", s, err)
+	}
+}
+
+func TestRewriteIsRefusedWhenItsSegmentsHaveChanged(t *testing.T) {
+	for _, change := range []string{"none", "trim", "truncate and append", "reset", "active"} {
+		fs := vfs.NewMem()
+		l, _ := mustOpen(t, fs, small)
+		fill(t, l, 150, 1)
+		must(t, l.Sync())
+		s, err := l.Segments()
+		must(t, err)
+		if _, err := l.Rewrite(s[0].Base, l.End()); !errors.Is(err, ErrStale) {
+			t.Fatalf("rewrites the active segment: %v", err)
+		}
+		w, err := l.Rewrite(s[1].Base, s[3].Base)
+		must(t, err)
+		must(t, w.Append(batchOf(s[1].Base, 2, 1, 5, 10)))
+		if err := w.Append(batchOf(s[1].Base, 2, 1, 5, 10)); !errors.Is(err, ErrOrder) {
+			t.Fatalf("takes a batch twice: %v", err)
+		}
+		if err := w.Append(batchOf(s[3].Base-1, 2, 1, 5, 10)); !errors.Is(err, ErrOrder) {
+			t.Fatalf("takes a batch beyond the end: %v", err)
+		}
+		want := ErrStale
+		switch change {
+		case "none", "active":
+			want = nil
+		case "trim":
+			must(t, l.Trim(s[2].Base))
+		case "truncate and append":
+			must(t, l.TruncateFrom(s[2].Base))
+			for l.End() < s[4].Base {
+				fill(t, l, 1, 2)
+			}
+		case "reset":
+			must(t, l.Reset(0))
+			fill(t, l, 150, 2)
+		}
+		if err := w.Commit(); !errors.Is(err, want) {
+			t.Fatalf("%s: %v", change, err)
+		}
+		must(t, l.Close(testNow))
+		names, err := fs.List(testDir)
+		must(t, err)
+		for _, e := range names {
+			if strings.HasSuffix(e.Name, tempSuffix) {
+				t.Errorf("%s: %s is left", change, e.Name)
+			}
+		}
+		l, _ = mustOpen(t, fs, small)
+		readAll(t, l, 1000)
+		if want == nil {
+			var out strings.Builder
+			must(t, Dump(&out, fs, testDir, DumpOptions{Batches: true, Index: true}))
+			if !strings.Contains(out.String(), "generation 1") || !strings.Contains(out.String(), "written as a whole") {
+				t.Error(out.String())
+			}
+		}
+	}
+}
+
+func TestCleanedGoesBackWithATruncation(t *testing.T) {
+	fs := vfs.NewMem()
+	l, _ := mustOpen(t, fs, small)
+	fill(t, l, 50, 1)
+	must(t, l.SaveCleaned(60))
+	must(t, l.TruncateFrom(40))
+	fill(t, l, 50, 2)
+	if l.Cleaned() != 40 {
+		t.Errorf("cleaned to %d", l.Cleaned())
+	}
+	must(t, l.Close(testNow))
+	l, _ = mustOpen(t, fs, small)
+	if l.Cleaned() != 40 {
+		t.Errorf("cleaned to %d after a restart", l.Cleaned())
+	}
+	must(t, l.Reset(0))
+	fill(t, l, 50, 2)
+	if l.Cleaned() != 0 {
+		t.Errorf("cleaned to %d after a reset", l.Cleaned())
+	}
+}
