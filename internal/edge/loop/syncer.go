@@ -1,6 +1,7 @@
 package loop
 
 import (
+	"runtime"
 	"sync"
 	"time"
 )
@@ -14,13 +15,20 @@ type Syncable interface {
 // Syncer has logs synced: by the goroutine that asked for it when nothing else
 // waits, which saves a hand-off, and else by a bounded number of workers. What
 // is scheduled while a log's sync runs is covered by that log's next one.
+//
+// On a fast disk a sync costs more processor time than it waits, so that more
+// at a time than there are processors gain nothing: then logs wait in the queue
+// and each sync covers more. On a slow one all workers may wait.
 type Syncer[S Syncable] struct {
 	mu      sync.Mutex
 	cond    sync.Cond
 	queue   []S
 	state   map[S]syncState
-	idle    int // workers that wait
-	running int // syncs
+	idle    int           // workers that wait
+	running int           // syncs
+	few     int           // syncs at a time on a fast disk
+	many    int           // on a slow one
+	typical time.Duration // of a sync, in the recent past
 	closed  bool
 	after   func()
 	workers sync.WaitGroup
@@ -38,12 +46,27 @@ const (
 // make the slowest wait longer. After, if not nil, runs after each sync, on the
 // goroutine that did it.
 func NewSyncer[S Syncable](workers int, after func()) *Syncer[S] {
-	s := &Syncer[S]{state: make(map[S]syncState), after: after}
+	s := &Syncer[S]{state: make(map[S]syncState), after: after, many: workers}
+	s.few = min(workers, max(fewMin, runtime.GOMAXPROCS(0)+1))
 	s.cond.L = &s.mu
 	for range workers {
 		s.workers.Go(s.work)
 	}
 	return s
+}
+
+const (
+	fewMin = 3
+	// A sync that takes longer than this waits for the disk.
+	slowSync = 2 * time.Millisecond
+)
+
+// limit is how many syncs may run at a time. The lock is held.
+func (s *Syncer[S]) limit() int {
+	if s.typical > slowSync {
+		return s.many
+	}
+	return s.few
 }
 
 // Schedule notes that the log has something to sync. Whoever entered the node
@@ -68,7 +91,7 @@ func (s *Syncer[S]) Kick(inline bool) {
 		s.mu.Unlock()
 		return
 	}
-	if !inline {
+	if !inline || s.running >= s.limit() {
 		s.wake()
 		s.mu.Unlock()
 		return
@@ -89,7 +112,7 @@ func (s *Syncer[S]) Busy(own int) bool {
 
 // wake has as many workers as there is work for begin. The lock is held.
 func (s *Syncer[S]) wake() {
-	for range min(len(s.queue), s.idle) {
+	for range min(len(s.queue), s.idle, s.limit()-s.running) {
 		s.cond.Signal()
 	}
 }
@@ -106,19 +129,22 @@ func (s *Syncer[S]) take() S {
 }
 
 func (s *Syncer[S]) sync(log S) {
-	log.RunSync(time.Now())
+	begun := time.Now()
+	log.RunSync(begun)
+	took := time.Since(begun)
 	if s.after != nil {
 		s.after()
 	}
 	s.mu.Lock()
 	s.running--
+	s.typical += (took - s.typical) / 16
 	if s.state[log] == again {
 		s.state[log] = queued
 		s.queue = append(s.queue, log)
-		s.wake()
 	} else {
 		delete(s.state, log)
 	}
+	s.wake()
 	s.mu.Unlock()
 }
 
@@ -126,8 +152,8 @@ func (s *Syncer[S]) work() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for {
-		for len(s.queue) == 0 {
-			if s.closed {
+		for len(s.queue) == 0 || s.running >= s.limit() {
+			if s.closed && len(s.queue) == 0 {
 				return
 			}
 			s.idle++
