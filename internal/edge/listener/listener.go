@@ -44,8 +44,11 @@ type Options struct {
 	// written, from any goroutine. The key may be any: clients choose it. May be nil.
 	Observe func(key, version int16, took time.Duration, requestBytes, responseBytes int)
 
-	ConnectionsMax      int           // at a time; default 16384
-	ConnectionsPerIPMax int           // at a time from one address; default 12288
+	ConnectionsMax      int // at a time; default 16384
+	ConnectionsPerIPMax int // at a time from one address; default 12288
+	// Limits gives ConnectionsMax and ConnectionsPerIPMax as they are at the
+	// moment, for who can change them while the listener runs. May be nil.
+	Limits              func() (total, perIP int)
 	FrameBytesMax       int           // one request; default 100 MiB
 	QueuedBytesMax      int64         // requests and responses of all connections; default 512 MiB
 	InFlightRequestsMax int           // unanswered requests of one connection; default 100
@@ -170,6 +173,10 @@ func (l *Listener) ServeConn(socket net.Conn) { l.accept(socket) }
 func (l *Listener) accept(socket net.Conn) {
 	l.count.Accepted.Add(1)
 	ip := remoteIP(socket)
+	totalMax, perIPMax := l.options.ConnectionsMax, l.options.ConnectionsPerIPMax
+	if l.options.Limits != nil {
+		totalMax, perIPMax = l.options.Limits()
+	}
 	l.mu.Lock()
 	total, same := len(l.conns), l.perIP[ip]
 	switch {
@@ -177,13 +184,13 @@ func (l *Listener) accept(socket net.Conn) {
 		l.mu.Unlock()
 		socket.Close()
 		return
-	case total >= l.options.ConnectionsMax:
+	case total >= totalMax:
 		l.mu.Unlock()
 		l.count.RefusedTotal.Add(1)
 		socket.Close()
 		l.noise.warn("total", "connection refused, max.connections reached", slog.Any("address", ip), slog.Int("connections", total))
 		return
-	case same >= l.options.ConnectionsPerIPMax:
+	case same >= perIPMax:
 		l.mu.Unlock()
 		l.count.RefusedPerIP.Add(1)
 		socket.Close()

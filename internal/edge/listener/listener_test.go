@@ -387,8 +387,10 @@ func TestAnswersNotReadPauseReading(t *testing.T) {
 
 func TestConnectionsOverALimitAreRefused(t *testing.T) {
 	for name, o := range map[string]Options{
-		"total":  {Serve: echo, ConnectionsMax: 2},
-		"per ip": {Serve: echo, ConnectionsPerIPMax: 2},
+		"total":                {Serve: echo, ConnectionsMax: 2},
+		"per ip":               {Serve: echo, ConnectionsPerIPMax: 2},
+		"total at the moment":  {Serve: echo, ConnectionsMax: 9, Limits: func() (int, int) { return 2, 9 }},
+		"per ip at the moment": {Serve: echo, ConnectionsMax: 9, Limits: func() (int, int) { return 9, 2 }},
 	} {
 		l := start(t, o)
 		first, second := dial(t, l), dial(t, l)

@@ -308,10 +308,12 @@ func (n *node) listenerOptions() listener.Options {
 		Log:   n.log,
 		// A client that waits for this answer gains from a sync on this very
 		// goroutine; one that has sent more gains from going on.
-		AfterRequest:        func(more bool) { n.kick(!more) },
-		Observe:             n.metrics.Observe,
-		ConnectionsMax:      n.cfg.ConnectionsMax,
-		ConnectionsPerIPMax: n.cfg.ConnectionsPerIPMax,
+		AfterRequest: func(more bool) { n.kick(!more) },
+		Observe:      n.metrics.Observe,
+		Limits: func() (total, perIP int) { // changed at run time, as configs of the broker
+			settings, image := n.broker.Settings(), n.broker.Image()
+			return int(settings.BrokerInt(image, "max.connections")), int(settings.BrokerInt(image, "max.connections.per.ip"))
+		},
 		FrameBytesMax:       n.cfg.RequestBytesMax,
 		QueuedBytesMax:      n.cfg.QueuedRequestBytesMax,
 		InFlightRequestsMax: n.cfg.InFlightRequestsMax,
