@@ -345,7 +345,7 @@ func (r *Replica) Wake() time.Time {
 
 // durable is the end of what counts as safe on this node.
 func (r *Replica) durable() kafka.Offset {
-	if r.config.Relaxed || mutant.On(mutant.AckBeforeSync) {
+	if r.config.Relaxed {
 		return r.end
 	}
 	return r.synced

@@ -175,7 +175,7 @@ func (p *Partition) replay(now time.Time, from kafka.Offset) error {
 const replayBytes = 1 << 20
 
 func newSettings(c TopicConfig) *settings {
-	s := &settings{config: c, relaxed: c.FlushMessages > 1}
+	s := &settings{config: c, relaxed: c.FlushMessages > 1 || mutant.On(mutant.AckBeforeSync)}
 	s.rules = record.Rules{
 		MaxMessageBytes:      c.MaxMessageBytes,
 		SegmentBytes:         int(min(c.SegmentBytes, math.MaxInt32)),
