@@ -14,7 +14,22 @@ import (
 // hunts say which faults bring a mutant out soonest; nil: what the seeds draw.
 // A hunt is for speed only: a mutant that only a hunt of its own finds would
 // say little of what the seeds of every day find.
-var hunts = map[mutant.Mutant][]string{}
+var hunts = map[mutant.Mutant][]string{
+	mutant.AckBeforeSync:        {"lose power everywhere", "lose power"},
+	mutant.CommitOnCurrentSet:   {"kill", "slow disk", "cut a link", "isolate"},
+	mutant.SkipTruncation:       {"isolate", "kill", "pause"},
+	mutant.NoEpochFence:         {"isolate", "pause", "cut a link", "delay"},
+	mutant.RetrySync:            {"sync error", "lose power everywhere", "lose power"},
+	mutant.ForgetProducers:      {"kill", "lose power", "cut clients"},
+	mutant.JoinBeforeEpochStart: {"kill", "isolate", "slow disk", "cut a link"},
+	mutant.AckAfterStepDown:     {"isolate", "pause", "cut a link"},
+	mutant.CountStaleSync:       {"isolate", "lose power everywhere", "slow disk"},
+	mutant.IgnoreLease:          {"pause"},
+	mutant.GrantUnconfirmed:     {"pause", "kill"},
+	mutant.ElectAnyone:          {"kill", "isolate"},
+	mutant.MetadataUnsynced:     {"lose power everywhere", "lose power"},
+	mutant.VoteUnsaved:          {"lose power everywhere", "kill all", "kill"},
+}
 
 // seedsMax is how many seeds of a minute a mutant may survive.
 const seedsMax = 60

@@ -37,6 +37,7 @@ type plan struct {
 	adminEvery     instant // 0: never
 	static         map[string]string
 	disks          []float64 // how slow they are
+	founders       int       // nodes that found the cluster; the others join later
 	latency        instant
 	loss           float64
 }
@@ -59,6 +60,10 @@ func (w *world) draw(o Options) {
 		}
 		p.clocks = append(p.clocks, c)
 		p.disks = append(p.disks, []float64{1, 1, 5, 50}[rng.IntN(4)])
+	}
+	p.founders = nodes
+	if nodes > 3 && rng.IntN(2) == 0 {
+		p.founders = 3 + rng.IntN(nodes-3)
 	}
 	p.topics = 1 + rng.IntN(3)
 	p.partitions = int32(1 + rng.IntN(4))
@@ -98,10 +103,10 @@ func (p *plan) options(n *node) broker.Options {
 		Node: n.id, DataDir: "/data", Voters: make(map[kafka.NodeID]string),
 		AdvertiseHost: fmt.Sprintf("node%d", n.id), AdvertisePort: 9092, Static: p.static,
 	}
-	for i := range p.clocks {
+	for i := range p.founders {
 		o.Voters[kafka.NodeID(i+1)] = fmt.Sprintf("node%d:9093", i+1)
 	}
-	o.PeerAddress = o.Voters[n.id]
-	o.Joining = n.wiped // which the cluster tells a node with an empty disk
+	o.PeerAddress = fmt.Sprintf("node%d:9093", n.id)
+	o.Joining = n.wiped || n.index >= p.founders // which the cluster tells a node with an empty disk
 	return o
 }

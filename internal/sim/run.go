@@ -101,8 +101,12 @@ func Run(o Options) *Result {
 	}
 	w.load = newLoad(w)
 	w.faults = newNemesis(w, o.Faults)
-	for _, n := range w.nodes {
-		w.guard(n.start)
+	for i, n := range w.nodes {
+		if i < w.plan.founders {
+			w.guard(n.start)
+		} else {
+			w.after(w.faults.between(second, 20*second), n.start)
+		}
 	}
 	w.load.start()
 	w.check.watch()
