@@ -46,6 +46,7 @@ type consumerMember struct {
 	state     int8
 	assigned  partitionSet
 	revoking  partitionSet
+	kept      partitionSet // had at the epoch before, and ever since; after loading, as far as the log still tells
 
 	session  session   // soft
 	revokeAt time.Time // soft: Unrevoked members are removed then
@@ -126,6 +127,31 @@ func (m *consumerMember) checkEpoch(epoch int32) kafka.ErrorCode {
 		return kafka.ErrIllegalGeneration
 	}
 	return kafka.ErrStaleMemberEpoch
+}
+
+// keptSince says whether the member has had all these partitions at the epoch
+// before its present one, and ever since. A commit that was on its way when the
+// epoch rose is taken then (KIP-1251): nobody else can have committed in between.
+func (s *Shard) keptSince(m *consumerMember, epoch int32, list []OffsetToCommit) bool {
+	if epoch <= 0 || epoch != m.prevEpoch {
+		return false
+	}
+	for i := range list {
+		if t, ok := s.topics.ByName(list[i].Topic); !ok || !containsPartition(m.kept, t.ID, list[i].Partition) {
+			return false
+		}
+	}
+	return true
+}
+
+func containsPartition(set partitionSet, id kafka.TopicID, partition int32) bool {
+	for i := range set {
+		if set[i].TopicID == id {
+			_, ok := slices.BinarySearch(set[i].Partitions, partition)
+			return ok
+		}
+	}
+	return false
 }
 
 func (c *consumerGroup) mayFetch(memberID string, epoch int32) kafka.ErrorCode {
@@ -292,9 +318,13 @@ func (c *consumerGroup) applyCurrent(r offsets.ConsumerCurrent) {
 	}
 	c.release(m)
 	if r.Value == nil {
-		m.epoch, m.prevEpoch, m.state, m.assigned, m.revoking = 0, 0, offsets.MemberStable, nil, nil
+		m.epoch, m.prevEpoch, m.state, m.assigned, m.revoking, m.kept = 0, 0, offsets.MemberStable, nil, nil, nil
 		return
 	}
+	if r.Value.MemberEpoch != m.epoch {
+		m.kept = m.assigned
+	}
+	m.kept = intersect(m.kept, r.Value.Assigned)
 	m.epoch, m.prevEpoch, m.state = r.Value.MemberEpoch, r.Value.PreviousMemberEpoch, r.Value.State
 	m.assigned, m.revoking = r.Value.Assigned, r.Value.PendingRevocation
 	c.own(m, m.assigned)

@@ -46,7 +46,11 @@ func (s *Shard) offsetCommit(r *OffsetCommit) Response {
 // of life of the member.
 func (s *Shard) mayCommit(g *group, r *OffsetCommit) kafka.ErrorCode {
 	if g.consumer != nil {
-		return g.consumer.mayCommit(r.Version, r.MemberID, r.InstanceID, r.Generation, false)
+		code := g.consumer.mayCommit(r.Version, r.MemberID, r.InstanceID, r.Generation, false)
+		if code == kafka.ErrStaleMemberEpoch && s.keptSince(g.consumer.members[r.MemberID], r.Generation, r.Offsets) {
+			return kafka.None
+		}
+		return code
 	}
 	c := g.classic
 	if code := c.mayCommit(r.MemberID, r.InstanceID, r.Generation, false); code != kafka.None {
