@@ -22,6 +22,8 @@ type nemesis struct {
 	// armed is called when the next produce request has been answered: what is
 	// promised there and then is in the greatest danger.
 	armed func(by *node)
+	// granted is called when an in-sync set has been changed.
+	granted func(leader *node)
 }
 
 // faultKind is one way to do harm. It returns how to undo it, or nil.
@@ -116,7 +118,7 @@ func (n *nemesis) mend(i int) {
 
 // heal undoes all.
 func (n *nemesis) heal() {
-	n.armed = nil
+	n.armed, n.granted = nil, nil
 	for i := range n.undo {
 		n.mend(i)
 	}
@@ -284,7 +286,26 @@ func (n *nemesis) cutAll(pairs [][2]int) func() {
 }
 
 func (n *nemesis) isolate() func() {
-	t := n.target()
+	if n.granted != nil || n.rng.IntN(3) > 0 {
+		return n.isolateNode(n.target())
+	}
+	// Not now, but when the controller has changed an in-sync set and the
+	// partition's leader does not know yet.
+	undo := func() { n.granted = nil }
+	n.granted = func(leader *node) { undo = n.isolateNode(leader) }
+	return func() { undo() }
+}
+
+// granting is called when the controller has changed an in-sync set as a
+// leader had asked.
+func (n *nemesis) granting(leader int) {
+	if harm := n.granted; harm != nil && !n.w.healed && leader >= 1 && leader <= len(n.w.nodes) {
+		n.granted = nil
+		harm(n.w.nodes[leader-1])
+	}
+}
+
+func (n *nemesis) isolateNode(t *node) func() {
 	places := len(n.w.nodes)
 	clients := n.rng.IntN(2) == 0
 	if clients {

@@ -382,6 +382,14 @@ func (h *logHandler) Handle(_ context.Context, r slog.Record) error {
 		fmt.Fprintf(&b, " %s=%v", a.Key, a.Value)
 		return true
 	})
+	if r.Message == "in-sync set changed" && strings.Contains(b.String(), "asked for it") {
+		r.Attrs(func(a slog.Attr) bool {
+			if a.Key == "broker" {
+				h.n.w.faults.granting(int(a.Value.Int64()))
+			}
+			return true
+		})
+	}
 	h.n.w.note(noteLog, h.n.index, nowhere, int64(h.life), 0, b.String())
 	return nil
 }
