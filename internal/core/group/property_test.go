@@ -120,7 +120,8 @@ func (m *model) classic(t *rapid.T) {
 		}
 		r := &SyncGroup{Group: group, MemberID: id, Generation: c.generation}
 		for p, o := range c.order {
-			r.Assignments = append(r.Assignments, Assignment{MemberID: o.id, Data: []byte{byte(p)}})
+			data := appendAssignment(nil, 1, []embeddedPartitions{{"t", []int32{int32(p), int32(p + rapid.IntRange(0, 1).Draw(t, "wrong"))}}})
+			r.Assignments = append(r.Assignments, Assignment{MemberID: o.id, Data: data})
 		}
 		m.ask(r)
 	case 4:
@@ -138,6 +139,60 @@ func (m *model) classic(t *rapid.T) {
 			m.remember(j.MemberID)
 		}
 	}
+}
+
+// mixed lets members of both protocols meet in the groups that begin as classic ones.
+func (m *model) mixed(t *rapid.T) {
+	group := rapid.SampledFrom([]string{"g", "h"}).Draw(t, "group")
+	g := m.shard.groups[group]
+	if g == nil || g.consumer == nil || rapid.Bool().Draw(t, "by heartbeat") {
+		m.mixedHeartbeat(t, group)
+		return
+	}
+	c := g.consumer
+	ids := c.memberIDs()
+	if len(ids) == 0 {
+		return
+	}
+	member := c.members[rapid.SampledFrom(ids).Draw(t, "member")]
+	id, instance := member.id, member.about.InstanceID
+	switch rapid.IntRange(0, 4).Draw(t, "api") {
+	case 0, 1:
+		metadata := subscriptionOf([]string{"t"})
+		if rapid.Bool().Draw(t, "keeps") {
+			var owned []embeddedPartitions
+			for _, n := range m.shard.named(member.assigned) {
+				owned = append(owned, embeddedPartitions{n.Topic, n.Partitions})
+			}
+			assignment := appendAssignment(nil, 1, owned)
+			metadata = append(metadata, assignment[2:len(assignment)-4]...)
+		}
+		m.ask(&JoinGroup{Version: 5, Group: group, MemberID: id, InstanceID: instance, ClientID: "c", SessionTimeoutMs: 6000, RebalanceTimeoutMs: 8000,
+			ProtocolType: "consumer", Protocols: []Protocol{{Name: "range", Metadata: metadata}, {Name: "any"}}})
+	case 2:
+		m.ask(&SyncGroup{Group: group, MemberID: id, InstanceID: instance, Generation: member.epoch})
+	case 3:
+		m.ask(&Heartbeat{Group: group, MemberID: id, InstanceID: instance, Generation: member.epoch})
+	default:
+		m.ask(&LeaveGroup{Version: 3, Group: group, Members: []LeavingMember{{MemberID: id, InstanceID: instance}}})
+	}
+}
+
+func (m *model) mixedHeartbeat(t *rapid.T, group string) {
+	id := rapid.SampledFrom([]string{"y", "z"}).Draw(t, "consumer")
+	r := &ConsumerGroupHeartbeat{Version: 1, Group: group, MemberID: id, RebalanceTimeoutMs: -1, Owned: partitionSet{}}
+	if g := m.shard.groups[group]; g != nil && g.consumer != nil && g.consumer.members[id] != nil {
+		r.MemberEpoch = g.consumer.members[id].epoch
+	}
+	if id == "z" {
+		r.InstanceID = rapid.SampledFrom([]string{"", "i"}).Draw(t, "instance")
+	}
+	if r.MemberEpoch == epochJoin {
+		r.RebalanceTimeoutMs, r.SubscribedTopicNames = 5000, []string{"t"}
+	} else if rapid.IntRange(0, 3).Draw(t, "leaves") == 0 {
+		r.MemberEpoch = epochLeave
+	}
+	m.ask(r)
 }
 
 func (m *model) classicGroup(id string) *classicGroup {
@@ -263,6 +318,8 @@ func (m *model) check(t *rapid.T) {
 	for _, id := range []string{"g", "h"} {
 		if c := m.classicGroup(id); c != nil {
 			checkClassic(t, c)
+		} else if g := m.shard.groups[id]; g != nil {
+			checkConsumer(t, g.consumer)
 		}
 	}
 	if g := m.shard.groups["k"]; g != nil && g.consumer != nil {
@@ -358,7 +415,12 @@ func durable(s *Shard) string {
 			line += fmt.Sprintf(" epoch %d hash %d target %d %v %v", c.epoch, c.metadataHash, c.targetEpoch, c.target, c.owners)
 			for _, id := range c.memberIDs() {
 				m := c.members[id]
-				line += fmt.Sprintf(" %s %+v %d %d %d %v %v", id, m.about, m.epoch, m.prevEpoch, m.state, m.assigned, m.revoking)
+				about := m.about
+				if about.Classic != nil {
+					line += fmt.Sprintf(" classic %v", *about.Classic)
+					about.Classic = nil
+				}
+				line += fmt.Sprintf(" %s %+v %d %d %d %v %v", id, about, m.epoch, m.prevEpoch, m.state, m.assigned, m.revoking)
 			}
 		}
 		if line != "" {
@@ -375,6 +437,7 @@ func TestGroupsKeepTheirPromises(t *testing.T) {
 			"classic":  func(t *rapid.T) { m.t = t; m.classic(t) },
 			"classic2": func(t *rapid.T) { m.t = t; m.classic(t) },
 			"consumer": func(t *rapid.T) { m.t = t; m.consumer(t) },
+			"mixed":    func(t *rapid.T) { m.t = t; m.mixed(t) },
 			"commit":   func(t *rapid.T) { m.t = t; m.commit(t) },
 			"pass":     func(t *rapid.T) { m.t = t; m.pass(t) },
 			"resize":   func(t *rapid.T) { m.t = t; m.resize(t) },
