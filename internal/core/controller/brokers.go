@@ -235,6 +235,9 @@ func (d *draft) unregisterBroker(r UnregisterBroker) StatusResult {
 	if b == nil {
 		return StatusResult{d.checkBroker(r.Node, kafka.NoBrokerEpoch)}
 	}
+	if b.Active() && !slices.ContainsFunc(d.image.Brokers(), func(o *metadata.Broker) bool { return o.ID != b.ID && o.Active() }) {
+		return StatusResult{status(kafka.ErrInvalidRequest, fmt.Sprintf("Node %d is the only one that serves; without it there is no cluster.", r.Node))}
+	}
 	state := *b
 	state.Fenced = true
 	d.setBroker(state)
