@@ -42,6 +42,24 @@ type produceOp struct {
 	resp    *kmsg.ProduceResponse
 	slots   []produceSlot
 	pending atomic.Int32 // slots without a result, and one while they are being started
+	memory  produceMemory
+}
+
+// produceMemory is what most requests need, so that it is one allocation: they
+// have one partition.
+type produceMemory struct {
+	resp   kmsg.ProduceResponse
+	slots  [1]produceSlot
+	topics [1]kmsg.ProduceResponseTopic
+	outs   [1]kmsg.ProduceResponseTopicPartition
+}
+
+// room is an empty slice for n elements: own, or one that is made.
+func room[T any](own []T, n int) []T {
+	if n <= len(own) {
+		return own[:0]
+	}
+	return make([]T, 0, n)
 }
 
 // produceSlot is one partition of a produce request.
@@ -87,12 +105,13 @@ func (op *produceOp) translate(now time.Time, image *metadata.Image, in *kmsg.Pr
 	for i := range in.Topics {
 		count += len(in.Topics[i].Partitions)
 	}
-	op.slots = make([]produceSlot, 0, count)
+	op.slots = room(op.memory.slots[:], count)
 	again := newDuplicates(count)
-	outs := make([]kmsg.ProduceResponseTopicPartition, 0, count)
-	resp := kmsg.NewPtrProduceResponse()
+	outs := room(op.memory.outs[:], count)
+	resp := &op.memory.resp
+	resp.Default()
 	resp.Version = in.Version
-	resp.Topics = make([]kmsg.ProduceResponseTopic, 0, len(in.Topics))
+	resp.Topics = room(op.memory.topics[:], len(in.Topics))
 	for i := range in.Topics {
 		t := &in.Topics[i]
 		topic, unknown := findTopic(image, in.Version >= 13, t.TopicID, t.Topic)

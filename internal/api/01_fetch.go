@@ -58,12 +58,23 @@ type fetchOp struct {
 	bytes     int          // of records in all slots
 	urgent    bool         // there is a reason not to wait
 	deadline  *deadline.Entry
+	memory    fetchMemory
 
 	mu      sync.Mutex
 	running bool
 	expired bool
 	ended   bool
 	woken   []int // slots that were woken and not yet read again
+}
+
+// fetchMemory is what fetches of one partition need, so that it is one allocation.
+type fetchMemory struct {
+	resp       kmsg.FetchResponse
+	asked      [1]fetchsession.Partition
+	slots      [1]fetchSlot
+	outcomes   [1]fetchsession.Outcome
+	topics     [1]kmsg.FetchResponseTopic
+	partitions [1]kmsg.FetchResponseTopicPartition
 }
 
 // fetchSlot is one partition of a fetch request.
@@ -143,7 +154,7 @@ func (op *fetchOp) begin(now time.Time, in *kmsg.FetchRequest) kafka.ErrorCode {
 		count += len(in.Topics[i].Partitions)
 	}
 	r := fetchsession.Request{ID: in.SessionID, Epoch: in.SessionEpoch, ByID: op.byID,
-		Partitions: make([]fetchsession.Partition, 0, count)}
+		Partitions: room(op.memory.asked[:], count)}
 	if !op.sessions {
 		r.ID, r.Epoch = fetchsession.NoSession, fetchsession.EpochFinal
 	}
@@ -174,7 +185,7 @@ func (op *fetchOp) begin(now time.Time, in *kmsg.FetchRequest) kafka.ErrorCode {
 // resolve finds the partitions that are to be fetched.
 func (op *fetchOp) resolve(now time.Time, in *kmsg.FetchRequest) {
 	image := op.server.Broker.Image()
-	op.slots = make([]fetchSlot, len(op.session.Partitions))
+	op.slots = room(op.memory.slots[:], len(op.session.Partitions))[:len(op.session.Partitions)]
 	replicaID := in.ReplicaID
 	if in.Version >= 15 {
 		replicaID = in.ReplicaState.ID
@@ -270,7 +281,7 @@ func (op *fetchOp) finish(now time.Time) {
 	op.ended = true
 	op.mu.Unlock()
 	op.deadline.Cancel()
-	outcomes := make([]fetchsession.Outcome, len(op.slots))
+	outcomes := room(op.memory.outcomes[:], len(op.slots))[:len(op.slots)]
 	largest := 0
 	for i := range op.slots {
 		slot := &op.slots[i]
@@ -286,7 +297,8 @@ func (op *fetchOp) finish(now time.Time) {
 	}
 	op.client.fetched.bytes.Store(int64(largest))
 	id, code := op.session.Finish(now, outcomes)
-	resp := kmsg.NewPtrFetchResponse()
+	resp := &op.memory.resp
+	resp.Default()
 	resp.Version, resp.SessionID, resp.ErrorCode = op.version, id, int16(code)
 	if code == kafka.None {
 		op.fill(resp, outcomes)
@@ -309,8 +321,8 @@ func (op *fetchOp) fill(resp *kmsg.FetchResponse, outcomes []fetchsession.Outcom
 			last = p
 		}
 	}
-	resp.Topics = make([]kmsg.FetchResponseTopic, 0, topics)
-	partitions := make([]kmsg.FetchResponseTopicPartition, 0, told)
+	resp.Topics = room(op.memory.topics[:], topics)
+	partitions := room(op.memory.partitions[:], told)
 	var hints leaderHints
 	last = nil
 	for i := range outcomes {
