@@ -49,12 +49,8 @@ type Server struct {
 	done   chan error
 }
 
-// Serve binds address and serves handler until Stop.
-func Serve(address string, handler http.Handler, log *slog.Logger) (*Server, error) {
-	socket, err := net.Listen("tcp", address)
-	if err != nil {
-		return nil, fmt.Errorf("listen for HTTP: %w", err)
-	}
+// Serve serves handler on socket, which is its own from now on, until Stop.
+func Serve(socket net.Listener, handler http.Handler, log *slog.Logger) *Server {
 	s := &Server{socket: socket, done: make(chan error, 1), http: &http.Server{
 		Handler:           handler,
 		ReadHeaderTimeout: 5 * time.Second,
@@ -65,7 +61,7 @@ func Serve(address string, handler http.Handler, log *slog.Logger) (*Server, err
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 	}}
 	go func() { s.done <- s.http.Serve(socket) }()
-	return s, nil
+	return s
 }
 
 // Addr is the address bound.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"strings"
 	"testing"
@@ -47,10 +48,11 @@ func TestScrapeShowsRequestsConnectionsAndStatus(t *testing.T) {
 	n.Observe(32000, 0, time.Millisecond, 10, 0)
 
 	ready := errors.New("not caught up")
-	s, err := Serve("127.0.0.1:0", n.Handler(Health{Ready: func() error { return ready }}), slog.New(slog.DiscardHandler))
+	socket, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
+	s := Serve(socket, n.Handler(Health{Ready: func() error { return ready }}), slog.New(slog.DiscardHandler))
 	defer s.Stop(context.Background())
 	code, body := get(t, s, "/metrics")
 	if code != 200 {

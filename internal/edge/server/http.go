@@ -26,6 +26,20 @@ type Event struct {
 
 const eventsDefault = 100
 
+// serveHTTP answers from the first moment on: a node that recovers or looks for
+// its cluster is alive, and not ready.
+func (n *node) serveHTTP(w http.ResponseWriter, r *http.Request) {
+	if pages := n.pages.Load(); pages != nil {
+		(*pages).ServeHTTP(w, r)
+		return
+	}
+	if r.URL.Path == "/healthz" {
+		fmt.Fprintln(w, "ok")
+		return
+	}
+	http.Error(w, "starting", http.StatusServiceUnavailable)
+}
+
 // handler serves what can be read of the node over HTTP. Nothing can be
 // changed there: it asks nobody who they are.
 func (n *node) handler() http.Handler {

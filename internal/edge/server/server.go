@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net"
+	"net/http"
 	"path/filepath"
 	"strconv"
 	"sync"
@@ -57,6 +58,7 @@ type node struct {
 	metrics  *metrics.Node
 	sessions *fetchsession.Cache
 	http     *metrics.Server
+	pages    atomic.Pointer[http.Handler] // what HTTP shows, once the node is open
 
 	background sync.WaitGroup
 	cluster    atomic.Pointer[string]
@@ -123,6 +125,14 @@ func (n *node) open(ctx context.Context, now time.Time) (err error) {
 	if peerSocket != nil {
 		opened = append(opened, func() { peerSocket.Close() })
 	}
+	if n.cfg.HTTP != "" {
+		socket, err := listen("http", n.cfg.HTTP)
+		if err != nil {
+			return err
+		}
+		n.http = metrics.Serve(socket, http.HandlerFunc(n.serveHTTP), n.log)
+		opened = append(opened, func() { n.http.Stop(ctx) }) //nolint:errcheck // the node fails with another error
+	}
 	kick := func() { n.kick(false) }
 	n.syncer = loop.NewSyncer[*partition.Partition](syncWorkers, func() { n.flushPeers(1) })
 	n.loop = loop.NewSerial(kick)
@@ -148,11 +158,8 @@ func (n *node) open(ctx context.Context, now time.Time) (err error) {
 	n.openMetrics()
 	n.clients = listener.New(clientSocket, n.listenerOptions())
 	n.metrics.Listener("kafka", n.clients.Counters())
-	if n.cfg.HTTP != "" {
-		if n.http, err = metrics.Serve(n.cfg.HTTP, n.handler(), n.log); err != nil {
-			return fmt.Errorf("listen for HTTP: %w; is another process using the port? choose another with --http", err)
-		}
-	}
+	handler := n.handler()
+	n.pages.Store(&handler)
 	return nil
 }
 
