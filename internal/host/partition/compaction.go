@@ -38,13 +38,13 @@ func (p *Partition) Dirt(now time.Time) (d Dirt, ok bool, err error) {
 	if _, err = p.log.Roll(now.UnixMilli(), min(millis(c.SegmentTime), millis(c.MaxCompactionLag))); err == nil {
 		d.Dirt, err = cleaner.Look(p.log, now, p.LastStableOffset(), c.MinCompactionLag)
 	}
-	switch {
-	case errors.Is(err, wal.ErrClosed):
+	if errors.Is(err, wal.ErrClosed) {
 		return d, false, nil
-	case err != nil && p.log.Err() != nil:
-		p.failLater(now, err)
-		return d, false, nil // it is logged, and there is nothing more to do
-	case err != nil:
+	}
+	if err != nil {
+		if p.log.Err() != nil {
+			p.failLater(now, err)
+		}
 		return d, false, err
 	}
 	p.mu.Lock()
@@ -73,9 +73,9 @@ func (p *Partition) Compact(now time.Time, d Dirt, opts cleaner.Options) (*Compa
 		Producers: map[kafka.ProducerID]cleaner.Producer{},
 	}
 	p.mu.Lock()
-	if p.usable() != nil || p.compact.running {
+	if p.closed || p.failure != nil || p.compact.running {
 		p.mu.Unlock()
-		return nil, nil
+		return nil, nil //nolint:nilerr // a partition that has failed is compacted no more
 	}
 	task.Limit = p.core.LastStableOffset()
 	for _, a := range p.core.Aborted(0, p.core.End()) {
@@ -171,7 +171,7 @@ func (p *Partition) failLater(now time.Time, err error) {
 func fromOffset(b []byte, offset kafka.Offset) ([]byte, error) {
 	batch, rest, err := record.Next(b)
 	if err != nil || batch.BaseOffset() >= offset || batch.NextOffset() <= offset || batch.HasProducerID() {
-		return b, nil // what is wrong is found by who reads it
+		return b, nil //nolint:nilerr // what is wrong is found by who reads it
 	}
 	part, err := record.Split(batch, offset, nil)
 	if err != nil {

@@ -37,19 +37,16 @@ type topic struct {
 	written []written // every record of users that was ever committed, by offset
 	byKey   map[string]int
 	open    map[kafka.ProducerID]*txn
-	stable  kafka.Offset // what was compacted may not be above
 }
 
 type written struct {
 	offset     kafka.Offset
 	ms         int64
 	key, value []byte
-	aborted    bool
 }
 
 type txn struct {
 	first   kafka.Offset
-	records []int
 	pending []written
 }
 
@@ -718,7 +715,6 @@ func TestMemoryIsBounded(t *testing.T) {
 	rng := rand.New(rand.NewPCG(9, 9))
 	key := func(i uint32) []byte { return fmt.Appendf(nil, "key-%09d", i) }
 	val := make([]byte, 100)
-	live := int64(0)
 	last := make([]int32, keys)
 	// Each key once, and half as many again.
 	for i := 0; i < keys*3/2; {
@@ -740,7 +736,7 @@ func TestMemoryIsBounded(t *testing.T) {
 	if _, err := l.Roll(1_000_000_000_000, 0); err != nil {
 		t.Fatal(err)
 	}
-	live = int64(keys) * int64(13+100+10)
+	live := int64(keys) * int64(13+100+10)
 	passes, heap := 0, uint64(0)
 	for ; ; passes++ {
 		p, err := Begin(l, time.UnixMilli(1), Task{Limit: l.End(), SegmentBytes: segment}, Options{DedupeBytes: dedupe}, false)

@@ -150,16 +150,16 @@ func (p *Pass) judgeMarker(now time.Time, b record.Batch) error {
 		return p.write(b, false)
 	}
 	if b.HasDeleteHorizon() && now.UnixMilli() > b.DeleteHorizon() {
-		if t, listed := p.listed(id, b.BaseOffset()); m.Commit || !listed {
+		t, listed := p.listed(id, b.BaseOffset())
+		if m.Commit || !listed {
 			p.RecordsRemoved += int64(b.Count())
 			p.group.changed = true
 			return nil
-		} else {
-			// A reader who is told of the transaction must find its marker.
-			p.ForgetAborted = append(p.ForgetAborted, t)
-			p.noteHorizon(b.DeleteHorizon())
-			return p.write(b, false)
 		}
+		// A reader who is told of the transaction must find its marker.
+		p.ForgetAborted = append(p.ForgetAborted, t)
+		p.noteHorizon(b.DeleteHorizon())
+		return p.write(b, false)
 	}
 	out, err := record.Filter(b, &p.scratch, record.FilterOptions{SetDeleteHorizon: true, DeleteHorizon: p.horizon(now)},
 		func(*record.Record) bool { return true })
