@@ -156,11 +156,10 @@ func describeGroup(ctx context.Context, admin *kadm.Client, name string) (groupD
 			}
 		}
 	}
-	starts, ends := kadm.ListedOffsets{}, kadm.ListedOffsets{}
 	if names := slices.Sorted(maps.Keys(topics)); len(names) > 0 {
 		// What has no leader is told of in its row.
-		starts, _ = admin.ListStartOffsets(ctx, names...)
-		ends, _ = admin.ListEndOffsets(ctx, names...)
+		starts, _ := admin.ListStartOffsets(ctx, names...)
+		ends, _ := admin.ListEndOffsets(ctx, names...)
 		for _, topic := range names {
 			d.addPartitions(topic, owner[topic], committed, starts, ends)
 		}

@@ -3,14 +3,12 @@ package groups
 import (
 	"context"
 	"flag"
-	"fmt"
 	"os"
 	"sort"
 	"testing"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
-	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 	"github.com/twmb/franz-go/pkg/kversion"
@@ -92,11 +90,4 @@ func percentile(list []time.Duration, p float64) time.Duration {
 	}
 	sort.Slice(list, func(i, j int) bool { return list[i] < list[j] })
 	return list[min(int(float64(len(list))*p), len(list)-1)]
-}
-
-func errorOf(code int16) string {
-	if err := kerr.ErrorForCode(code); err != nil {
-		return err.Error()
-	}
-	return fmt.Sprint(code)
 }

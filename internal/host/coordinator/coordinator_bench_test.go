@@ -2,7 +2,6 @@ package coordinator
 
 import (
 	"fmt"
-	"io"
 	"log/slog"
 	"math/rand/v2"
 	"testing"
@@ -21,7 +20,7 @@ func BenchmarkLoad(b *testing.B) {
 			now := time.UnixMilli(1_700_000_000_000)
 			make := func() *Groups {
 				g := New(Options{
-					Group: group.Options{InitialRebalanceDelay: -1}, Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
+					Group: group.Options{InitialRebalanceDelay: -1}, Log: slog.New(slog.DiscardHandler),
 					Rand: rand.New(rand.NewPCG(1, 2)),
 					At: func(at time.Time, fn func(time.Time)) {
 						if at.IsZero() {

@@ -56,9 +56,9 @@ func (s *shard) logEvents(events []group.Event) {
 			attrs = append(attrs, slog.String(keyCause, e.Cause))
 		}
 		if e.Kind == group.EventMemberJoined || e.Kind == group.EventGenerationAssigned {
-			s.log.Debug(string(e.Kind), attrs...)
+			s.log.Debug(string(e.Kind), attrs...) //nolint:sloglint // kinds are constants
 		} else {
-			s.log.Info(string(e.Kind), attrs...)
+			s.log.Info(string(e.Kind), attrs...) //nolint:sloglint // kinds are constants
 		}
 	}
 }
