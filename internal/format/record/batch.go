@@ -125,6 +125,9 @@ func (b Batch) LastOffset() kafka.Offset {
 // NextOffset is the offset that follows the batch.
 func (b Batch) NextOffset() kafka.Offset { return b.LastOffset() + 1 }
 
+// Size is what Len is for the whole batch; the header is enough.
+func (b Batch) Size() int64 { return Overhead + int64(binary.BigEndian.Uint32(b[atLength:])) }
+
 // Len is the size of the batch in bytes, header included.
 func (b Batch) Len() int { return len(b) }
 

@@ -29,7 +29,7 @@ func (l *Log) Append(now time.Time, batches ...record.Batch) error {
 	if err := l.usable(); err != nil {
 		return err
 	}
-	total, err := l.check(batches)
+	total, gap, err := l.check(batches)
 	if err != nil {
 		return err
 	}
@@ -39,6 +39,11 @@ func (l *Log) Append(now time.Time, batches ...record.Batch) error {
 		}
 		if err := l.roll(); err != nil {
 			return fmt.Errorf("begin segment: %w", err)
+		}
+	}
+	if gap {
+		if err := l.active().allowGaps(); err != nil {
+			return err
 		}
 	}
 	unsynced, err := l.write(batches, total)
@@ -51,29 +56,31 @@ func (l *Log) Append(now time.Time, batches ...record.Batch) error {
 	return nil
 }
 
-// check says whether the batches may follow the end of the log.
-func (l *Log) check(batches []record.Batch) (total int64, err error) {
+// check says whether the batches may follow the end of the log, and whether
+// their offsets leave a gap.
+func (l *Log) check(batches []record.Batch) (total int64, gap bool, err error) {
 	next, epoch := l.End(), l.epochOfLastBatch()
 	for _, b := range batches {
 		if len(b) < record.HeaderSize || batchSize(b) != int64(len(b)) || b.Magic() != record.Magic2 || b.LastOffsetDelta() < 0 {
-			return 0, fmt.Errorf("%w: %d bytes at offset %d", ErrBadBatch, len(b), next)
+			return 0, false, fmt.Errorf("%w: %d bytes at offset %d", ErrBadBatch, len(b), next)
 		}
 		if b.BaseOffset() < next {
-			return 0, fmt.Errorf("%w: offset %d, expected %d", ErrOrder, b.BaseOffset(), next)
+			return 0, false, fmt.Errorf("%w: offset %d, expected %d", ErrOrder, b.BaseOffset(), next)
 		}
 		if e := b.LeaderEpoch(); e != kafka.NoLeaderEpoch {
 			if e < epoch {
-				return 0, fmt.Errorf("%w: leader epoch %d after %d at offset %d", ErrOrder, e, epoch, b.BaseOffset())
+				return 0, false, fmt.Errorf("%w: leader epoch %d after %d at offset %d", ErrOrder, e, epoch, b.BaseOffset())
 			}
 			epoch = e
 		}
+		gap = gap || b.BaseOffset() != next
 		next = b.NextOffset()
 		total += int64(len(b))
 	}
 	if total > segmentBytesMax {
-		return 0, fmt.Errorf("%w: %d bytes at once", ErrBadBatch, total)
+		return 0, false, fmt.Errorf("%w: %d bytes at once", ErrBadBatch, total)
 	}
-	return total, nil
+	return total, gap, nil
 }
 
 func (l *Log) mustRoll(now time.Time, first record.Batch, total int64) bool {

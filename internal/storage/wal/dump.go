@@ -168,6 +168,7 @@ func (d *dump) segment(s *segment, last bool, point position) (end kafka.Offset,
 			d.printf("    written as a whole: up to offset %d, %d bytes\n", h.end, h.wholeSize)
 		}
 		s.whole = h.end
+		s.gaps.Store(h.gaps)
 	}
 	end = d.batches(s, f, size, last, point)
 	if end >= 0 {
@@ -177,7 +178,7 @@ func (d *dump) segment(s *segment, last bool, point position) (end kafka.Offset,
 }
 
 func (d *dump) batches(s *segment, f vfs.File, size int64, last bool, point position) kafka.Offset {
-	sc := &scanner{file: f, pos: headerSize, to: size, next: s.base, chunk: 1 << 20}
+	sc := &scanner{file: f, pos: headerSize, to: size, next: s.base, gaps: s.gaps.Load(), chunk: 1 << 20}
 	count, epochs := 0, []EpochStart(nil)
 	for {
 		b, err := sc.batch(false)

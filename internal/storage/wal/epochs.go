@@ -1,6 +1,7 @@
 package wal
 
 import (
+	"math"
 	"slices"
 	"sort"
 
@@ -47,6 +48,19 @@ func (l *Log) EpochEnd(epoch kafka.LeaderEpoch) (kafka.LeaderEpoch, kafka.Offset
 		end = l.epochs[i].Start
 	}
 	return l.epochs[i-1].Epoch, end
+}
+
+// epochAround returns the epoch at the offset and where it ends. It is called
+// with mu held.
+func (l *Log) epochAround(offset kafka.Offset) (kafka.LeaderEpoch, kafka.Offset) {
+	end := kafka.Offset(math.MaxInt64)
+	for _, e := range slices.Backward(l.epochs) {
+		if e.Start <= offset {
+			return e.Epoch, end
+		}
+		end = e.Start
+	}
+	return kafka.NoLeaderEpoch, end
 }
 
 // EpochAt returns the epoch of the record at the offset, or of the last one

@@ -61,11 +61,14 @@ type reading struct {
 	segmentEnd kafka.Offset // where the next segment begins, or the end of the log
 	last       bool         // it is the active segment
 	limit      kafka.Offset
+	gaps       bool              // offsets may leave gaps
+	epoch      kafka.LeaderEpoch // at from, or NoLeaderEpoch if it is not known
+	epochEnd   kafka.Offset      // where the epoch ends
 	cuts       uint64
 	pos        int64 // where the batch with from begins; 0 if not known
 	reached    bool  // the limit ended the read
 
-	next    kafka.Offset // after the last batch that was read
+	next    kafka.Offset // after the last batch that was read; of the first one before that
 	nextPos int64
 }
 
@@ -90,6 +93,8 @@ func (l *Log) beginRead(from, limit kafka.Offset) (r reading, err error) {
 	if !r.last {
 		r.segmentEnd = l.segments[i+1].base
 	}
+	r.gaps, r.next = s.gaps.Load(), from
+	r.epoch, r.epochEnd = l.epochAround(from)
 	for _, h := range l.hints {
 		if h.segment == s && h.offset == from {
 			r.pos = h.pos
@@ -176,9 +181,12 @@ func (l *Log) readSegment(r *reading, from kafka.Offset, maxBytes int, buf []byt
 		if err != nil {
 			return buf, err
 		}
-		r.pos = at.pos
+		r.pos, r.next = at.pos, at.offset
 	}
 	if r.pos >= r.size {
+		if !r.gaps {
+			return buf, &CorruptError{s.path, r.pos, from, fmt.Sprintf("segment ends at offset %d", r.next)}
+		}
 		return buf, nil // nothing but a gap follows
 	}
 	before := len(buf)
@@ -190,7 +198,7 @@ func (l *Log) readSegment(r *reading, from kafka.Offset, maxBytes int, buf []byt
 			return buf[:before], fmt.Errorf("read %s: %w", s.path, err)
 		}
 		buf = buf[:before+n]
-		used, need, err := l.whole(r, from, buf[before:])
+		used, need, err := l.whole(r, f, from, buf[before:])
 		if used > 0 || err != nil || need == 0 {
 			return buf[:before+used], err
 		}
@@ -204,8 +212,8 @@ func (l *Log) readSegment(r *reading, from kafka.Offset, maxBytes int, buf []byt
 // whole returns how many of the bytes are whole batches below the limit. When
 // the first batch is cut short, need is its size. An error is one of the first
 // batch; a later one is left to the read that begins with it.
-func (l *Log) whole(r *reading, from kafka.Offset, b []byte) (used int, need int64, err error) {
-	r.next, r.nextPos = from, r.pos
+func (l *Log) whole(r *reading, f vfs.File, from kafka.Offset, b []byte) (used int, need int64, err error) {
+	r.nextPos = r.pos
 	bad := func(detail string) error {
 		return &CorruptError{r.segment.path, r.pos, from, detail}
 	}
@@ -221,17 +229,28 @@ func (l *Log) whole(r *reading, from kafka.Offset, b []byte) (used int, need int
 			}
 			return 0, batchSize(b), nil
 		}
+		if err == nil && used == 0 && batch.BaseOffset() >= r.epochEnd { // behind a gap
+			l.mu.Lock()
+			r.epoch, r.epochEnd = l.epochAround(batch.BaseOffset())
+			l.mu.Unlock()
+		}
 		detail := ""
-		switch {
-		case err != nil:
+		if err != nil {
 			detail = err.Error()
-		case batch.LastOffsetDelta() < 0 || batch.LastOffset() < r.next || used > 0 && batch.BaseOffset() < r.next:
-			detail = fmt.Sprintf("found offsets %d to %d", batch.BaseOffset(), batch.LastOffset())
-		case batch.LastOffset() >= r.limit:
-			r.reached = true
+		} else if used > 0 && batch.BaseOffset() >= r.epochEnd {
 			return used, 0, nil
-		case !skipCRC && !batch.VerifyCRC():
-			detail = "CRC does not match"
+		} else if detail = r.misplaced(f, from, batch, rest); detail == "" {
+			reached := batch.LastOffset() >= r.limit
+			if reached && used > 0 {
+				r.reached = true
+				return used, 0, nil
+			}
+			if !skipCRC && !batch.VerifyCRC() {
+				detail = "CRC does not match"
+			} else if reached {
+				r.reached = true
+				return 0, 0, nil
+			}
 		}
 		if detail != "" {
 			if used > 0 {
@@ -247,20 +266,53 @@ func (l *Log) whole(r *reading, from kafka.Offset, b []byte) (used int, need int
 	}
 }
 
+// misplaced says what is wrong with the base offset or the leader epoch of a
+// batch, which its CRC does not cover. Rest is what follows it.
+func (r *reading) misplaced(f vfs.File, from kafka.Offset, b record.Batch, rest []byte) string {
+	base, last, epoch := b.BaseOffset(), b.LastOffset(), b.LeaderEpoch()
+	if b.LastOffsetDelta() < 0 || last < from || base < r.next || last >= r.segmentEnd ||
+		base != r.next && (!r.gaps || r.misplacedInGap(f, b, rest)) {
+		return fmt.Sprintf("found offsets %d to %d, expected %d", base, last, r.next)
+	}
+	if epoch != kafka.NoLeaderEpoch && r.epoch != kafka.NoLeaderEpoch && epoch != r.epoch {
+		return fmt.Sprintf("found leader epoch %d, expected %d", epoch, r.epoch)
+	}
+	return ""
+}
+
+// misplacedInGap says whether a batch behind a gap is at odds with the index
+// or with the batch that follows.
+func (r *reading) misplacedInGap(f vfs.File, b record.Batch, rest []byte) bool {
+	pos := r.nextPos
+	if r.segment.contradicts(pos, b.BaseOffset()) {
+		return true
+	}
+	var h [record.HeaderSize]byte
+	if pos += int64(len(b)); len(rest) < len(h) && pos < r.size {
+		n, err := readFull(f, h[:min(r.size-pos, int64(len(h)))], pos)
+		if err != nil {
+			return false // whoever reads there meets it
+		}
+		rest = h[:n]
+	}
+	return len(rest) >= len(h) && record.Batch(rest).BaseOffset() <= b.LastOffset()
+}
+
 // locate finds the first batch whose last offset is not below the offset. Its
 // position is size if there is none.
 func (l *Log) locate(s *segment, f vfs.File, size int64, offset kafka.Offset) (entry, error) {
 	s.mu.Lock()
 	e := floor(s.index, s.base, offset)
 	s.mu.Unlock()
-	at, err := locateFrom(e, f, size, offset)
+	gaps := s.gaps.Load()
+	at, err := locateFrom(e, f, size, gaps, offset)
 	var bad *badBatch
 	if !errors.As(err, &bad) {
 		return at, err
 	}
 	if e.pos > headerSize {
 		// Either the batch or the index is wrong. The batches know.
-		if at, err := locateFrom(entry{offset: s.base, pos: headerSize, maxTs: noTimestamp}, f, size, offset); err == nil {
+		if at, err := locateFrom(entry{offset: s.base, pos: headerSize, maxTs: noTimestamp, epoch: kafka.NoLeaderEpoch}, f, size, gaps, offset); err == nil {
 			return at, nil
 		}
 	}
@@ -269,10 +321,10 @@ func (l *Log) locate(s *segment, f vfs.File, size int64, offset kafka.Offset) (e
 
 // locateFrom is locate from an index entry on. The result's maxTs is that of
 // all batches before it.
-func locateFrom(e entry, f vfs.File, size int64, offset kafka.Offset) (entry, error) {
+func locateFrom(e entry, f vfs.File, size int64, gaps bool, offset kafka.Offset) (entry, error) {
 	sc := scanners.Get().(*scanner)
 	defer scanners.Put(sc)
-	*sc = scanner{file: f, pos: e.pos, to: size, next: e.offset, chunk: lookupChunk, buf: sc.buf[:0]}
+	*sc = scanner{file: f, pos: e.pos, to: size, next: e.offset, gaps: gaps, epoch: e.epoch, chunk: lookupChunk, buf: sc.buf[:0]}
 	at := e
 	for first := true; ; first = false {
 		h, _, err := sc.header()
@@ -317,7 +369,7 @@ func (l *Log) loadIndex(s *segment, size int64, end kafka.Offset) error {
 		s.index = s.index[:n-1]
 	}
 	s.flushed = min(s.flushed, len(s.index))
-	r := rebuild{index: s.index, segment: s, interval: interval}
+	r := rebuild{index: s.index, segment: s, interval: interval, point: kafka.NoOffset}
 	err = r.run(s.file, size, size)
 	var bad *badBatch
 	if err != nil && !errors.As(err, &bad) {
@@ -340,6 +392,7 @@ type rebuild struct {
 	index    []entry
 	kept     int // entries of index that are from the file
 	interval int64
+	point    kafka.Offset       // of the batch at verify, NoOffset if it is not known
 	each     func(record.Batch) // every batch from the last entry on, if not nil
 
 	// Results.
@@ -350,7 +403,8 @@ type rebuild struct {
 	read      int64 // bytes
 }
 
-// run reads up to size. The CRC of what is at or behind verify is checked.
+// run reads up to size. Before verify, which is a batch boundary, it reads
+// headers only; the CRC of what is behind it is checked.
 func (r *rebuild) run(f vfs.File, size, verify int64) error {
 	at := floorPos(r.index, r.segment.base, size)
 	since := int64(-1)
@@ -358,10 +412,18 @@ func (r *rebuild) run(f vfs.File, size, verify int64) error {
 		since = at.pos
 	}
 	r.maxTs, r.lastEpoch = at.maxTs, unknownEpoch
-	sc := &scanner{file: f, pos: at.pos, to: size, next: at.offset, chunk: 256 << 10}
+	sc := &scanner{file: f, pos: at.pos, to: size, next: at.offset, gaps: r.segment.gaps.Load(), epoch: at.epoch, chunk: 256 << 10}
+	before := verify - 1 // where the last batch begins
 	defer func() { r.next, r.pos, r.read = sc.next, sc.pos, sc.read }()
 	for {
-		b, _, err := sc.header()
+		if sc.pos == verify && !r.reaches(sc) {
+			return &badBatch{pos: before, offset: sc.next, detail: fmt.Sprintf("batches end at offset %d, expected %d", sc.next, r.point)}
+		}
+		sc.sparse = sc.pos < verify
+		b, n, err := sc.header()
+		if err == nil && sc.pos < verify && n > verify-sc.pos {
+			err = sc.bad("batch of %d bytes, %d are left", n, verify-sc.pos)
+		}
 		if err == nil && sc.pos >= verify {
 			b, err = sc.batch(true)
 		}
@@ -382,6 +444,12 @@ func (r *rebuild) run(f vfs.File, size, verify int64) error {
 		}
 		r.maxTs.include(b)
 		r.lastEpoch = b.LeaderEpoch()
+		before = sc.pos
 		sc.skip(b)
 	}
+}
+
+// reaches says whether the batches before the point lead to its offset.
+func (r *rebuild) reaches(sc *scanner) bool {
+	return r.point == kafka.NoOffset || sc.next == r.point || sc.gaps && sc.next < r.point
 }

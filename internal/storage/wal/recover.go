@@ -31,6 +31,9 @@ type Recovery struct {
 	// earlier ones that were never synced, or when synced data that the
 	// recovery point did not cover yet was damaged together with a power loss.
 	CutResumed kafka.Offset
+	// Damage was found below the recovery point, where nothing is cut off;
+	// there may be more that was not looked at. Nil for none.
+	Damage *CorruptError
 }
 
 // Open opens the log in dir or makes an empty one, and repairs what a crash
@@ -40,7 +43,7 @@ type Recovery struct {
 // log. Only one Log may be open for a directory; LockDir sees to that for a
 // whole data directory. Files in dir that are not the log's are left alone.
 func Open(fs vfs.FS, dir string, id Identity, opts Options, now time.Time) (*Log, Recovery, error) {
-	l := &Log{fs: fs, dir: dir, id: id, opts: opts.withDefaults()}
+	l := &Log{fs: fs, dir: dir, id: id, opts: opts.withDefaults(), stateSaved: kafka.NoOffset}
 	l.clock(now)
 	r := recovery{log: l, Recovery: Recovery{CutFrom: kafka.NoOffset, CutResumed: kafka.NoOffset, SyncedBefore: kafka.NoOffset}}
 	err := r.run()
@@ -414,6 +417,7 @@ func (r *recovery) readHeader(s *segment) (h segmentHeader, err error) {
 	}
 	s.prev, s.prevSize, s.created, s.lastAppend = h.prev, h.prevSize, h.created, h.created
 	s.whole = h.end
+	s.gaps.Store(h.gaps)
 	return h, nil
 }
 
@@ -624,7 +628,10 @@ func (r *recovery) scanSegment(s *segment, synced int64) (*rebuild, *badBatch, e
 		for _, e := range index {
 			l.noteEpoch(e.epoch, e.offset)
 		}
-		rb := &rebuild{segment: s, index: slices.Clip(index), kept: len(index), interval: l.opts.IndexIntervalBytes, each: l.addEpoch}
+		rb := &rebuild{segment: s, index: slices.Clip(index), kept: len(index), interval: l.opts.IndexIntervalBytes, each: l.addEpoch, point: kafka.NoOffset}
+		if r.ck.point.segment == s.base {
+			rb.point = r.ck.point.offset
+		}
 		err := rb.run(f, s.size, verify)
 		r.ScannedBytes += rb.read
 		var bad *badBatch
@@ -636,14 +643,19 @@ func (r *recovery) scanSegment(s *segment, synced int64) (*rebuild, *badBatch, e
 		}
 		return rb, nil, nil
 	}
-	verify := synced
-	if len(index) > 0 {
-		verify = min(verify, index[len(index)-1].pos)
-	}
-	rb, bad, err := try(index, verify)
+	rb, bad, err := try(index, synced)
 	if err == nil && bad != nil && bad.pos < synced && len(index) > 0 {
 		// The index may be what is wrong.
-		return try(nil, synced)
+		rb, bad, err = try(nil, synced)
+	}
+	if p := r.ck.point; err == nil && bad != nil && bad.pos < synced && p.segment == s.base && p.pos == synced {
+		// Readers meet it; the log goes on from the recovery point.
+		r.Damage = &CorruptError{File: s.path, Pos: bad.pos, Offset: bad.offset, Detail: bad.detail}
+		known := len(index)
+		rb, bad, err = try(append(index, entry{offset: p.offset, pos: p.pos, maxTs: rb.maxTs, epoch: kafka.NoLeaderEpoch}), synced)
+		if rb != nil {
+			rb.kept = known
+		}
 	}
 	return rb, bad, err
 }

@@ -35,6 +35,7 @@ type Rewrite struct {
 	tempLog string
 	tempIdx string
 	next    kafka.Offset
+	gaps    bool
 	buf     []byte
 	written int64 // bytes in the file
 	synced  int64
@@ -124,6 +125,7 @@ func (w *Rewrite) Append(b record.Batch) error {
 	s.maxTs.include(b)
 	s.lastEpoch = b.LeaderEpoch()
 	s.size += int64(len(b))
+	w.gaps = w.gaps || b.BaseOffset() != w.next
 	w.next = b.NextOffset()
 	w.buf = append(w.buf, b...)
 	if len(w.buf) >= rewriteBuffer {
@@ -187,7 +189,8 @@ func (w *Rewrite) settle() error {
 	}
 	h := w.header
 	h.end, h.wholeSize, h.generation = w.to, s.size, s.generation
-	h.synced = l.Synced()
+	h.synced, h.gaps = l.Synced(), w.gaps || w.next != w.to
+	s.gaps.Store(h.gaps)
 	if _, err := w.file.WriteAt(h.encode(), 0); err != nil {
 		return err
 	}

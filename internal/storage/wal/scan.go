@@ -51,17 +51,27 @@ func inSegment(err error, s *segment) error {
 	return err
 }
 
+// sparseBytes is the size of batches from which reading each header alone is
+// less work than reading all.
+const sparseBytes = 12 << 10
+
 // scanner steps through the batches of a segment's file between two batch
 // boundaries, with large reads.
 type scanner struct {
 	file  vfs.File
 	pos   int64        // of the next batch
 	to    int64        // where the last batch ends
-	next  kafka.Offset // which the next batch must not be below
-	chunk int          // bytes to read at once
-	buf   []byte       // what was read
-	at    int64        // position of buf in the file
-	read  int64        // bytes that were read from the file
+	next  kafka.Offset // of the next batch; with gaps it must not be below
+	gaps  bool
+	epoch kafka.LeaderEpoch // which the next batch's must not be below
+	chunk int               // bytes to read at once
+	// sparse is set when only headers are wanted: what is between those of
+	// large batches is not read.
+	sparse bool
+	last   int64  // size of the batch before
+	buf    []byte // what was read
+	at     int64  // position of buf in the file
+	read   int64  // bytes that were read from the file
 }
 
 // header returns the header of the next batch, valid until the next call, and
@@ -84,10 +94,12 @@ func (s *scanner) header() (record.Batch, int64, error) {
 	h := record.Batch(b[:record.HeaderSize])
 	size := batchSize(h)
 	switch {
-	case h.BaseOffset() < s.next:
+	case h.BaseOffset() < s.next, h.BaseOffset() != s.next && !s.gaps:
 		return nil, 0, s.bad("found offset %d", h.BaseOffset())
 	case h.LastOffsetDelta() < 0:
 		return nil, 0, s.bad("last offset delta %d", h.LastOffsetDelta())
+	case h.LeaderEpoch() < s.epoch && h.LeaderEpoch() != kafka.NoLeaderEpoch:
+		return nil, 0, s.bad("found leader epoch %d behind %d", h.LeaderEpoch(), s.epoch)
 	case size > s.to-s.pos:
 		return nil, 0, s.bad("batch of %d bytes, %d are left", size, s.to-s.pos)
 	}
@@ -118,7 +130,9 @@ func (s *scanner) batch(verify bool) (record.Batch, error) {
 // skip goes past the batch that header or batch returned.
 func (s *scanner) skip(h record.Batch) {
 	s.next = h.NextOffset()
-	s.pos += batchSize(h)
+	s.epoch = max(s.epoch, h.LeaderEpoch())
+	s.last = batchSize(h)
+	s.pos += s.last
 }
 
 func (s *scanner) bad(format string, args ...any) error {
@@ -131,7 +145,11 @@ func (s *scanner) bytes(n int) ([]byte, error) {
 	if lo := s.pos - s.at; lo >= 0 && lo+int64(n) <= int64(len(s.buf)) {
 		return s.buf[lo : lo+int64(n)], nil
 	}
-	want := int(min(int64(max(n, s.chunk)), s.to-s.pos))
+	chunk := s.chunk
+	if s.sparse && s.last >= sparseBytes {
+		chunk = 0
+	}
+	want := int(min(int64(max(n, chunk)), s.to-s.pos))
 	if cap(s.buf) < want {
 		s.buf = make([]byte, want)
 	}

@@ -6,9 +6,11 @@ import (
 	"fmt"
 	"hash/crc32"
 	"path/filepath"
+	"sort"
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"chronik/internal/base/kafka"
 	"chronik/internal/base/vfs"
@@ -19,7 +21,7 @@ import (
 //	offset | size | field
 //	     0 |    4 | magic "CHWL"
 //	     4 |    2 | version of the format, 1
-//	     6 |    2 | flags: 1 older leader epochs were left out
+//	     6 |    2 | flags: 1 older leader epochs were left out, 2 offsets may leave gaps
 //	     8 |   16 | topic id
 //	    24 |    4 | partition
 //	    28 |    4 | number of leader epochs
@@ -42,9 +44,10 @@ const (
 	headerFixed    = 96
 	headerEpochs   = (headerSize - headerFixed) / 12
 	flagEpochsLeft = 1
+	flagGaps       = 2
 
-	// Ending a segment that was written as a whole changes no bytes but these,
-	// which are in one sector.
+	// Flags and the end of a segment that was written as a whole are changed in
+	// place. They are in one sector, with the checksum.
 	headerSector = vfs.SectorSize
 )
 
@@ -58,6 +61,7 @@ type segmentHeader struct {
 	created   int64
 	epochs    []EpochStart
 	epochsCut bool
+	gaps      bool
 
 	generation uint32
 	wholeSize  int64
@@ -67,11 +71,15 @@ func (h *segmentHeader) encode() []byte {
 	b := make([]byte, headerSize)
 	copy(b, headerMagic)
 	binary.BigEndian.PutUint16(b[4:], headerVersion)
-	epochs := h.epochs
+	epochs, flags := h.epochs, uint16(0)
 	if h.epochsCut || len(epochs) > headerEpochs {
 		epochs = epochs[max(0, len(epochs)-headerEpochs):]
-		binary.BigEndian.PutUint16(b[6:], flagEpochsLeft)
+		flags |= flagEpochsLeft
 	}
+	if h.gaps {
+		flags |= flagGaps
+	}
+	binary.BigEndian.PutUint16(b[6:], flags)
 	copy(b[8:], h.id.TopicID[:])
 	binary.BigEndian.PutUint32(b[24:], uint32(h.id.Partition))
 	binary.BigEndian.PutUint32(b[28:], uint32(len(epochs)))
@@ -125,7 +133,8 @@ func decodeHeader(b []byte) (h segmentHeader, err error) {
 	h.created = int64(binary.BigEndian.Uint64(b[72:]))
 	h.generation = binary.BigEndian.Uint32(b[84:])
 	h.wholeSize = int64(binary.BigEndian.Uint64(b[88:]))
-	h.epochsCut = binary.BigEndian.Uint16(b[6:])&flagEpochsLeft != 0
+	flags := binary.BigEndian.Uint16(b[6:])
+	h.epochsCut, h.gaps = flags&flagEpochsLeft != 0, flags&flagGaps != 0
 	for i := range n {
 		h.epochs = append(h.epochs, EpochStart{
 			Epoch: kafka.LeaderEpoch(binary.BigEndian.Uint32(b[headerFixed+12*i:])),
@@ -200,6 +209,8 @@ type segment struct {
 	created    int64
 	path       string
 	indexPath  string
+
+	gaps atomic.Bool // offsets may leave gaps; it does not become false again
 
 	// Guarded by Log.mu; they change only while the segment is active.
 	whole        kafka.Offset // the end in its header: it was rewritten and not written since; else NoOffset
@@ -384,20 +395,77 @@ func (s *segment) resume(f vfs.File) error {
 	if s.whole == kafka.NoOffset {
 		return nil
 	}
+	err := editHeader(f, func(page []byte) {
+		end := kafka.NoOffset
+		binary.BigEndian.PutUint64(page[56:], uint64(end))
+		binary.BigEndian.PutUint64(page[88:], 0)
+	})
+	if err != nil {
+		return fmt.Errorf("%s: %w", s.path, err)
+	}
+	s.whole = kafka.NoOffset
+	return nil
+}
+
+// allowGaps makes the header of the active segment say that offsets may leave
+// gaps from now on. It is durable with the batches behind the gap.
+func (s *segment) allowGaps() error {
+	if s.gaps.Load() {
+		return nil
+	}
+	err := editHeader(s.file, func(page []byte) {
+		binary.BigEndian.PutUint16(page[6:], binary.BigEndian.Uint16(page[6:])|flagGaps)
+	})
+	if err != nil {
+		return fmt.Errorf("note a gap in %s: %w", s.path, err)
+	}
+	s.gaps.Store(true)
+	return nil
+}
+
+// editHeader changes a header within its first sector.
+func editHeader(f vfs.File, change func(page []byte)) error {
 	page := make([]byte, headerSize)
 	if n, err := readFull(f, page, 0); err != nil {
 		return err
 	} else if n < headerSize {
-		return fmt.Errorf("%s: %d bytes are less than a header", s.path, n)
+		return fmt.Errorf("%d bytes are less than a header", n)
 	}
-	end := kafka.NoOffset
-	binary.BigEndian.PutUint64(page[56:], uint64(end))
-	binary.BigEndian.PutUint64(page[88:], 0)
+	change(page)
 	clear(page[80:84])
 	binary.BigEndian.PutUint32(page[80:], crc32.Checksum(page, castagnoli))
-	if _, err := f.WriteAt(page[:headerSector], 0); err != nil {
-		return err
+	_, err := f.WriteAt(page[:headerSector], 0)
+	return err
+}
+
+// entryAfter returns the first index entry of a batch behind pos.
+func (s *segment) entryAfter(pos int64) (entry, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	i := sort.Search(len(s.index), func(i int) bool { return s.index[i].pos > pos })
+	for ; i < len(s.index); i++ {
+		if s.index[i].epoch >= 0 {
+			return s.index[i], true
+		}
 	}
-	s.whole = kafka.NoOffset
-	return nil
+	return entry{}, false
+}
+
+// crosses says whether the index has another end for the batch at pos.
+func (s *segment) crosses(pos, size int64, next kafka.Offset, gaps bool) bool {
+	e, ok := s.entryAfter(pos)
+	return ok && (e.pos < pos+size || e.pos == pos+size && (e.offset < next || e.offset != next && !gaps))
+}
+
+// contradicts says whether the index has another offset for the batch at pos.
+func (s *segment) contradicts(pos int64, offset kafka.Offset) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	i := sort.Search(len(s.index), func(i int) bool { return s.index[i].pos >= pos })
+	for ; i < len(s.index) && s.index[i].pos == pos; i++ {
+		if s.index[i].epoch >= 0 && s.index[i].offset != offset {
+			return true
+		}
+	}
+	return false
 }

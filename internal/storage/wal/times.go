@@ -85,7 +85,7 @@ func (l *Log) maxFromStart() (TimestampOffset, bool, error) {
 	if err != nil {
 		return TimestampOffset{}, false, err
 	}
-	sc := &scanner{file: f, pos: at.pos, to: size, next: at.offset, chunk: lookupChunk}
+	sc := &scanner{file: f, pos: at.pos, to: size, next: at.offset, gaps: s.gaps.Load(), chunk: lookupChunk}
 	for {
 		b, _, err := sc.header()
 		if err == nil && b.BaseOffset() < start {
@@ -274,7 +274,7 @@ func (l *Log) searchSegment(s *segment, size int64, end kafka.Offset, active boo
 		return out, false, nil
 	}
 	start := l.Start()
-	sc := &scanner{file: f, pos: e.pos, to: size, next: e.offset, chunk: lookupChunk}
+	sc := &scanner{file: f, pos: e.pos, to: size, next: e.offset, gaps: s.gaps.Load(), chunk: lookupChunk}
 	var scratch record.Scratch
 	for {
 		h, _, err := sc.header()

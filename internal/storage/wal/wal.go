@@ -199,7 +199,8 @@ type Log struct {
 	hints         [8]hint
 	hintNext      int
 	epochs        []EpochStart
-	states        []kafka.Offset // of SaveState, ascending
+	states        []kafka.Offset // of SaveState and NoteState, ascending
+	stateSaved    kafka.Offset   // the last of SaveState, NoOffset for none
 	now           int64          // ms, the last that was passed in
 	closed        bool
 }
