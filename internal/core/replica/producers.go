@@ -376,6 +376,15 @@ func (ps *producers) expire(since time.Time) {
 	}
 }
 
+// forget forgets the producers without an open transaction.
+func (ps *producers) forget() {
+	for id, e := range ps.entries {
+		if e.txnStart == kafka.NoOffset {
+			delete(ps.entries, id)
+		}
+	}
+}
+
 // evict forgets the quarter that has been silent the longest.
 func (ps *producers) evict() {
 	seen := make([]int64, 0, len(ps.entries))

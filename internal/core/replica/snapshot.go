@@ -95,7 +95,14 @@ func (r *Replica) Restore(snapshot []byte) (kafka.Offset, error) {
 
 // Replay takes in a batch that is in the log already. Its producer counts as
 // having written now.
+//
+// Of a batch that is no control batch the header is enough.
 func (r *Replica) Replay(now time.Time, batch []byte) { r.producers.apply(now, batch) }
+
+// ReplayLost tells in place of Replay that there are batches which cannot be
+// read. Producers are as unknown again, so that what they send next is not
+// refused, but for those with an open transaction.
+func (r *Replica) ReplayLost() { r.producers.forget() }
 
 func (ps *producers) decode(d *decoder) bool {
 	ps.last = kafka.Offset(d.u64())

@@ -155,7 +155,7 @@ func (p *Partition) forgetAborted(gone []cleaner.Transaction) {
 	p.core.ForgetAborted(list)
 	p.saved = kafka.NoOffset
 	p.mu.Unlock()
-	p.saveState()
+	p.saveState(true)
 }
 
 // failLater takes the partition offline because its log has failed.

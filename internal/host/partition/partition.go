@@ -59,6 +59,8 @@ type Partition struct {
 	saved    kafka.Offset // end of the last state saved
 	compact  compacting
 	saveNext int64 // bytes appended since
+	noted    int64 // bytes appended to the last state noted since one was saved durably
+	saveSize int64 // of the last state saved
 }
 
 // settings are what follows from the topic's configs.
@@ -87,9 +89,14 @@ type Recovery struct {
 	BadSnapshot  error        // the snapshot of producers was not usable; nil if it was, or there was none
 }
 
-// saveEvery is how many bytes are appended between two snapshots of the
-// producers' state, which bound what Open has to replay.
-const saveEvery = 64 << 20
+// Snapshots of the producers' state bound what Open has to replay. One is
+// noted, which costs no sync, each time so many bytes were appended, and saved
+// each time so many more were. Large snapshots are made less often.
+const (
+	noteEvery   = 8 << 20
+	saveEvery   = 64 << 20
+	savedFactor = 16 // bytes appended for each byte of a snapshot
+)
 
 // Open opens the partition's log in dir, and makes it if there is none. The
 // partition has no role until Assign.
@@ -108,6 +115,9 @@ func Open(now time.Time, fs vfs.FS, dir string, opts Options, env Env) (*Partiti
 		return nil, rec, fmt.Errorf("open partition %s-%d: %w", opts.Topic, opts.Partition, err)
 	}
 	p.log = l
+	if walRec.Damage != nil {
+		p.slog.Error("log is damaged", "topic", opts.Topic, "partition", opts.Partition, "error", walRec.Damage)
+	}
 	if err := p.recover(now, &rec); err != nil {
 		_ = l.Close(now)
 		return nil, rec, fmt.Errorf("recover partition %s-%d: %w", opts.Topic, opts.Partition, err)
@@ -144,35 +154,28 @@ func (p *Partition) recover(now time.Time, rec *Recovery) error {
 	return nil
 }
 
-// replay gives the batches from an offset on to the core.
+// replay gives the batches from an offset on to the core. What is damaged is
+// left out: its readers will be told.
 func (p *Partition) replay(now time.Time, from kafka.Offset) error {
-	end := p.core.End()
-	buf := takeBuffer()
-	defer giveBuffer(buf)
-	for from < end {
-		b, err := p.log.Read(from, end, replayBytes, (*buf)[:0])
-		if err != nil {
-			return err
-		}
-		*buf = b
-		if len(b) == 0 {
-			return nil // a gap that compaction has left
-		}
-		for rest := b; len(rest) > 0; {
-			batch, next, err := record.Next(rest)
-			if err != nil {
-				return err
+	return p.log.Headers(from, p.core.End(), wal.HeaderVisitor{
+		Batch: func(header record.Batch, whole func() (record.Batch, error)) error {
+			p.saveNext += header.Size()
+			if header.IsControl() {
+				b, err := whole()
+				if err != nil {
+					return err
+				}
+				header = b
 			}
-			if batch.BaseOffset() >= from || batch.LastOffset() >= from {
-				p.core.Replay(now, batch)
-			}
-			from, rest = batch.NextOffset(), next
-		}
-	}
-	return nil
+			p.core.Replay(now, header)
+			return nil
+		},
+		Damaged: func(d *wal.CorruptError) {
+			p.slog.Error("damaged batches left out of producers' state", "topic", p.opts.Topic, "partition", p.opts.Partition, "error", d)
+			p.core.ReplayLost()
+		},
+	})
 }
-
-const replayBytes = 1 << 20
 
 func newSettings(c TopicConfig) *settings {
 	s := &settings{config: c, relaxed: c.FlushMessages > 1 || mutant.On(mutant.AckBeforeSync)}
@@ -371,10 +374,10 @@ func (p *Partition) EndSync(now time.Time, run SyncRun) {
 	default:
 		p.core.Synced(now, run.cuts, run.end)
 	}
-	save := !run.idle && run.err == nil && p.saveNext >= saveEvery
+	save := !run.idle && run.err == nil && p.saveNext >= max(noteEvery, savedFactor*p.saveSize)
 	p.leave(now, fx)
 	if save {
-		p.saveState()
+		p.saveState(false)
 	}
 }
 
@@ -422,7 +425,7 @@ func (p *Partition) Producers() []replica.ProducerStatus {
 func (p *Partition) Close(now time.Time) error {
 	p.shut(now)
 	if p.Failure() == nil {
-		p.saveState()
+		p.saveState(true)
 	}
 	return p.log.Close(now)
 }

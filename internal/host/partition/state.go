@@ -27,21 +27,30 @@ func (p *Partition) loadState(end kafka.Offset) []byte {
 	return b
 }
 
-// saveState saves the state as of the log's end. That it cannot is no harm
-// but a longer replay.
-func (p *Partition) saveState() {
+// saveState saves the state as of the log's end; durably if it is asked for or
+// due, else so that it outlives the process. That it cannot is no harm but a
+// longer replay.
+func (p *Partition) saveState(durable bool) {
 	p.mu.Lock()
 	snapshot, end := p.core.Snapshot()
 	hw := p.core.HighWatermark()
-	p.saveNext = 0
-	unchanged := end == p.saved
-	p.saved = end
+	unchanged := end == p.saved && (!durable || p.noted == 0)
+	p.noted += p.saveNext
+	durable = durable || p.noted >= saveEvery
+	if durable {
+		p.noted = 0
+	}
+	p.saved, p.saveNext, p.saveSize = end, 0, int64(len(snapshot))
 	p.mu.Unlock()
 	if unchanged {
 		return
 	}
 	b := binary.BigEndian.AppendUint64(make([]byte, 0, stateHeader+len(snapshot)), uint64(hw))
-	if err := p.log.SaveState(end, append(b, snapshot...)); err != nil {
+	save := p.log.NoteState
+	if durable {
+		save = p.log.SaveState
+	}
+	if err := save(end, append(b, snapshot...)); err != nil {
 		p.slog.Warn("state not saved", "topic", p.opts.Topic, "partition", p.opts.Partition, "error", err)
 	}
 }
