@@ -88,7 +88,8 @@ func (r *Replica) lags(now time.Time, f *follower) bool {
 // committed, all that was there when this leader began, and would not have to
 // leave again at once.
 func (r *Replica) joins(now time.Time, f *follower) bool {
-	return f.eligible() && !r.lags(now, f) && f.synced >= r.highWatermark && (f.synced >= r.leader.epochStart || mutant.On(mutant.JoinBeforeEpochStart))
+	return f.eligible() && f.synced >= r.highWatermark &&
+		(!r.lags(now, f) && f.synced >= r.leader.epochStart || mutant.On(mutant.JoinBeforeEpochStart))
 }
 
 func (r *Replica) wish(now time.Time, set []kafka.NodeID) {
