@@ -187,7 +187,7 @@ type prober struct {
 func newProber(l *load) *prober { return &prober{c: l.w.newClient("prober"), l: l} }
 
 func (p *prober) start() {
-	p.c.w.after(p.c.between(50*millisecond, 300*millisecond), func() {
+	p.c.w.after(p.c.between(20*millisecond, 150*millisecond), func() {
 		if parts := p.l.parts(); len(parts) > 0 {
 			p.ask(parts[p.c.rng.IntN(len(parts))])
 		}
@@ -201,7 +201,7 @@ func (p *prober) ask(part *topicPart) {
 		return
 	}
 	node := h.node
-	if p.c.rng.IntN(4) == 0 {
+	if p.c.rng.IntN(2) == 0 {
 		node = p.c.rng.IntN(len(p.c.w.nodes)) // who may think that it still leads
 	}
 	req := kmsg.NewPtrListOffsetsRequest()

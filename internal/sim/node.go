@@ -330,10 +330,11 @@ func (n *node) env(fs *mounted) broker.Env {
 	}
 }
 
-// scheduleSync syncs a partition's log. What is on disk afterwards is what was
-// written when the sync began; the process learns of it later.
+// scheduleSync syncs a partition's log. It waits for the disk; then what has
+// been written is on disk, and the process learns of it later.
 func (n *node) scheduleSync(p *partition.Partition) {
-	n.after(n.between(microsecond, 50*microsecond)+n.busy, func() {
+	queued := instant(n.rng.Float64() * float64(n.disk.syncTime()))
+	n.after(n.between(microsecond, 50*microsecond)+queued+n.busy, func() {
 		busy := n.busy
 		run := p.BeginSync()
 		took := n.busy - busy
