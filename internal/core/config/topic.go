@@ -103,8 +103,6 @@ var topicTable = []topicKey{
 	{Key: Key{Name: "delete.retention.ms", Type: Long, Default: "86400000", Doc: "How long the mark of a deleted key stays in a compacted topic, so that slow readers see it."},
 		rule: longFrom(0), brokers: same("log.cleaner.delete.retention.ms"),
 		set: milliseconds(func(c *TopicConfig) *time.Duration { return &c.DeleteRetention })},
-	{Key: Key{Name: "errors.deadletterqueue.group.enable", Type: Boolean, Default: "false", Doc: "Kept for tools that set it; there are no share groups here yet."},
-		rule: boolean, set: func(*TopicConfig, string) {}},
 	{Key: Key{Name: "file.delete.delay.ms", Type: Long, Default: "60000", Doc: "Kept for tools that set it; space is given back at once here, and who still reads a file reads on."},
 		rule: longFrom(0), brokers: same("log.segment.delete.delay.ms"),
 		set: func(*TopicConfig, string) {}},

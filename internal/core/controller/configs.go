@@ -78,7 +78,7 @@ func (d *draft) checkResource(r metadata.ConfigResource, times int) Status {
 			return status(kafka.ErrInvalidRequest, fmt.Sprintf("%q is not the id of a broker.", r.Name))
 		}
 		if d.image.Broker(kafka.NodeID(id)) == nil {
-			return status(kafka.ErrBrokerIDNotRegistered, fmt.Sprintf("Broker %d is not registered.", id))
+			return status(kafka.ErrInvalidRequest, fmt.Sprintf("Broker %d is not registered.", id))
 		}
 	case metadata.ResourceGroup, metadata.ResourceClientMetrics:
 		if r.Name == "" {

@@ -97,16 +97,23 @@ func (d *draft) createTopic(t NewTopic, existing map[string]string, validateOnly
 	}
 	answer.Partitions, answer.ReplicationFactor = int32(len(replicas)), int16(len(replicas[0]))
 	answer.Configs = d.c.opts.Configs.DescribeTopicWith(d.image, set)
-	if !validateOnly {
-		answer.ID = d.addTopic(t.Name, replicas, set)
+	if validateOnly {
+		answer.ID = d.newTopicID() // as in Kafka, whose clients take none for an old broker
+		return
 	}
+	answer.ID = d.addTopic(t.Name, replicas, set)
 }
 
-func (d *draft) addTopic(name string, replicas [][]kafka.NodeID, set map[string]string) kafka.TopicID {
+func (d *draft) newTopicID() kafka.TopicID {
 	id := kafka.TopicID(d.c.drawID())
 	for d.image.Topic(id) != nil {
 		id = kafka.TopicID(d.c.drawID())
 	}
+	return id
+}
+
+func (d *draft) addTopic(name string, replicas [][]kafka.NodeID, set map[string]string) kafka.TopicID {
+	id := d.newTopicID()
 	d.records = append(d.records, &metadata.TopicRecord{ID: id, Name: name})
 	for i, nodes := range replicas {
 		d.setPartition(id, int32(i), d.newPartition(nodes))
@@ -270,7 +277,7 @@ func (d *draft) deleteTopics(r DeleteTopics) DeleteTopicsResult {
 		}
 		if n > 1 {
 			times[answer.TopicRef] = 0
-			answer.Status = status(kafka.ErrInvalidRequest, fmt.Sprintf("The topic is in the request %d times.", n))
+			answer = DeletedTopic{TopicRef: askedAs(answer.TopicRef, r.Topics), Status: status(kafka.ErrInvalidRequest, fmt.Sprintf("The topic is in the request %d times.", n))}
 		}
 		if answer.Error == kafka.None && !enabled {
 			answer.Status = status(kafka.ErrTopicDeletionDisabled, "Topics may not be deleted here: delete.topic.enable is false.")
@@ -282,6 +289,20 @@ func (d *draft) deleteTopics(r DeleteTopics) DeleteTopicsResult {
 		result.Topics = append(result.Topics, answer)
 	}
 	return result
+}
+
+// askedAs is how a request names a topic: by its name, by its id or by both.
+func askedAs(topic TopicRef, refs []TopicRef) TopicRef {
+	var asked TopicRef
+	for _, ref := range refs {
+		if ref.Name == topic.Name {
+			asked.Name = topic.Name
+		}
+		if ref.ID == topic.ID {
+			asked.ID = topic.ID
+		}
+	}
+	return asked
 }
 
 func (d *draft) findTopic(ref TopicRef) DeletedTopic {
