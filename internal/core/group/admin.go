@@ -31,8 +31,8 @@ func (s *Shard) describeGroup(r *DescribeGroup) Response {
 	}
 	for _, m := range c.order {
 		d := DescribedMember{MemberID: m.id, InstanceID: m.instanceID, ClientID: m.clientID, ClientHost: m.clientHost}
-		if c.state == stateStable {
-			d.Metadata, d.Assignment = m.metadata(c.protocol), m.assignment
+		if d.Assignment = m.assignment; c.state == stateStable { // while rebalancing it is the one from before
+			d.Metadata = m.metadata(c.protocol)
 		}
 		resp.Members = append(resp.Members, d)
 	}
