@@ -18,7 +18,9 @@ import (
 //   - each partition is checked and appended on its own; the answer comes once
 //     all of them have theirs
 //   - acks=0: nothing is answered, and any error closes the connection
-//   - a partition named twice: the last one counts, one answer
+//   - a partition named twice: the last one counts, one answer; a topic without
+//     partitions is not answered
+//   - a refusal by the log tells where the log begins
 //   - transactional batches are refused: without a transactional id
 //     TRANSACTIONAL_ID_AUTHORIZATION_FAILED, with one
 //     INVALID_PRODUCER_ID_MAPPING, since no such id was ever given out
@@ -85,7 +87,7 @@ func serveProduce(s *Server, now time.Time, req *Request, reply Reply) {
 		slot := &op.slots[i]
 		slot.check(in.TransactionID)
 		if slot.code != kafka.None {
-			op.done(slot, partition.ProduceResult{Code: slot.code, Message: slot.message})
+			op.done(slot, partition.ProduceResult{Code: slot.code, Message: slot.message, LogStart: kafka.NoOffset})
 			continue
 		}
 		slot.hosted.Produce(now, partition.ProduceRequest{
@@ -135,6 +137,9 @@ func (op *produceOp) translate(now time.Time, image *metadata.Image, in *kmsg.Pr
 			again.add(topic, p.Partition)
 			op.slots = append(op.slots, slot)
 		}
+		if len(outs) == first {
+			continue // nothing but what was named before
+		}
 		rt := kmsg.NewProduceResponseTopic()
 		rt.Topic, rt.TopicID, rt.Partitions = t.Topic, t.TopicID, outs[first:len(outs):len(outs)]
 		resp.Topics = append(resp.Topics, rt)
@@ -177,7 +182,7 @@ func (op *produceOp) done(slot *produceSlot, r partition.ProduceResult) {
 	if r.Code == kafka.None {
 		out.BaseOffset, out.LogAppendTime, out.LogStartOffset = int64(r.BaseOffset), r.LogAppendTime, int64(r.LogStart)
 	} else {
-		out.BaseOffset, out.LogAppendTime, out.LogStartOffset = -1, -1, -1
+		out.BaseOffset, out.LogAppendTime, out.LogStartOffset = -1, -1, int64(r.LogStart)
 		out.ErrorMessage = text(r.Message)
 		for _, e := range r.RecordErrors {
 			re := kmsg.NewProduceResponseTopicPartitionErrorRecord()

@@ -20,6 +20,7 @@ import (
 // Fetch: v4-18
 //
 // Behaviour:
+//   - a partition named twice: the last one counts, one answer
 //   - partitions are read in the order of the request, or of its session, until
 //     max_bytes are full; the first batch is answered whatever its size
 //   - with fewer than min_bytes the request waits up to max_wait; an error of a
@@ -171,6 +172,9 @@ func (op *fetchOp) begin(now time.Time, in *kmsg.FetchRequest) kafka.ErrorCode {
 			})
 		}
 	}
+	if r.Epoch == fetchsession.EpochInitial || r.Epoch == fetchsession.EpochFinal {
+		r.Partitions = lastOfEach(r.Partitions)
+	}
 	for i := range in.ForgottenTopics {
 		t := &in.ForgottenTopics[i]
 		for _, p := range t.Partitions {
@@ -180,6 +184,34 @@ func (op *fetchOp) begin(now time.Time, in *kmsg.FetchRequest) kafka.ErrorCode {
 	var code kafka.ErrorCode
 	op.session, code = op.server.Sessions.Begin(now, r, nil)
 	return code
+}
+
+// lastOfEach leaves one of the entries that name the same partition: the last,
+// in the place of the first.
+func lastOfEach(list []fetchsession.Partition) []fetchsession.Partition {
+	var places map[fetchsession.Key]int
+	if len(list) > listMax {
+		places = make(map[fetchsession.Key]int, len(list))
+	}
+	out := list[:0]
+	for _, p := range list {
+		at, ok := -1, false
+		if places != nil {
+			at, ok = places[p.Key]
+		} else {
+			at = slices.IndexFunc(out, func(o fetchsession.Partition) bool { return o.Key == p.Key })
+			ok = at >= 0
+		}
+		if ok {
+			out[at] = p
+			continue
+		}
+		if places != nil {
+			places[p.Key] = len(out)
+		}
+		out = append(out, p)
+	}
+	return out
 }
 
 // resolve finds the partitions that are to be fetched.
@@ -363,6 +395,7 @@ func (op *fetchOp) partition(i int, hints *leaderHints) kmsg.FetchResponseTopicP
 		return out
 	}
 	r := &slot.result
+	out.AbortedTransactions = nil
 	out.HighWatermark, out.LastStableOffset, out.LogStartOffset = int64(r.HighWatermark), int64(r.LastStableOffset), int64(r.LogStart)
 	out.PreferredReadReplica = int32(slot.nearer)
 	if d := r.Diverging; d != nil && op.version >= 12 {
@@ -383,11 +416,14 @@ func (op *fetchOp) partition(i int, hints *leaderHints) kmsg.FetchResponseTopicP
 // noRecords is an empty set of records; null means something else to some clients.
 var noRecords = []byte{}
 
+// noAborted are the aborted transactions of an error.
+var noAborted = []kmsg.FetchResponseTopicPartitionAbortedTransaction{}
+
 // newFetchPartition is a response without offsets, as errors have it.
 func newFetchPartition(number int32) kmsg.FetchResponseTopicPartition {
 	out := kmsg.NewFetchResponseTopicPartition()
 	out.Partition, out.HighWatermark, out.LastStableOffset, out.LogStartOffset = number, -1, -1, -1
-	out.PreferredReadReplica, out.RecordBatches = -1, noRecords
+	out.PreferredReadReplica, out.RecordBatches, out.AbortedTransactions = -1, noRecords, noAborted
 	return out
 }
 

@@ -68,7 +68,7 @@ func serveListOffsets(s *Server, now time.Time, req *Request, reply Reply) {
 			}
 			out.Partitions = append(out.Partitions, po)
 		}
-		if len(out.Partitions) > 0 || len(t.Partitions) == 0 {
+		if len(out.Partitions) > 0 {
 			resp.Topics = append(resp.Topics, out)
 		}
 	}

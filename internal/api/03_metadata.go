@@ -1,6 +1,7 @@
 package api
 
 import (
+	"slices"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -19,7 +20,10 @@ import (
 //   - a topic that does not exist is UNKNOWN_TOPIC_OR_PARTITION, also when the
 //     request has it created; the next request finds it
 //   - an invalid name: INVALID_TOPIC_EXCEPTION
-//   - a topic with neither name nor id: INVALID_REQUEST
+//   - a topic with neither name nor id, or with an id where those may not be
+//     used yet: INVALID_REQUEST for every topic, and nothing of the cluster
+//   - a request that has ids is answered for those alone; names in it are
+//     ignored
 //
 // Version notes:
 //   - v0: no topics means all of them; from v1 on null does
@@ -38,6 +42,10 @@ const (
 
 func serveMetadata(s *Server, now time.Time, req *Request, reply Reply) {
 	in := req.Body.(*kmsg.MetadataRequest)
+	if refusesTopics(in) {
+		reply.respond(refusedMetadata(in, kafka.ErrInvalidRequest))
+		return
+	}
 	image := s.Broker.Image()
 	resp := kmsg.NewPtrMetadataResponse()
 	resp.Version = in.Version
@@ -84,16 +92,42 @@ func (s *Server) controller(image *metadata.Image) kafka.NodeID {
 	return kafka.NoNode
 }
 
+// refusesTopics says whether a topic is named in a way that its version does
+// not have.
+func refusesTopics(in *kmsg.MetadataRequest) bool {
+	for i := range in.Topics {
+		byID := in.Topics[i].TopicID != [16]byte{}
+		if in.Version < 12 && byID || in.Topics[i].Topic == nil && !byID {
+			return true
+		}
+	}
+	return false
+}
+
+// refusedMetadata is the answer to a request that is wrong as a whole.
+func refusedMetadata(in *kmsg.MetadataRequest, code kafka.ErrorCode) *kmsg.MetadataResponse {
+	resp := kmsg.NewPtrMetadataResponse()
+	resp.Version, resp.ControllerID, resp.AuthorizedOperations = in.Version, int32(kafka.NoNode), operationsNotAsked
+	if in.Version >= 13 {
+		resp.ErrorCode = int16(code)
+	}
+	resp.Topics = make([]kmsg.MetadataResponseTopic, len(in.Topics))
+	for i := range in.Topics {
+		out := kmsg.NewMetadataResponseTopic()
+		out.ErrorCode, out.Topic, out.TopicID = int16(code), in.Topics[i].Topic, in.Topics[i].TopicID
+		if out.Topic == nil {
+			out.Topic = new(string)
+		}
+		out.AuthorizedOperations = operationsNotAsked
+		resp.Topics[i] = out
+	}
+	return resp
+}
+
 // describeNamed answers for the topics that the request names.
 func (s *Server) describeNamed(now time.Time, image *metadata.Image, in *kmsg.MetadataRequest, resp *kmsg.MetadataResponse) {
 	resp.Topics = make([]kmsg.MetadataResponseTopic, 0, len(in.Topics))
-	byIDTooEarly := false
-	for i := range in.Topics {
-		t := &in.Topics[i]
-		if in.Version < 12 && (t.TopicID != [16]byte{} || t.Topic == nil) {
-			byIDTooEarly = true
-		}
-	}
+	byID := slices.ContainsFunc(in.Topics, func(t kmsg.MetadataRequestTopic) bool { return t.TopicID != [16]byte{} })
 	type name struct {
 		id   kafka.TopicID
 		name string
@@ -106,29 +140,19 @@ func (s *Server) describeNamed(now time.Time, image *metadata.Image, in *kmsg.Me
 		if t.Topic != nil && n.id.IsZero() {
 			n.name = *t.Topic
 		}
-		if seen[n] {
+		if seen[n] || byID && n.id.IsZero() {
 			continue
 		}
 		seen[n] = true
 		var topic *metadata.Topic
 		var code kafka.ErrorCode
-		switch {
-		case byIDTooEarly:
-			code = kafka.ErrInvalidRequest
-		case !n.id.IsZero():
+		if byID {
 			topic, code = findTopic(image, true, t.TopicID, "")
-		case t.Topic == nil:
-			code = kafka.ErrInvalidRequest
-			if in.Version >= 13 {
-				resp.ErrorCode = int16(code)
-			}
-		default:
-			if topic, code = findTopic(image, false, t.TopicID, n.name); topic == nil {
-				if kafka.ValidTopicName(n.name) != nil {
-					code = kafka.ErrInvalidTopicException
-				} else {
-					create = append(create, n.name)
-				}
+		} else if topic, code = findTopic(image, false, t.TopicID, n.name); topic == nil {
+			if kafka.ValidTopicName(n.name) != nil {
+				code = kafka.ErrInvalidTopicException
+			} else {
+				create = append(create, n.name)
 			}
 		}
 		if topic != nil {
@@ -137,11 +161,8 @@ func (s *Server) describeNamed(now time.Time, image *metadata.Image, in *kmsg.Me
 		}
 		out := newTopicMetadata(in)
 		out.ErrorCode, out.TopicID = int16(code), t.TopicID
-		if n.id.IsZero() {
+		if !byID {
 			out.Topic = t.Topic
-		}
-		if out.Topic == nil && in.Version < 12 {
-			out.Topic = new(string) // may be null from v12 on
 		}
 		out.IsInternal = kafka.IsInternalTopic(n.name)
 		resp.Topics = append(resp.Topics, out)

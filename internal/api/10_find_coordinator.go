@@ -44,6 +44,9 @@ func serveFindCoordinator(s *Server, now time.Time, req *Request, reply Reply) {
 			c := s.coordinatorAnswer(image, topic, in.CoordinatorType, key)
 			if in.Version < 4 {
 				resp.ErrorCode, resp.ErrorMessage = c.ErrorCode, c.ErrorMessage
+				if c.ErrorCode == 0 {
+					resp.ErrorMessage = text("NONE") // as Kafka says it
+				}
 				resp.NodeID, resp.Host, resp.Port = c.NodeID, c.Host, c.Port
 				continue
 			}
@@ -60,7 +63,7 @@ func serveFindCoordinator(s *Server, now time.Time, req *Request, reply Reply) {
 
 func (s *Server) coordinatorAnswer(image *metadata.Image, topic *metadata.Topic, kind int8, key string) kmsg.FindCoordinatorResponseCoordinator {
 	out := kmsg.NewFindCoordinatorResponseCoordinator()
-	out.Key, out.NodeID, out.Port = key, -1, -1
+	out.Key, out.NodeID, out.Port, out.ErrorMessage = key, -1, -1, new(string)
 	var broker *metadata.Broker
 	code, message := kafka.ErrInvalidRequest, "there is no such type of coordinator here"
 	switch kind {

@@ -18,7 +18,7 @@ import (
 //   - below the log start: no error; -1: up to the high watermark
 //   - internal topics: INVALID_TOPIC_EXCEPTION; compacted ones without delete:
 //     POLICY_VIOLATION
-//   - a partition named twice is answered twice
+//   - a partition named twice: the last one counts, one answer
 //
 // Version notes: v2: flexible.
 var deleteRecords = Handler{Key: 21, Name: "DeleteRecords", Min: 0, Max: 2, Serve: serveDeleteRecords}
@@ -28,7 +28,8 @@ func serveDeleteRecords(s *Server, now time.Time, req *Request, reply Reply) {
 	resp := kmsg.NewPtrDeleteRecordsResponse()
 	resp.Version = in.Version
 	image := s.Broker.Image()
-	resp.Topics = make([]kmsg.DeleteRecordsResponseTopic, len(in.Topics))
+	topics := lastOfEachPartition(in.Topics)
+	resp.Topics = make([]kmsg.DeleteRecordsResponseTopic, len(topics))
 	pending := new(atomic.Int32)
 	pending.Store(1)
 	finished := func() {
@@ -36,8 +37,8 @@ func serveDeleteRecords(s *Server, now time.Time, req *Request, reply Reply) {
 			reply.respond(resp)
 		}
 	}
-	for i := range in.Topics {
-		t := &in.Topics[i]
+	for i := range topics {
+		t := &topics[i]
 		topic, unknown := findTopic(image, false, [16]byte{}, t.Topic)
 		out := &resp.Topics[i]
 		out.Topic, out.Partitions = t.Topic, make([]kmsg.DeleteRecordsResponseTopicPartition, len(t.Partitions))
@@ -62,4 +63,27 @@ func serveDeleteRecords(s *Server, now time.Time, req *Request, reply Reply) {
 		}
 	}
 	finished()
+}
+
+// lastOfEachPartition has each topic once with each of its partitions once, as
+// it was named last.
+func lastOfEachPartition(in []kmsg.DeleteRecordsRequestTopic) []kmsg.DeleteRecordsRequestTopic {
+	topics := make([]kmsg.DeleteRecordsRequestTopic, 0, len(in))
+	at, places := make(map[string]int, len(in)), make(map[kafka.TopicPartition]int)
+	for i := range in {
+		for _, p := range in[i].Partitions {
+			if _, ok := at[in[i].Topic]; !ok {
+				at[in[i].Topic] = len(topics)
+				topics = append(topics, kmsg.DeleteRecordsRequestTopic{Topic: in[i].Topic})
+			}
+			t, key := &topics[at[in[i].Topic]], kafka.TopicPartition{Topic: in[i].Topic, Partition: p.Partition}
+			if place, ok := places[key]; ok {
+				t.Partitions[place] = p
+				continue
+			}
+			places[key] = len(t.Partitions)
+			t.Partitions = append(t.Partitions, p)
+		}
+	}
+	return topics
 }

@@ -57,7 +57,7 @@ func (s *Server) describeConfigs(image *metadata.Image, kind metadata.ResourceTy
 			return nil, kafka.ErrInvalidTopicException, err.Error()
 		}
 		if image.TopicByName(name) == nil {
-			return nil, kafka.ErrUnknownTopicOrPartition, "there is no topic " + name
+			return nil, kafka.ErrUnknownTopicOrPartition, ""
 		}
 		return settings.DescribeTopic(image, name), kafka.None, ""
 	case metadata.ResourceBroker:

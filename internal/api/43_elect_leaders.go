@@ -13,7 +13,8 @@ import (
 //
 // Behaviour: has leaders elected (KIP-460). Without a list of topics, only
 // those partitions are answered whose election was tried. An election type
-// that is not known: INVALID_REQUEST.
+// that is not known: INVALID_REQUEST. A refusal of the request is also that of
+// each partition it names.
 //
 // Version notes: v0 elects preferred leaders only; v1: type, error at the top;
 // v2: flexible.
@@ -34,10 +35,10 @@ func serveElectLeaders(s *Server, now time.Time, req *Request, reply Reply) {
 			code = r.Error
 		}
 		resp.ErrorCode = int16(code)
-		if code != kafka.None && in.Version == 0 && len(r.Partitions) == 0 {
+		if code != kafka.None && len(r.Partitions) == 0 {
 			for i := range in.Topics {
 				for _, number := range in.Topics[i].Partitions {
-					r.Partitions = append(r.Partitions, controller.PartitionStatus{Status: controller.Status{Error: code},
+					r.Partitions = append(r.Partitions, controller.PartitionStatus{Status: controller.Status{Error: code, Message: "the request was refused as a whole"},
 						TopicPartition: kafka.TopicPartition{Topic: in.Topics[i].Topic, Partition: number}})
 				}
 			}

@@ -36,28 +36,33 @@ func serveDescribeQuorum(s *Server, now time.Time, req *Request, reply Reply) {
 			reply.respond(resp)
 			return
 		}
+		resp.ErrorMessage = new(string)
+		known := false
 		for _, t := range in.Topics {
 			rt := kmsg.NewDescribeQuorumResponseTopic()
 			rt.Topic = t.Topic
 			for _, p := range t.Partitions {
 				rt.Partitions = append(rt.Partitions, quorumPartition(&r, t.Topic, p.Partition))
+				known = known || rt.Partitions[len(rt.Partitions)-1].ErrorCode == 0
 			}
 			resp.Topics = append(resp.Topics, rt)
 		}
-		resp.Nodes = quorumNodes(s, &r)
+		if known {
+			resp.Nodes = quorumNodes(s, &r)
+		}
 		reply.respond(resp)
 	})
 }
 
 func quorumPartition(r *controller.DescribeQuorumResult, topic string, partition int32) kmsg.DescribeQuorumResponseTopicPartition {
 	p := kmsg.NewDescribeQuorumResponseTopicPartition()
-	p.Partition, p.LeaderID, p.LeaderEpoch, p.HighWatermark = partition, -1, -1, -1
+	p.Partition = partition
 	if topic != metadataTopic || partition != 0 {
 		p.ErrorCode = int16(kafka.ErrUnknownTopicOrPartition)
 		p.ErrorMessage = text("only " + metadataTopic + "-0 has a quorum")
 		return p
 	}
-	p.LeaderID, p.LeaderEpoch, p.HighWatermark = int32(r.Leader), int32(r.Epoch), int64(r.HighWatermark)
+	p.LeaderID, p.LeaderEpoch, p.HighWatermark, p.ErrorMessage = int32(r.Leader), int32(r.Epoch), int64(r.HighWatermark), new(string)
 	p.CurrentVoters, p.Observers = quorumReplicas(r.Voters), quorumReplicas(r.Learners)
 	return p
 }

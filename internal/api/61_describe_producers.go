@@ -36,7 +36,9 @@ func serveDescribeProducers(s *Server, now time.Time, req *Request, reply Reply)
 					code = kafka.ErrNotLeaderOrFollower
 				}
 			}
-			po.ErrorCode = int16(code)
+			if po.ErrorCode = int16(code); topic == nil {
+				po.ErrorMessage = text("there is no such topic")
+			}
 			if code == kafka.None {
 				for _, p := range hosted.Producers() {
 					ap := kmsg.NewDescribeProducersResponseTopicPartitionActiveProducer()

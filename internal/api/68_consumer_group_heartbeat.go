@@ -13,7 +13,7 @@ import (
 // ConsumerGroupHeartbeat: v0-1 (KIP-848)
 //
 // Behaviour: joins, keeps up and leaves; the answer has an assignment when it
-// changed.
+// changed. An instance id or rack that is empty: INVALID_REQUEST.
 //
 // Version notes: v1: pattern of topics, the client makes the member id
 // (KIP-1082).
@@ -21,6 +21,13 @@ var consumerGroupHeartbeat = Handler{Key: 68, Name: "ConsumerGroupHeartbeat", Mi
 
 func serveConsumerGroupHeartbeat(s *Server, now time.Time, req *Request, reply Reply) {
 	in := req.Body.(*kmsg.ConsumerGroupHeartbeatRequest)
+	if in.InstanceID != nil && *in.InstanceID == "" || in.RackID != nil && *in.RackID == "" {
+		resp := kmsg.NewPtrConsumerGroupHeartbeatResponse()
+		resp.Version, resp.ErrorCode = in.Version, int16(kafka.ErrInvalidRequest)
+		resp.ErrorMessage = text("an instance id or a rack is null or has a character at least")
+		reply.respond(resp)
+		return
+	}
 	ask := &group.ConsumerGroupHeartbeat{
 		Version: in.Version, Group: in.Group, MemberID: in.MemberID, MemberEpoch: in.MemberEpoch,
 		InstanceID: str(in.InstanceID), RackID: str(in.RackID),

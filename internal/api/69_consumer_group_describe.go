@@ -12,7 +12,8 @@ import (
 // ConsumerGroupDescribe: v0-1 (KIP-848)
 //
 // Behaviour: a group that does not exist or is of another kind:
-// GROUP_ID_NOT_FOUND.
+// GROUP_ID_NOT_FOUND; the empty name: INVALID_GROUP_ID. A member without a
+// pattern of topics has an empty one.
 //
 // Version notes: v1: whether a member speaks the classic protocol (KIP-1099).
 var consumerGroupDescribe = Handler{Key: 69, Name: "ConsumerGroupDescribe", Min: 0, Max: 1, Serve: serveConsumerGroupDescribe}
@@ -29,6 +30,9 @@ func serveConsumerGroupDescribe(s *Server, now time.Time, req *Request, reply Re
 		for i, r := range answers {
 			out := kmsg.NewConsumerGroupDescribeResponseGroup()
 			out.Group, out.ErrorCode, out.ErrorMessage = in.Groups[i], int16(r.Err), text(r.Message)
+			if in.Groups[i] == "" {
+				out.ErrorCode, out.ErrorMessage = int16(kafka.ErrInvalidGroupID), nil
+			}
 			out.State, out.Epoch, out.AssignmentEpoch, out.AssignorName = r.State, r.Epoch, r.AssignmentEpoch, r.Assignor
 			out.AuthorizedOperations = operationsNotAsked
 			if in.IncludeAuthorizedOperations && r.Err == kafka.None {
@@ -47,7 +51,7 @@ func describedConsumer(m *group.DescribedConsumer) kmsg.ConsumerGroupDescribeRes
 	out := kmsg.NewConsumerGroupDescribeResponseGroupMember()
 	out.MemberID, out.InstanceID, out.RackID = m.MemberID, text(m.InstanceID), text(m.RackID)
 	out.MemberEpoch, out.ClientID, out.ClientHost = m.MemberEpoch, m.ClientID, m.ClientHost
-	out.SubscribedTopics, out.SubscribedTopicRegex = m.SubscribedTopicNames, text(m.SubscribedTopicRegex)
+	out.SubscribedTopics, out.SubscribedTopicRegex = m.SubscribedTopicNames, &m.SubscribedTopicRegex
 	out.Assignment, out.TargetAssignment = namedPartitions(m.Assignment), namedPartitions(m.Target)
 	out.MemberType = 1
 	if m.Classic {

@@ -18,9 +18,9 @@ import (
 //   - at most as many partitions as the request and
 //     max.request.partition.size.limit allow, at least one; the cursor of the
 //     answer says where to go on
-//   - a cursor that names an unknown topic, or a negative partition:
-//     INVALID_REQUEST for every topic; one past the end of its topic goes on
-//     with the next
+//   - a cursor that names none of the topics asked for, or a negative
+//     partition: INVALID_REQUEST for every topic; one past the end of its topic
+//     finds no partitions there and goes on with the next topic
 var describeTopicPartitions = Handler{Key: 75, Name: "DescribeTopicPartitions", Min: 0, Max: 0, Serve: serveDescribeTopicPartitions}
 
 // describedPartitionsMax is Kafka's max.request.partition.size.limit.
@@ -36,7 +36,7 @@ func serveDescribeTopicPartitions(s *Server, _ time.Time, req *Request, reply Re
 	var number int32
 	if c := in.Cursor; c != nil {
 		from, number = c.Topic, c.Partition
-		if image.TopicByName(from) == nil || number < 0 {
+		if len(in.Topics) > 0 && !slices.Contains(names, from) || number < 0 {
 			for _, name := range names {
 				resp.Topics = append(resp.Topics, describedTopic(name, kafka.ErrInvalidRequest))
 			}
@@ -63,9 +63,6 @@ func serveDescribeTopicPartitions(s *Server, _ time.Time, req *Request, reply Re
 		}
 		first := min(int(number), len(topic.Partitions))
 		last := min(first+room, len(topic.Partitions))
-		if first == last && first > 0 {
-			continue // the cursor stands behind the topic
-		}
 		if room == 0 {
 			resp.NextCursor = &kmsg.DescribeTopicPartitionsResponseNextCursor{Topic: name, Partition: int32(first)}
 			break
@@ -104,7 +101,7 @@ func topicsToDescribe(image *metadata.Image, in *kmsg.DescribeTopicPartitionsReq
 func describedTopic(name string, code kafka.ErrorCode) kmsg.DescribeTopicPartitionsResponseTopic {
 	out := kmsg.NewDescribeTopicPartitionsResponseTopic()
 	out.Topic, out.ErrorCode, out.AuthorizedOperations = &name, int16(code), operationsNotAsked
-	if code == kafka.None {
+	if code != kafka.ErrInvalidRequest {
 		out.AuthorizedOperations = operationsOfTopic
 	}
 	return out

@@ -91,8 +91,8 @@ func TestMetadataByTopicID(t *testing.T) { // kafka-answers Topics, trap 11
 		{"by id before v12", 10, kmsg.MetadataRequestTopic{TopicID: id, Topic: new(string)}, kafka.ErrInvalidRequest, "", kafka.None},
 		{"the name is ignored", 12, kmsg.MetadataRequestTopic{TopicID: id, Topic: &name}, kafka.None, "t", kafka.None},
 		{"unknown id", 12, kmsg.MetadataRequestTopic{TopicID: [16]byte{1}}, kafka.ErrUnknownTopicID, "null", kafka.None},
-		{"neither", 12, kmsg.MetadataRequestTopic{}, kafka.ErrInvalidRequest, "null", kafka.None},
-		{"neither, v13", 13, kmsg.MetadataRequestTopic{}, kafka.ErrInvalidRequest, "null", kafka.ErrInvalidRequest},
+		{"neither", 12, kmsg.MetadataRequestTopic{}, kafka.ErrInvalidRequest, "", kafka.None},
+		{"neither, v13", 13, kmsg.MetadataRequestTopic{}, kafka.ErrInvalidRequest, "", kafka.ErrInvalidRequest},
 	} {
 		req := kmsg.NewPtrMetadataRequest()
 		req.Version, req.Topics = tt.version, []kmsg.MetadataRequestTopic{tt.topic}
@@ -175,7 +175,7 @@ func TestDescribeTopicPartitions(t *testing.T) { // kafka-answers Topics
 		{"limit 0", nil, 0, nil, want{"a1", "a", 1}},
 		{"limit -5", nil, -5, nil, want{"a1", "a", 1}},
 		{"cursor", nil, 100, &kmsg.DescribeTopicPartitionsRequestCursor{Topic: "b", Partition: 1}, want{"b2", "", 0}},
-		{"cursor behind the end", nil, 100, &kmsg.DescribeTopicPartitionsRequestCursor{Topic: "a", Partition: 2}, want{"b3", "", 0}},
+		{"cursor behind the end", nil, 100, &kmsg.DescribeTopicPartitionsRequestCursor{Topic: "a", Partition: 2}, want{"a0b3", "", 0}},
 	} {
 		req := kmsg.NewPtrDescribeTopicPartitionsRequest()
 		req.ResponsePartitionLimit, req.Cursor = tt.limit, tt.cursor
@@ -203,8 +203,8 @@ func TestDescribeTopicPartitions(t *testing.T) { // kafka-answers Topics
 	for i, code := range []kafka.ErrorCode{kafka.ErrInvalidTopicException, kafka.None, kafka.ErrUnknownTopicOrPartition, kafka.ErrInvalidTopicException} {
 		expect(t, "unknown and invalid", ask[*kmsg.DescribeTopicPartitionsResponse](n, req).Topics[i].ErrorCode, code)
 	}
-	req.Cursor = &kmsg.DescribeTopicPartitionsRequestCursor{Topic: "nope"}
+	req.Cursor = &kmsg.DescribeTopicPartitionsRequestCursor{Topic: "of no other"}
 	for _, topic := range ask[*kmsg.DescribeTopicPartitionsResponse](n, req).Topics {
-		expect(t, "unknown cursor", topic.ErrorCode, kafka.ErrInvalidRequest)
+		expect(t, "cursor of none of them", topic.ErrorCode, kafka.ErrInvalidRequest)
 	}
 }

@@ -68,6 +68,7 @@ type Refusal struct {
 	Code         kafka.ErrorCode
 	Message      string
 	RecordErrors []RecordError // at most 1000
+	Unread       bool          // there is not the one batch: no log was asked
 }
 
 // Error is the code's name and the message.
@@ -86,10 +87,11 @@ func refuse(code kafka.ErrorCode, format string, args ...any) *Refusal {
 // needs Stamp. Every record is looked at, compressed or not.
 func Check(b []byte, rules Rules) (Batch, Info, *Refusal) {
 	batch, refusal := single(b, rules.ProduceVersion)
-	if refusal == nil {
-		refusal = checkHeader(batch, &rules)
-	}
 	if refusal != nil {
+		refusal.Unread = true
+		return nil, Info{}, refusal
+	}
+	if refusal = checkHeader(batch, &rules); refusal != nil {
 		return nil, Info{}, refusal
 	}
 	v := newVerifier(batch, &rules)
@@ -357,8 +359,8 @@ func (v *verifier) verdict() *Refusal {
 	case len(v.errors) == 0:
 		return nil
 	case v.timestamps:
-		return &Refusal{kafka.ErrInvalidTimestamp, "one or more records have a timestamp that is not allowed", v.errors}
+		return &Refusal{Code: kafka.ErrInvalidTimestamp, Message: "one or more records have a timestamp that is not allowed", RecordErrors: v.errors}
 	default:
-		return &Refusal{kafka.ErrInvalidRecord, "one or more records are not allowed: " + v.errors[0].Message, v.errors}
+		return &Refusal{Code: kafka.ErrInvalidRecord, Message: "one or more records are not allowed: " + v.errors[0].Message, RecordErrors: v.errors}
 	}
 }

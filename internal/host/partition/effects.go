@@ -38,6 +38,9 @@ func (r *reply) give() {
 		}
 		if r.code != kafka.None {
 			res.BaseOffset, res.LogAppendTime = kafka.NoOffset, record.NoTimestamp
+			if !tellsLogStart(r.code) {
+				res.LogStart = kafka.NoOffset
+			}
 		}
 		r.produce(res)
 	case r.deleteRecords != nil:

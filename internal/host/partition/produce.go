@@ -20,6 +20,9 @@ func (p *Partition) Produce(now time.Time, req ProduceRequest, done func(Produce
 	batch, info, refusal := p.check(now, &req)
 	if refusal != nil {
 		res := refusedProduce(refusal.Code, refusal.Message)
+		if !refusal.Unread && tellsLogStart(refusal.Code) {
+			res.LogStart = p.log.Start()
+		}
 		for _, e := range refusal.RecordErrors {
 			res.RecordErrors = append(res.RecordErrors, RecordError(e))
 		}
@@ -62,6 +65,16 @@ func (p *Partition) check(now time.Time, req *ProduceRequest) (record.Batch, rec
 
 func refusedProduce(code kafka.ErrorCode, message string) ProduceResult {
 	return ProduceResult{Code: code, Message: message, BaseOffset: kafka.NoOffset, LogAppendTime: record.NoTimestamp, LogStart: kafka.NoOffset}
+}
+
+// tellsLogStart says whether Kafka tells where the log begins along with the error.
+func tellsLogStart(code kafka.ErrorCode) bool {
+	switch code {
+	case kafka.ErrNotLeaderOrFollower, kafka.ErrUnknownTopicOrPartition, kafka.ErrKafkaStorageError,
+		kafka.ErrCorruptMessage, kafka.ErrMessageTooLarge, kafka.ErrRecordListTooLarge:
+		return false
+	}
+	return true
 }
 
 // refusal is why nothing can be asked of the partition at all, or None.

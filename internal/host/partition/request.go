@@ -34,7 +34,7 @@ type ProduceResult struct {
 	RecordErrors  []RecordError
 	BaseOffset    kafka.Offset // NoOffset on failure
 	LogAppendTime int64        // -1 when the topic stores the producer's times
-	LogStart      kafka.Offset
+	LogStart      kafka.Offset // NoOffset where the log was not asked
 }
 
 // Isolation is a consumer's isolation level, numbered as in the protocol.
