@@ -128,6 +128,7 @@ func TestBitFlipInClosedSegmentIsAnErrorForItsReaders(t *testing.T) {
 		"length":  func(b batchAt) int64 { return b.position + 9 },
 		"offset":  func(b batchAt) int64 { return b.position + 6 },
 		"count":   func(b batchAt) int64 { return b.position + 58 },
+		"epoch":   func(b batchAt) int64 { return b.position + 15 },
 	}
 	for name, position := range places {
 		t.Run(name, func(t *testing.T) {
