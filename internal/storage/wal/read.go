@@ -234,7 +234,7 @@ func (l *Log) whole(r *reading, f vfs.File, from kafka.Offset, b []byte) (used i
 			r.epoch, r.epochEnd = l.epochAround(batch.BaseOffset())
 			l.mu.Unlock()
 		}
-		detail := ""
+		var detail string
 		if err != nil {
 			detail = err.Error()
 		} else if used > 0 && batch.BaseOffset() >= r.epochEnd {
