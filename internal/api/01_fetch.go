@@ -387,6 +387,9 @@ func (op *fetchOp) partition(i int, hints *leaderHints) kmsg.FetchResponseTopicP
 		t.Fetched(slot.topic.Name, len(slot.records), slot.code)
 	}
 	if slot.code != kafka.None {
+		if slot.code == kafka.ErrUnknownTopicOrPartition || slot.code == kafka.ErrUnknownTopicID {
+			out.AbortedTransactions = noAborted
+		}
 		moved := slot.code == kafka.ErrNotLeaderOrFollower || slot.code == kafka.ErrFencedLeaderEpoch
 		if moved && op.version >= 12 && slot.topic != nil {
 			leader, epoch := hints.of(op.server.Broker, slot.topic, asked.Partition)
@@ -395,7 +398,6 @@ func (op *fetchOp) partition(i int, hints *leaderHints) kmsg.FetchResponseTopicP
 		return out
 	}
 	r := &slot.result
-	out.AbortedTransactions = nil
 	out.HighWatermark, out.LastStableOffset, out.LogStartOffset = int64(r.HighWatermark), int64(r.LastStableOffset), int64(r.LogStart)
 	out.PreferredReadReplica = int32(slot.nearer)
 	if d := r.Diverging; d != nil && op.version >= 12 {
@@ -416,14 +418,15 @@ func (op *fetchOp) partition(i int, hints *leaderHints) kmsg.FetchResponseTopicP
 // noRecords is an empty set of records; null means something else to some clients.
 var noRecords = []byte{}
 
-// noAborted are the aborted transactions of an error.
+// noAborted are the aborted transactions of a partition that does not exist; in
+// Kafka's other errors they are null.
 var noAborted = []kmsg.FetchResponseTopicPartitionAbortedTransaction{}
 
 // newFetchPartition is a response without offsets, as errors have it.
 func newFetchPartition(number int32) kmsg.FetchResponseTopicPartition {
 	out := kmsg.NewFetchResponseTopicPartition()
 	out.Partition, out.HighWatermark, out.LastStableOffset, out.LogStartOffset = number, -1, -1, -1
-	out.PreferredReadReplica, out.RecordBatches, out.AbortedTransactions = -1, noRecords, noAborted
+	out.PreferredReadReplica, out.RecordBatches = -1, noRecords
 	return out
 }
 

@@ -199,7 +199,9 @@ func checkHeader(b Batch, rules *Rules) *Refusal {
 		return refuse(kafka.ErrCorruptMessage, "batch has CRC %08x, not %08x as it says", b.ComputeCRC(), b.CRC())
 	}
 	if !b.Codec().Known() {
-		return refuse(kafka.ErrUnsupportedCompressionType, "%v is not known", b.Codec())
+		refusal := refuse(kafka.ErrUnsupportedCompressionType, "%v is not known", b.Codec())
+		refusal.Unread = rules.ProduceVersion < 7 // which looks at the codec first
+		return refusal
 	}
 	count, delta := b.Count(), b.LastOffsetDelta()
 	if delta < 0 || count <= 0 || int64(count) != int64(delta)+1 {

@@ -16,15 +16,17 @@ type deliberate struct {
 	name     string // glob
 	versions span
 	path     string // glob
+	kafka    string // what Kafka answers; "" for anything
 	line     int
 	used     bool
 }
 
 // readDeliberate reads differences.txt:
 //
-//	id   key   case   versions   path
+//	id   key   case   versions   path   [kafka=VALUE]
 //
 // with * for any. Case and path are globs in which * also stands for slashes.
+// With VALUE, only what Kafka answers with that is meant.
 func readDeliberate(file string) ([]*deliberate, error) {
 	f, err := os.Open(file)
 	if err != nil {
@@ -42,7 +44,12 @@ func readDeliberate(file string) ([]*deliberate, error) {
 		if len(fields) < 5 {
 			return nil, fmt.Errorf("%s:%d: want id, key, case, versions, path", file, n)
 		}
-		d := &deliberate{id: fields[0], key: fields[1], name: fields[2], path: strings.Join(fields[4:], " "), line: n}
+		d := &deliberate{id: fields[0], key: fields[1], name: fields[2], line: n}
+		last := len(fields) - 1
+		if value, ok := strings.CutPrefix(fields[last], "kafka="); ok && last > 4 {
+			d.kafka, fields = value, fields[:last]
+		}
+		d.path = strings.Join(fields[4:], " ")
 		if d.versions, err = parseSpan(fields[3]); err != nil {
 			return nil, fmt.Errorf("%s:%d: %w", file, n, err)
 		}
@@ -69,7 +76,7 @@ func parseSpan(text string) (span, error) {
 
 func (d *deliberate) matches(x difference) bool {
 	return (d.key == "*" || d.key == fmt.Sprint(x.key)) &&
-		glob(d.name, x.name) && x.version >= d.versions.min && x.version <= d.versions.max && glob(d.path, x.path)
+		(d.kafka == "" || d.kafka == x.texts[0]) && glob(d.name, x.name) && x.version >= d.versions.min && x.version <= d.versions.max && glob(d.path, x.path)
 }
 
 // glob matches with * for any run of characters, the slash included; brackets
