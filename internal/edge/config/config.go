@@ -66,6 +66,7 @@ type Config struct {
 	LogCompactionLagMaxMs     int64
 	LogCleanableRatioMin      float64
 	LogRetentionCheckInterval time.Duration
+	LogCacheBytes             int64 // behind the synced end of each log; 0: the kernel decides
 	LogCleanerBackoff         time.Duration
 
 	// Producers, groups and replication.

@@ -2,6 +2,7 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	crand "crypto/rand"
 	"encoding/binary"
@@ -188,6 +189,7 @@ func (n *node) brokerOptions() (broker.Options, error) {
 		Node: n.cfg.NodeID, DataDir: dir, AdvertiseHost: host, AdvertisePort: int32(port),
 		PeerAddress: n.cfg.Peer, Rack: n.cfg.Rack, Static: n.cfg.Static(),
 		LagRecordsMax:     n.cfg.ReplicaLagMessagesMax,
+		LogCacheBytes:     cmp.Or(n.cfg.LogCacheBytes, -1),
 		HeartbeatInterval: n.cfg.BrokerHeartbeatInterval, SessionTimeout: n.cfg.BrokerSessionTimeout,
 		// An election timeout is one to two times the ticks; a tick stays
 		// coarse enough for an idle node to cost nothing.

@@ -46,7 +46,9 @@ type Options struct {
 	Rack          string
 	Static        map[string]string // broker settings by Kafka's name: "num.partitions"
 
-	LagRecordsMax     int64         // a follower that lacks more records leaves the in-sync set; 0: no limit
+	LagRecordsMax int64 // a follower that lacks more records leaves the in-sync set; 0: no limit
+	LogCacheBytes int64 // of each log that stay in the page cache; 0: wal's default, negative: the kernel decides
+
 	HeartbeatInterval time.Duration // between two heartbeats to the controller; default 100 ms
 	SessionTimeout    time.Duration // without a heartbeat for this long a broker is fenced; default 1 s
 	RaftTick          time.Duration // default 50 ms

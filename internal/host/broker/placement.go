@@ -431,7 +431,7 @@ func (b *Broker) openPartition(now time.Time, dir string, t *metadata.Topic, num
 		Node: b.opts.Node, BrokerEpoch: b.lifecycle.epoch,
 		Topic: t.Name, TopicID: t.ID, Partition: number,
 		Config: b.topicConfig(b.image.Load(), t.Name), Replica: b.replicaOptions(),
-		Log: b.env.Log,
+		Log: b.env.Log, WAL: wal.Options{CacheBytes: b.opts.LogCacheBytes},
 	}, partitionEnv{b})
 	if err != nil {
 		return nil, err

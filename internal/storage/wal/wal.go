@@ -116,7 +116,7 @@ type Options struct {
 	// at nothing. Default 32 MiB; negative for none.
 	PreallocateBytesMax int64
 	// CacheBytes is how much behind the synced end stays in the page cache for
-	// readers; what is before it is dropped as the log grows. Default 128 MiB;
+	// readers; what is before it is dropped as the log grows. Default 16 MiB;
 	// negative to drop nothing.
 	CacheBytes int64
 	// UnsyncedBytesMax is how much may be written and not synced; an Append
@@ -150,7 +150,7 @@ func (o Options) withDefaults() Options {
 	set(&o.SegmentMs, 7*24*3600*1000)
 	set(&o.IndexIntervalBytes, 32<<10)
 	set(&o.PreallocateBytesMax, 32<<20)
-	set(&o.CacheBytes, 128<<20)
+	set(&o.CacheBytes, 16<<20)
 	set(&o.UnsyncedBytesMax, 64<<20)
 	set(&o.CheckpointBytes, 32<<20)
 	if o.OpenSegmentsMax == 0 {
