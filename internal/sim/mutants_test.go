@@ -14,18 +14,18 @@ import (
 // hunts say which faults bring a mutant out soonest; nil: what the seeds draw.
 // A hunt is for speed only: all kinds of faults in it come in every day's seeds.
 var hunts = map[mutant.Mutant][]string{
-	mutant.AckBeforeSync:        {"lose power everywhere", "lose power"},
-	mutant.CommitOnCurrentSet:   {"kill", "isolate"},
-	mutant.SkipTruncation:       {"isolate", "kill", "pause"},
-	mutant.NoEpochFence:         {"isolate", "pause", "cut a link", "delay"},
-	mutant.RetrySync:            {"sync error", "lose power everywhere", "lose power"},
-	mutant.ForgetProducers:      {"kill all", "lose power everywhere"},
-	mutant.AckAfterStepDown:     {"isolate", "pause", "cut a link"},
-	mutant.IgnoreLease:          {"pause"},
-	mutant.GrantUnconfirmed:     {"pause"},
-	mutant.ElectAnyone:          {"kill", "isolate"},
-	mutant.MetadataUnsynced:     {"lose power everywhere", "lose power"},
-	mutant.VoteUnsaved:          {"lose power everywhere", "kill all", "kill"},
+	mutant.AckBeforeSync:      {"lose power everywhere", "lose power"},
+	mutant.CommitOnCurrentSet: {"kill", "isolate"},
+	mutant.SkipTruncation:     {"isolate", "kill", "pause"},
+	mutant.NoEpochFence:       {"isolate", "pause", "cut a link", "delay"},
+	mutant.RetrySync:          {"sync error", "lose power everywhere", "lose power"},
+	mutant.ForgetProducers:    {"kill all", "lose power everywhere"},
+	mutant.AckAfterStepDown:   {"isolate", "pause", "cut a link"},
+	mutant.IgnoreLease:        {"pause"},
+	mutant.GrantUnconfirmed:   {"pause"},
+	mutant.ElectAnyone:        {"kill", "isolate"},
+	mutant.MetadataUnsynced:   {"lose power everywhere", "lose power"},
+	mutant.VoteUnsaved:        {"lose power everywhere", "kill all", "kill"},
 }
 
 // scenarios find these, which need several rare things at a time in a cluster.

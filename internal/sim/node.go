@@ -234,6 +234,9 @@ func (n *node) stop() {
 					if n.life == life {
 						n.w.note(noteProcess, n.index, nowhere, int64(n.life), 0, "stopped")
 						n.exit(false)
+						if n.w.healed {
+							n.w.after(100*millisecond, n.start)
+						}
 					}
 				})
 			})

@@ -52,6 +52,8 @@ type lane struct {
 	count   uint64
 	seq     int32
 	pending []*batch // not acknowledged, in order
+	flying  int      // batches under way, all of them to one node
+	node    int      // that one
 	waiting bool     // a retry is set
 	last    string
 	acked   uint64 // count of the last acknowledged record
@@ -177,6 +179,9 @@ func (ln *lane) pump() {
 			ln.retry()
 			return
 		}
+		if ln.flying > 0 && ln.node != h.node {
+			return // a leader that does not know the producer would take what comes later for its first
+		}
 		ln.send(b, h)
 	}
 }
@@ -201,6 +206,8 @@ func (ln *lane) send(b *batch, h leaderHint) {
 	}
 	b.flying = true
 	b.attempts++
+	ln.flying++
+	ln.node = h.node
 	req := kmsg.NewPtrProduceRequest()
 	req.Version, req.Acks, req.TimeoutMillis = p.version, p.acks, 2000
 	rp := kmsg.NewProduceRequestTopicPartition()
@@ -211,6 +218,7 @@ func (ln *lane) send(b *batch, h leaderHint) {
 	began := p.c.w.now
 	p.c.call(h.node, req, p.l.w.plan.requestTimeout, func(r kmsg.Response, err error) {
 		b.flying = false
+		ln.flying--
 		if ln.part.topic.deleted {
 			return
 		}
