@@ -152,8 +152,12 @@ func (op *produceOp) translate(now time.Time, image *metadata.Image, in *kmsg.Pr
 func (slot *produceSlot) check(transactionalID *string) {
 	slot.producer.producer = kafka.NoProducerID
 	batch := record.Batch(slot.records)
-	if slot.code != kafka.None || len(batch) < record.HeaderSize || batch.Magic() != record.Magic2 {
+	if slot.topic == nil || len(batch) < record.HeaderSize || batch.Magic() != record.Magic2 {
 		return // the partition says what is wrong
+	}
+	if slot.code != kafka.None {
+		slot.produces(batch) // what comes behind it on this connection must not be taken for the first
+		return
 	}
 	if batch.IsTransactional() && !batch.IsControl() {
 		if transactionalID == nil {
@@ -163,6 +167,11 @@ func (slot *produceSlot) check(transactionalID *string) {
 		slot.code, slot.message = kafka.ErrInvalidProducerIDMapping, "the transactional id is not known: this broker has no transactions"
 		return
 	}
+	slot.produces(batch)
+}
+
+// produces notes who produces an idempotent batch.
+func (slot *produceSlot) produces(batch record.Batch) {
 	if batch.HasProducerID() {
 		slot.producer = producerOn{slot.topic.ID, slot.number, batch.ProducerID()}
 		slot.sequence = batch.BaseSequence()
