@@ -331,9 +331,9 @@ func (r *failoverRun) settle(ctx context.Context) error {
 		return err
 	}
 	for {
-		whole, preferred := true, true
+		preferred := true
 		topics, err := r.admin.ListTopics(ctx, failoverTopic)
-		whole = err == nil && len(topics[failoverTopic].Partitions) == r.count
+		whole := err == nil && len(topics[failoverTopic].Partitions) == r.count
 		for _, p := range topics[failoverTopic].Partitions {
 			whole = whole && p.Err == nil && len(p.ISR) == 3
 			preferred = preferred && p.Leader == p.Replicas[0]

@@ -128,7 +128,7 @@ func runDev(ctx context.Context, out io.Writer, c *localCluster) error {
 		case <-ctx.Done():
 			return nil
 		case n := <-ends:
-			err, _ := n.ended()
+			_, err := n.ended()
 			fmt.Fprintf(out, "node %d ended: %v\n  to start it again: chronik %s\n", n.id, cmpError(err), strings.Join(quoted(c.arguments(n)), " "))
 		}
 	}

@@ -174,14 +174,14 @@ func (n *localNode) signal(s syscall.Signal) error {
 }
 
 // ended says whether and how the process has ended.
-func (n *localNode) ended() (error, bool) {
+func (n *localNode) ended() (ended bool, err error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	select {
 	case <-n.done:
-		return n.end, true
+		return true, n.end
 	default:
-		return nil, false
+		return false, nil
 	}
 }
 
@@ -224,7 +224,7 @@ func (n *localNode) ready(ctx context.Context, brokers int) error {
 	}
 	defer client.Close()
 	for {
-		if err, ended := n.ended(); ended {
+		if ended, err := n.ended(); ended {
 			return fmt.Errorf("node %d has ended: %w", n.id, cmpError(err))
 		}
 		attempt, cancel := context.WithTimeout(ctx, time.Second)

@@ -125,13 +125,16 @@ func serveFetch(s *Server, now time.Time, req *Request, reply Reply) {
 }
 
 // refuse answers a request as a whole: at the top where the version has a
-// place for that, else at each partition.
+// place for that, and before topic ids also at each partition. What is wrong
+// with a session, with in nil, is told at the top alone.
 func (op *fetchOp) refuse(in *kmsg.FetchRequest, code kafka.ErrorCode) {
 	resp := kmsg.NewPtrFetchResponse()
 	resp.Version = op.version
 	resp.Topics = []kmsg.FetchResponseTopic{}
 	if op.sessions {
 		resp.ErrorCode = int16(code)
+	}
+	if in == nil || op.byID {
 		op.reply.respond(resp)
 		return
 	}
@@ -140,7 +143,7 @@ func (op *fetchOp) refuse(in *kmsg.FetchRequest, code kafka.ErrorCode) {
 		t.Topic = in.Topics[i].Topic
 		for j := range in.Topics[i].Partitions {
 			p := newFetchPartition(in.Topics[i].Partitions[j].Partition)
-			p.ErrorCode = int16(code)
+			p.ErrorCode, p.AbortedTransactions = int16(code), noAborted
 			t.Partitions = append(t.Partitions, p)
 		}
 		resp.Topics = append(resp.Topics, t)
@@ -195,7 +198,8 @@ func lastOfEach(list []fetchsession.Partition) []fetchsession.Partition {
 	}
 	out := list[:0]
 	for _, p := range list {
-		at, ok := -1, false
+		var at int
+		var ok bool
 		if places != nil {
 			at, ok = places[p.Key]
 		} else {

@@ -76,7 +76,7 @@ func Run(ctx context.Context, cfg config.Config, log *slog.Logger) error {
 	n := &node{cfg: cfg, log: log, fatal: make(chan error, 1), serving: make(chan error, 1)}
 	if err := n.open(ctx, started); err != nil {
 		if ctx.Err() != nil {
-			return nil // told to stop while it looked for its cluster
+			return nil //nolint:nilerr // told to stop while it looked for its cluster
 		}
 		return err
 	}

@@ -520,7 +520,7 @@ func (l *link) serve(c net.Conn) {
 	go func() { // the peer never writes: whatever comes is the end
 		defer close(watched)
 		var b [1]byte
-		c.Read(b[:])
+		c.Read(b[:]) //nolint:errcheck // so is an error
 		lost.Store(true)
 		l.mu.Lock()
 		l.mu.Unlock() //nolint:staticcheck // the writer either sees lost or is in Wait

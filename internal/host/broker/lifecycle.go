@@ -196,7 +196,7 @@ func (b *Broker) noteRefusal(code kafka.ErrorCode, what, message string) {
 		return
 	}
 	l.lastError = code
-	b.env.Log.Warn(what+" refused", "node", b.opts.Node, "code", code, "cause", message)
+	b.env.Log.Warn(what+" refused", "node", b.opts.Node, "code", code, "cause", message) //nolint:sloglint // registration or heartbeat
 }
 
 // Stop hands over what this node leads and then calls done; when that takes
