@@ -11,7 +11,8 @@ import (
 
 // JoinGroup: v0-9
 //
-// Behaviour: the coordinator answers when the next generation stands.
+// Behaviour: the coordinator answers when the next generation stands. A protocol
+// that is named twice is not offered; with no other, INCONSISTENT_GROUP_PROTOCOL.
 //
 // Version notes: v1: rebalance timeout; v4: MEMBER_ID_REQUIRED (KIP-394); v5:
 // instance id (KIP-345); v6: flexible; v7: protocol type (KIP-559); v8: reason
@@ -29,7 +30,14 @@ func serveJoinGroup(s *Server, now time.Time, req *Request, reply Reply) {
 	if in.Version == 0 {
 		ask.RebalanceTimeoutMs = -1
 	}
+	times := make(map[string]int, len(in.Protocols))
 	for i := range in.Protocols {
+		times[in.Protocols[i].Name]++
+	}
+	for i := range in.Protocols {
+		if times[in.Protocols[i].Name] > 1 {
+			continue
+		}
 		ask.Protocols = append(ask.Protocols, group.Protocol{Name: in.Protocols[i].Name, Metadata: in.Protocols[i].Metadata})
 	}
 	askGroup(s, now, ask, func(r *group.JoinGroupResponse) {

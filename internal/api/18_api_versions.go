@@ -37,7 +37,7 @@ type supportedFeature struct {
 // there is a transaction coordinator, or producers would skip
 // AddPartitionsToTxn (KIP-890).
 var supportedFeatures = []supportedFeature{
-	{"metadata.version", 7, 29},
+	{"metadata.version", 7, 30},
 }
 
 func serveAPIVersions(s *Server, _ time.Time, req *Request, reply Reply) {

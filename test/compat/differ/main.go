@@ -4,6 +4,7 @@
 //
 //	go run ./differ                      both, started by itself
 //	go run ./differ -run '^03_'          only some: a regular expression over KEY_Name/case/vN
+//	go run ./differ -meant           print the differences that are meant as well
 //	go run ./differ -mode kafka -v       only Kafka; print its answers
 //	go run ./differ -mode self           Kafka against Kafka: whatever differs is the test's fault
 //	go run ./differ -kafka ADDR -chronik ADDR    servers that run already
@@ -30,7 +31,7 @@ import (
 
 type options struct {
 	mode, pattern, kafka, chronik, module, binary, dir string
-	verbose, slow                                      bool
+	verbose, slow, meant                               bool
 	workers                                            int
 }
 
@@ -44,6 +45,7 @@ func main() {
 	flag.StringVar(&o.binary, "binary", "", "a chronik that is built already")
 	flag.StringVar(&o.dir, "dir", "", "keep data and logs in this directory instead of a temporary one")
 	flag.BoolVar(&o.verbose, "v", false, "print all answers")
+	flag.BoolVar(&o.meant, "meant", false, "print the differences that are meant as well")
 	flag.BoolVar(&o.slow, "slow", false, "print how long the slowest cases took")
 	flag.IntVar(&o.workers, "workers", 8, "cases at a time")
 	flag.Parse()
@@ -223,6 +225,11 @@ func report(o options, sides []*side, results []result, listed []*deliberate) (o
 	lines := digest(surprising, names)
 	for _, line := range lines {
 		fmt.Println(line)
+	}
+	if o.meant {
+		for _, line := range digest(meant, names) {
+			fmt.Println("meant:", line)
+		}
 	}
 	ok = len(lines) == 0
 	fmt.Printf("%d differences not meant, %d meant\n", len(lines), len(digest(meant, names)))
