@@ -325,16 +325,9 @@ func init() {
 		}},
 		Case{Key: 11, Name: "odd metadata", Run: func(c *Conversation) {
 			c.Wait(1500 * time.Millisecond)
-			req := join(c.Name("a"), "")
-			req.Protocols[0].Metadata = []byte("not metadata")
-			resp := c.Ask("unparsable", req).(*kmsg.JoinGroupResponse)
-			if resp.ErrorCode == 79 {
-				req.MemberID = resp.MemberID
-				c.Ask("unparsable with the id", req)
-			}
-			req = join(c.Name("b"), "")
+			req := join(c.Name("b"), "")
 			req.Protocols = append(req.Protocols, req.Protocols[0])
-			resp = c.Ask("twice", req).(*kmsg.JoinGroupResponse)
+			resp := c.Ask("twice", req).(*kmsg.JoinGroupResponse)
 			if resp.ErrorCode == 79 {
 				req.MemberID = resp.MemberID
 				c.Ask("twice with the id", req)
@@ -346,6 +339,21 @@ func init() {
 			if resp.ErrorCode == 79 {
 				req.MemberID = resp.MemberID
 				c.Ask("another type with the id", req)
+			}
+			// Last, since here one server makes up an id and the other is silent.
+			req = join(c.Name("a"), "")
+			req.Protocols[0].Metadata = []byte("not metadata")
+			resp = c.Ask("unparsable", req).(*kmsg.JoinGroupResponse)
+			if resp.ErrorCode == 79 {
+				req.MemberID = resp.MemberID
+				c.Ask("unparsable with the id", req)
+			}
+			req = join(c.Name("d"), "")
+			req.Protocols[1] = req.Protocols[0]
+			resp = c.Ask("only twice", req).(*kmsg.JoinGroupResponse)
+			if resp.ErrorCode == 79 {
+				req.MemberID = resp.MemberID
+				c.Ask("only twice with the id", req)
 			}
 		}},
 		Case{Key: 11, Name: "static members", From: 5, Run: func(c *Conversation) {
