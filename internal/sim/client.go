@@ -50,15 +50,14 @@ func (c *client) between(lo, hi instant) instant { return lo + instant(c.rng.Int
 // session is one connection of a client with a node, as edge/listener keeps it:
 // requests are handled in order, and answered in order.
 type session struct {
-	c        *client
-	node     *node
-	life     uint64
-	client   *api.Client
-	out, in  connection // of the client
-	closed   bool       // by either side
-	open     []*call    // without answer, in order
-	served   []*slot    // by the node, without answer, in order
-	nextSlot int64
+	c       *client
+	node    *node
+	life    uint64
+	client  *api.Client
+	out, in connection // of the client
+	closed  bool       // by either side
+	open    []*call    // without answer, in order
+	served  []*slot    // by the node, without answer, in order
 }
 
 // call is one request of a client.

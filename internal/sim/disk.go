@@ -24,9 +24,8 @@ type disk struct {
 	slow  float64            // factor on the time of syncs
 	locks map[string]bool
 
-	failSync  string // syncs of files whose path holds this fail; "": none
-	failUntil instant
-	failed    int // syncs that have failed
+	failSync string // syncs of files whose path holds this fail; "": none
+	failed   int    // syncs that have failed
 }
 
 func newDisk(rng *rand.Rand) *disk {

@@ -56,7 +56,6 @@ type lane struct {
 	node    int      // that one
 	waiting bool     // a retry is set
 	last    string
-	acked   uint64 // count of the last acknowledged record
 }
 
 // batch is some records that travel together.
