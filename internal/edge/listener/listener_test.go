@@ -557,7 +557,7 @@ func TestAfterRequestSaysWhetherMoreIsBuffered(t *testing.T) {
 	}
 	wait(t, "three calls", func() bool { mu.Lock(); defer mu.Unlock(); return len(calls) == 3 })
 	if !calls[0] || !calls[1] || calls[2] {
-		t.Errorf("more: %v, want more, more, none", calls)
+		t.Errorf("more: %v, want %v", calls, []bool{true, true, false})
 	}
 }
 
