@@ -47,8 +47,17 @@ func killedAtStep(t *testing.T, call string, when int) bool {
 		t.Fatal(err)
 	}
 	var h history.History
+	cutShort := true
 	if _, err := n.WaitReady(); err == nil {
-		stepTraffic(t, c, n, &h)
+		cutShort = stepTraffic(n, &h) != nil
+	}
+	if cutShort {
+		// The connection ends a little before the process is seen to have ended.
+		select {
+		case <-n.Exited():
+		case <-time.After(10 * time.Second):
+			t.Fatalf("the node refuses, but was not killed at %s number %d", call, when)
+		}
 	}
 	killed := !n.Running()
 	n.Kill()
@@ -64,20 +73,20 @@ func killedAtStep(t *testing.T, call string, when int) bool {
 }
 
 // stepTraffic makes a topic with small segments and writes to it until the
-// node is gone or enough has been written.
-func stepTraffic(t *testing.T, c *cluster.Cluster, n *cluster.Node, h *history.History) {
-	t.Helper()
+// node is gone or enough has been written. An error says that it was cut short.
+func stepTraffic(n *cluster.Node, h *history.History) error {
 	conn, err := traffic.Dial(n.Kafka, 3*time.Second)
 	if err != nil {
-		return
+		return err
 	}
 	defer conn.Close()
-	if conn.CreateTopic("steps", 1, map[string]string{"segment.bytes": "1048576"}) != nil {
-		return
+	if err := conn.CreateTopic("steps", 1, map[string]string{"segment.bytes": "1048576"}); err != nil {
+		return err
 	}
 	for range 10 {
 		if _, err := conn.Fill(h, "steps", 0, 100, 4<<10); err != nil {
-			return
+			return err
 		}
 	}
+	return nil
 }
