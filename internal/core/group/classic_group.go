@@ -241,13 +241,15 @@ func (c *classicGroup) supports(protocolType string, protocols []Protocol) bool 
 	return false
 }
 
+// hasDuplicates takes time in proportion to the number of protocols: a client
+// may name a hundred thousand.
 func hasDuplicates(protocols []Protocol) bool {
+	seen := make(map[string]bool, len(protocols))
 	for i := range protocols {
-		for j := range i {
-			if protocols[i].Name == protocols[j].Name {
-				return true
-			}
+		if seen[protocols[i].Name] {
+			return true
 		}
+		seen[protocols[i].Name] = true
 	}
 	return false
 }
