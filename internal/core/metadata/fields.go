@@ -162,6 +162,9 @@ func (f *fields) nodes() []kafka.NodeID {
 		f.bad = true
 		return nil
 	}
+	if len(f.bytes) == 0 {
+		return nil // as a field that is left out, which is how no nodes are written
+	}
 	nodes := make([]kafka.NodeID, 0, min(len(f.bytes), 8))
 	for b := f.bytes; len(b) > 0; {
 		v, n := binary.Varint(b)
