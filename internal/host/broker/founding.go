@@ -43,10 +43,18 @@ type Verdict struct {
 	Cluster  string                  // Join
 }
 
+// Contested says whether nodes that have a controller take another process for
+// alive with the asker's id. The controller ends the session of one that died
+// long before rivalGrace is over; without a controller nobody does.
+func Contested(answers []Presence) bool {
+	return slices.ContainsFunc(answers, func(p Presence) bool { return p.Rival != "" && p.Led })
+}
+
 // Judge says what a node with an empty data directory should do. Voters are
 // the named founders, itself among them; none when it was told to join.
-// Answers are those of the nodes that could be reached.
-func Judge(own Presence, voters []kafka.NodeID, answers []Presence, waited time.Duration) Verdict {
+// Answers are those of the nodes that could be reached. Waited is the time since
+// the first question, contested that since when all answers are Contested.
+func Judge(own Presence, voters []kafka.NodeID, answers []Presence, waited, contested time.Duration) Verdict {
 	founders := map[kafka.NodeID]string{own.Node: own.Directory}
 	var existing *Presence
 	for i := range answers {
@@ -64,7 +72,7 @@ func Judge(own Presence, voters []kafka.NodeID, answers []Presence, waited time.
 	if existing != nil {
 		if existing.Rival != "" {
 			reason := fmt.Sprintf("another process is alive as node %d at %s, with another data directory: give this one another --node-id, or stop that one", own.Node, existing.Rival)
-			if waited >= rivalGrace {
+			if contested >= rivalGrace {
 				return Verdict{Step: Refuse, Reason: reason}
 			}
 			return Verdict{Step: Wait, Reason: reason}

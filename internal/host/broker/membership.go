@@ -52,10 +52,13 @@ type joiner struct {
 const frameJoin = 5
 
 // wishToJoin tells all peers that this node wants to be a member, as long as
-// it hears of no controller.
+// it hears of no controller. One that does not vote, and was removed, is not
+// told so: it only hears nothing more of the leader that it knows.
 func (b *Broker) wishToJoin(now time.Time) {
 	m := &b.membership
-	if b.quorumView.Load().Leader != kafka.NoNode || m.leaderAt.IsZero() {
+	state := b.quorumView.Load()
+	led := state.Leading || state.Leader != kafka.NoNode && b.quorum.SilentTicks() < 2*b.opts.ElectionTicks
+	if led || m.leaderAt.IsZero() {
 		m.leaderAt = now
 		if !b.opts.Joining {
 			return
@@ -187,7 +190,10 @@ func (b *Broker) surveyMembers(now time.Time) *survey {
 			continue
 		}
 		registered[member.Node] = true
-		if heir := (quorum.Member{Node: member.Node, Incarnation: incarnationOf(br.Directory)}); heir != member && s.has(heir) {
+		// One that is alive has perhaps not been able to register yet, because the
+		// life before it is taken for alive still.
+		heir := quorum.Member{Node: member.Node, Incarnation: incarnationOf(br.Directory)}
+		if heir != member && s.has(heir) && (s.active[heir] || !s.active[member]) {
 			s.leave[member] = "its node has lost its disk and came back as another member"
 		}
 	}
