@@ -84,6 +84,22 @@ func TestANodeIsNotGivenUpForARivalThatIsDead(t *testing.T) {
 	}
 }
 
+// A node that was away while others joined does not find them in its metadata.
+func TestAPeerIsFoundWhereItSaysThatItIs(t *testing.T) {
+	b := openBroker(t, vfs.NewMem(), Options{})
+	var peers map[kafka.NodeID]string
+	b.env.Peers = func(p map[kafka.NodeID]string) { peers = p }
+	if err := b.HandleControl(time.Unix(1001, 0), 4, append([]byte{frameAddress}, "h:4"...)); err != nil {
+		t.Fatal(err)
+	}
+	if peers[4] != "h:4" {
+		t.Errorf("peers are %v", peers)
+	}
+	if err := b.HandleControl(time.Unix(1001, 0), 4, []byte{frameAddress}); err == nil {
+		t.Error("no address was taken for one")
+	}
+}
+
 func inspect(t *testing.T, fs vfs.FS) (Presence, error) {
 	t.Helper()
 	return Inspect(fs, "data", 1, rand.New(rand.NewPCG(1, 2)))

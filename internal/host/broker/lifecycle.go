@@ -58,6 +58,7 @@ func (b *Broker) raftTick(now time.Time) {
 	}
 	b.quorum.Tick()
 	b.wishToJoin(now)
+	b.tellAddress(now)
 	b.manageMembers(now)
 	b.drain(now)
 	b.At(now.Add(b.opts.RaftTick), func(time.Time) { b.env.Post(b.raftTick) })
