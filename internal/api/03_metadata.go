@@ -199,7 +199,7 @@ func describeTopic(image *metadata.Image, t *metadata.Topic, in *kmsg.MetadataRe
 		op.Partition = int32(i)
 		op.Leader, op.LeaderEpoch = int32(p.Leader), int32(p.LeaderEpoch)
 		op.Replicas, op.ISR = ids(p.Replicas), ids(p.InSync)
-		op.OfflineReplicas = ids(offline(image, p.Replicas))
+		op.OfflineReplicas = ids(offline(image, p))
 		switch {
 		case p.Leader == kafka.NoNode || !live(image, p.Leader):
 			op.Leader, op.ErrorCode = int32(kafka.NoNode), int16(kafka.ErrLeaderNotAvailable)
@@ -216,11 +216,11 @@ func live(image *metadata.Image, n kafka.NodeID) bool {
 	return b != nil && !b.Fenced
 }
 
-// offline are those of the replicas whose broker is not live.
-func offline(image *metadata.Image, replicas []kafka.NodeID) []kafka.NodeID {
+// offline are those of the replicas whose broker is not live or cannot use them.
+func offline(image *metadata.Image, p *metadata.Partition) []kafka.NodeID {
 	var out []kafka.NodeID
-	for _, n := range replicas {
-		if !live(image, n) {
+	for _, n := range p.Replicas {
+		if !live(image, n) || p.IsUnfit(n) {
 			out = append(out, n)
 		}
 	}

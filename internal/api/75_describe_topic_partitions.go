@@ -115,7 +115,7 @@ func describedPartition(image *metadata.Image, p *metadata.Partition, number int
 	if p.LastLeader != kafka.NoNode && p.Leader == kafka.NoNode {
 		out.LastKnownELR = []int32{int32(p.LastLeader)}
 	}
-	out.OfflineReplicas = ids(offline(image, p.Replicas))
+	out.OfflineReplicas = ids(offline(image, p))
 	if p.Leader == kafka.NoNode || !live(image, p.Leader) {
 		out.LeaderID, out.ErrorCode = int32(kafka.NoNode), int16(kafka.ErrLeaderNotAvailable)
 	}

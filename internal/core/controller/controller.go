@@ -187,6 +187,8 @@ func (c *Controller) answer(d *draft, req Request) Response {
 		return d.heartbeat(r)
 	case AlterPartition:
 		return d.alterPartition(r)
+	case ReportReplicas:
+		return d.reportReplicas(r)
 	case RegisterBroker:
 		return d.registerBroker(r)
 	case PeerLost:

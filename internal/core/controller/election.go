@@ -29,6 +29,7 @@ const (
 type wish struct {
 	replicas, inSync, adding, removing []kafka.NodeID
 	recovering                         bool
+	unfit                              []metadata.Unfit
 	forget                             []kafka.NodeID // have lost committed records, so they are not eligible
 	erased                             []kafka.NodeID // of forget: have lost everything
 	elect                              election
@@ -37,7 +38,7 @@ type wish struct {
 
 // keep is the wish that nothing of the partition changes.
 func keep(p *metadata.Partition, cause string) wish {
-	return wish{replicas: p.Replicas, inSync: p.InSync, adding: p.Adding, removing: p.Removing, recovering: p.Recovering, cause: cause}
+	return wish{replicas: p.Replicas, inSync: p.InSync, adding: p.Adding, removing: p.Removing, recovering: p.Recovering, unfit: p.Unfit, cause: cause}
 }
 
 // change fulfils a wish for a partition: it completes a reassignment that can
@@ -57,6 +58,7 @@ func (d *draft) change(t *metadata.Topic, i int32, w wish) *metadata.Partition {
 		EligibleLeader: w.eligible(old, minInSync),
 		LastLeader:     old.LastLeader, Leader: kafka.NoNode,
 		LeaderEpoch: old.LeaderEpoch, PartitionEpoch: old.PartitionEpoch, Recovering: w.recovering,
+		Unfit: fitting(w.unfit, w.replicas),
 	}
 	if slices.Contains(w.erased, p.LastLeader) || !slices.Contains(p.Replicas, p.LastLeader) {
 		p.LastLeader = kafka.NoNode
@@ -109,9 +111,10 @@ func (w *wish) eligible(old *metadata.Partition, minInSync int) []kafka.NodeID {
 
 // elect sets the leader of p and says whether committed records may be lost by it.
 func (d *draft) elect(p, old *metadata.Partition, w wish) (unclean bool) {
+	able := func(n kafka.NodeID) bool { return d.active(n) && !p.IsUnfit(n) }
 	valid := func(n kafka.NodeID) bool {
 		has := mutant.On(mutant.ElectAnyone) || slices.Contains(p.InSync, n) || len(p.InSync) == 0 && slices.Contains(p.EligibleLeader, n)
-		return has && d.active(n) && slices.Contains(p.Replicas, n)
+		return has && able(n) && slices.Contains(p.Replicas, n)
 	}
 	if w.elect == electPreferred && len(p.Replicas) > 0 && valid(p.Replicas[0]) {
 		p.Leader = p.Replicas[0]
@@ -125,12 +128,12 @@ func (d *draft) elect(p, old *metadata.Partition, w wish) (unclean bool) {
 		p.Leader = p.Replicas[i]
 		return false
 	}
-	if len(p.InSync) == 0 && len(p.EligibleLeader) == 0 && p.LastLeader != kafka.NoNode && d.active(p.LastLeader) {
+	if len(p.InSync) == 0 && len(p.EligibleLeader) == 0 && p.LastLeader != kafka.NoNode && able(p.LastLeader) {
 		p.Leader = p.LastLeader
 		return true
 	}
 	if w.elect == electUnclean {
-		if i := slices.IndexFunc(p.Replicas, d.active); i >= 0 {
+		if i := slices.IndexFunc(p.Replicas, able); i >= 0 {
 			p.Leader = p.Replicas[i]
 			return true
 		}

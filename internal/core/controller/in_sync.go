@@ -86,6 +86,9 @@ func (d *draft) checkInSync(node kafka.NodeID, p *metadata.Partition, c InSyncCh
 		return status(kafka.ErrInvalidRequest, "The wished-for in-sync set lacks the leader.")
 	}
 	for _, m := range c.InSync {
+		if p.IsUnfit(m.Node) {
+			return status(kafka.ErrIneligibleReplica, fmt.Sprintf("Node %d cannot use its replica.", m.Node))
+		}
 		b := d.broker(m.Node)
 		if !b.Active() {
 			return status(kafka.ErrIneligibleReplica, fmt.Sprintf("Node %d is fenced, shutting down or not registered.", m.Node))

@@ -31,6 +31,11 @@ func checkImage(t failer, m *metadata.Image) {
 			subset(p.Replicas, "the list of replicas")
 			subset(p.InSync, "the in-sync set")
 			subset(p.EligibleLeader, "the eligible set")
+			var unfit []kafka.NodeID
+			for _, u := range p.Unfit {
+				unfit = append(unfit, u.Node)
+			}
+			subset(unfit, "the list of unfit replicas")
 			subset(p.Adding, "the list of joining replicas")
 			subset(p.Removing, "the list of leaving replicas")
 			switch {
@@ -48,6 +53,9 @@ func checkImage(t failer, m *metadata.Image) {
 			for _, n := range p.InSync {
 				if !m.Broker(n).Active() {
 					fail("has a node in sync that is not active")
+				}
+				if p.IsUnfit(n) {
+					fail("has a node in sync that cannot use its replica")
 				}
 				if slices.Contains(p.EligibleLeader, n) {
 					fail("has a node in sync and eligible")
@@ -234,7 +242,7 @@ func TestCommittedRecordsSurviveAnySequenceOfDecisions(t *testing.T) {
 				}
 				change := InSyncChange{Topic: topic.ID, Partition: i, LeaderEpoch: p.LeaderEpoch, PartitionEpoch: p.PartitionEpoch, InSync: []InSyncMember{{p.Leader, -1}}}
 				for _, n := range p.Replicas {
-					if b := w.c.Image().Broker(n); n != p.Leader && b.Active() && rapid.Bool().Draw(rt, "member") {
+					if b := w.c.Image().Broker(n); n != p.Leader && b.Active() && !p.IsUnfit(n) && rapid.Bool().Draw(rt, "member") {
 						change.InSync = append(change.InSync, InSyncMember{n, b.Epoch})
 						// Its leader asks because it has caught up.
 						l := m.ledgers[fmt.Sprintf("%s-%d", topic.ID, i)]
@@ -242,6 +250,26 @@ func TestCommittedRecordsSurviveAnySequenceOfDecisions(t *testing.T) {
 					}
 				}
 				w.decide(AlterPartition{p.Leader, w.c.Image().Broker(p.Leader).Epoch, []InSyncChange{change}})
+			},
+			"report": func(rt *rapid.T) {
+				topic, i, p := drawPartition()
+				if p == nil {
+					return
+				}
+				n := rapid.SampledFrom(p.Replicas).Draw(rt, "replica")
+				b := w.c.Image().Broker(n)
+				if b == nil {
+					return
+				}
+				fitness := metadata.Fitness(rapid.IntRange(int(metadata.Fit), int(metadata.Slow)).Draw(rt, "fitness"))
+				l := m.ledgers[fmt.Sprintf("%s-%d", topic.ID, i)]
+				if c := w.c.opts.Configs.Topic(w.c.Image(), topic.Name); fitness == metadata.Failed && !c.FlushEach() {
+					l.has[n] = max(0, l.has[n]-1)
+				}
+				r := w.decide(ReportReplicas{n, b.Epoch, []ReplicaReport{{topic.ID, i, fitness, "it was drawn"}}}).(ReportReplicasResult)
+				if fitness == metadata.Damaged && r.Replicas[0].Error == kafka.None {
+					l.has[n] = 0
+				}
 			},
 			"reassign": func(rt *rapid.T) {
 				if topic, i, p := drawPartition(); p != nil {

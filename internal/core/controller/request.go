@@ -66,8 +66,7 @@ type PeerLost struct {
 	Epoch kafka.BrokerEpoch // NoBrokerEpoch: whichever is registered
 }
 
-// UnregisterBroker forgets a broker that will not come back. One that serves is
-// kept while it is the only one to serve, or the whole in-sync set of a partition.
+// UnregisterBroker forgets a broker that will not come back.
 type UnregisterBroker struct {
 	Node kafka.NodeID
 }
@@ -264,6 +263,38 @@ type AlteredPartition struct {
 	State     *metadata.Partition // as the controller has it after the change; nil if unknown
 }
 
+// ReportReplicas tells which of a broker's replicas it cannot use, and which it
+// can use again.
+type ReportReplicas struct {
+	Node     kafka.NodeID
+	Epoch    kafka.BrokerEpoch
+	Replicas []ReplicaReport
+}
+
+// ReplicaReport is the report on one replica. One that is damaged is taken out
+// only where another is in sync, for it may be the best that there is; one that
+// is slow only where those in sync are enough without it.
+type ReplicaReport struct {
+	Topic     kafka.TopicID
+	Partition int32
+	Fitness   metadata.Fitness
+	Cause     string // for an operator
+}
+
+// ReportReplicasResult answers ReportReplicas.
+type ReportReplicasResult struct {
+	Status   // STALE_BROKER_EPOCH: nothing was looked at
+	Replicas []ReportedReplica
+}
+
+// ReportedReplica is the outcome for one replica. NOT_ENOUGH_REPLICAS means
+// that the partition cannot do without a damaged or slow one.
+type ReportedReplica struct {
+	Status
+	Topic     kafka.TopicID
+	Partition int32
+}
+
 // ElectLeaders asks for elections (KIP-460).
 type ElectLeaders struct {
 	Unclean    bool                   // else the preferred replica
@@ -342,6 +373,7 @@ func (CreatePartitions) request()            {}
 func (AlterConfigs) request()                {}
 func (IncrementalAlterConfigs) request()     {}
 func (AlterPartition) request()              {}
+func (ReportReplicas) request()              {}
 func (ElectLeaders) request()                {}
 func (AlterPartitionReassignments) request() {}
 func (ListPartitionReassignments) request()  {}
@@ -355,6 +387,7 @@ func (DeleteTopicsResult) response()                {}
 func (CreatePartitionsResult) response()            {}
 func (AlterConfigsResult) response()                {}
 func (AlterPartitionResult) response()              {}
+func (ReportReplicasResult) response()              {}
 func (ElectLeadersResult) response()                {}
 func (AlterPartitionReassignmentsResult) response() {}
 func (ListPartitionReassignmentsResult) response()  {}

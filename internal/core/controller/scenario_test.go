@@ -47,7 +47,7 @@ func (w *world) apply(d Decision) Response {
 		what := ""
 		if e.Topic != "" {
 			what = " " + e.Topic
-			if strings.Contains(e.Kind, "leader") || strings.Contains(e.Kind, "in-sync") || strings.Contains(e.Kind, "reassign") || strings.Contains(e.Kind, "offline") {
+			if strings.Contains(e.Kind, "leader") || strings.Contains(e.Kind, "in-sync") || strings.Contains(e.Kind, "reassign") || strings.Contains(e.Kind, "offline") || strings.Contains(e.Kind, "replica ") {
 				what += "-" + strconv.Itoa(int(e.Partition))
 			}
 		} else if e.Node != kafka.NoNode {
@@ -136,6 +136,9 @@ func (w *world) show() {
 			}
 			if p.Recovering {
 				w.out.WriteString(" recovering")
+			}
+			for _, u := range p.Unfit {
+				fmt.Fprintf(&w.out, " unfit %d (%s)", u.Node, u.Cause)
 			}
 			w.out.WriteString("\n")
 		}
@@ -282,6 +285,16 @@ func (w *world) line(line string) {
 			w.say("all", r.Status)
 		} else {
 			w.say(words[0], r.Partitions[0].Status)
+		}
+	case "report":
+		t, i, _ := w.partition(words[0])
+		epoch := w.c.Image().Broker(node).Epoch + kafka.BrokerEpoch(number("epoch", 0))
+		f := map[string]metadata.Fitness{"fit": metadata.Fit, "failed": metadata.Failed, "damaged": metadata.Damaged, "slow": metadata.Slow}[words[1]]
+		r := w.decide(ReportReplicas{node, epoch, []ReplicaReport{{t.ID, i, f, "cause " + words[1]}}}).(ReportReplicasResult)
+		if r.Error != kafka.None {
+			w.say("all", r.Status)
+		} else {
+			w.say(words[0], r.Replicas[0].Status)
 		}
 	case "elect":
 		r := ElectLeaders{Unclean: has("unclean")}

@@ -272,6 +272,8 @@ func decodePartition(f *fields) Record {
 			s.PartitionEpoch = kafka.PartitionEpoch(f.int32())
 		case 12:
 			s.Recovering = f.bool()
+		case 13:
+			s.Unfit = append(s.Unfit, f.unfit())
 		}
 	}
 	return r
@@ -321,7 +323,11 @@ func (r *PartitionRecord) appendFields(dst []byte) []byte {
 	}
 	dst = appendInt(dst, 10, int64(s.LeaderEpoch))
 	dst = appendInt(dst, 11, int64(s.PartitionEpoch))
-	return appendBool(dst, 12, s.Recovering)
+	dst = appendBool(dst, 12, s.Recovering)
+	for _, u := range s.Unfit {
+		dst = appendUnfit(dst, 13, u)
+	}
+	return dst
 }
 
 func (r *ConfigRecord) appendFields(dst []byte) []byte {

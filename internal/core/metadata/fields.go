@@ -66,6 +66,12 @@ func appendNodes(dst []byte, number uint64, v []kafka.NodeID) []byte {
 	return dst
 }
 
+func appendUnfit(dst []byte, number uint64, u Unfit) []byte {
+	dst = binary.AppendUvarint(dst, number<<1|kindBytes)
+	dst = binary.AppendUvarint(dst, uint64(varintSize(int64(u.Node))+1+len(u.Cause)))
+	return append(append(binary.AppendVarint(dst, int64(u.Node)), byte(u.Fitness)), u.Cause...)
+}
+
 func varintSize(v int64) int {
 	size := 1
 	for u := uint64(v)<<1 ^ uint64(v>>63); u >= 0x80; u >>= 7 {
@@ -175,4 +181,13 @@ func (f *fields) nodes() []kafka.NodeID {
 		nodes, b = append(nodes, kafka.NodeID(v)), b[n:]
 	}
 	return nodes
+}
+
+func (f *fields) unfit() Unfit {
+	v, n := binary.Varint(f.bytes)
+	if f.kind != kindBytes || n <= 0 || n == len(f.bytes) || v < 0 || v > math.MaxInt32 {
+		f.bad = true
+		return Unfit{}
+	}
+	return Unfit{kafka.NodeID(v), Fitness(f.bytes[n]), string(f.bytes[n+1:])}
 }

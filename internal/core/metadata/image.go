@@ -63,7 +63,43 @@ type Partition struct {
 	Leader         kafka.NodeID   // NoNode: offline
 	LeaderEpoch    kafka.LeaderEpoch
 	PartitionEpoch kafka.PartitionEpoch
-	Recovering     bool // the leader was elected uncleanly and has not yet said that it recovered
+	Recovering     bool    // the leader was elected uncleanly and has not yet said that it recovered
+	Unfit          []Unfit // of Replicas, in their order: may neither lead nor be in sync
+}
+
+// Unfit is a replica that its node cannot use, as the node has reported.
+type Unfit struct {
+	Node    kafka.NodeID
+	Fitness Fitness // not Fit
+	Cause   string  // for an operator
+}
+
+// Fitness says what a broker can do with a replica of its own.
+type Fitness uint8
+
+// The kinds of fitness. Their numbers are on disk.
+const (
+	// Fit: it can be used.
+	Fit Fitness = iota
+	// Failed: its log cannot be used, though what was synced is on the disk.
+	Failed
+	// Damaged: records that it had acknowledged are missing or corrupt.
+	Damaged
+	// Slow: its disk takes too long.
+	Slow
+)
+
+// String is the word for it: "failed".
+func (f Fitness) String() string {
+	if names := [...]string{"fit", "failed", "damaged", "slow"}; int(f) < len(names) {
+		return names[f]
+	}
+	return "unfit"
+}
+
+// IsUnfit says whether the node has reported that it cannot use its replica.
+func (p *Partition) IsUnfit(n kafka.NodeID) bool {
+	return slices.ContainsFunc(p.Unfit, func(u Unfit) bool { return u.Node == n })
 }
 
 // IsReplica says whether the node has a replica of the partition.
@@ -82,7 +118,7 @@ func (p *Partition) Equal(o *Partition) bool {
 		p.Recovering == o.Recovering && p.LastLeader == o.LastLeader &&
 		slices.Equal(p.Replicas, o.Replicas) && slices.Equal(p.InSync, o.InSync) &&
 		slices.Equal(p.EligibleLeader, o.EligibleLeader) &&
-		slices.Equal(p.Adding, o.Adding) && slices.Equal(p.Removing, o.Removing)
+		slices.Equal(p.Adding, o.Adding) && slices.Equal(p.Removing, o.Removing) && slices.Equal(p.Unfit, o.Unfit)
 }
 
 // Broker is one registered broker. It is immutable.

@@ -21,6 +21,14 @@ func nodes(t *rapid.T, name string) []kafka.NodeID {
 	return ids
 }
 
+func unfit(t *rapid.T) []Unfit {
+	var list []Unfit
+	for _, n := range nodes(t, "unfit") {
+		list = append(list, Unfit{n, Fitness(rapid.Uint8().Draw(t, "fitness")), rapid.String().Draw(t, "cause")})
+	}
+	return list
+}
+
 func drawRecord(t *rapid.T) Record {
 	text := rapid.String()
 	var id [16]byte
@@ -46,7 +54,7 @@ func drawRecord(t *rapid.T) Record {
 			Replicas: nodes(t, "replicas"), InSync: nodes(t, "in sync"), EligibleLeader: nodes(t, "eligible"),
 			LastLeader: kafka.NodeID(rapid.Int32Range(-1, 9).Draw(t, "last")), Adding: nodes(t, "adding"), Removing: nodes(t, "removing"),
 			Leader: kafka.NodeID(rapid.Int32Range(-1, 9).Draw(t, "leader")), LeaderEpoch: kafka.LeaderEpoch(rapid.Int32().Draw(t, "leader epoch")),
-			PartitionEpoch: kafka.PartitionEpoch(rapid.Int32().Draw(t, "partition epoch")), Recovering: rapid.Bool().Draw(t, "recovering"),
+			PartitionEpoch: kafka.PartitionEpoch(rapid.Int32().Draw(t, "partition epoch")), Recovering: rapid.Bool().Draw(t, "recovering"), Unfit: unfit(t),
 		}}
 	case 7:
 		return &ConfigRecord{ConfigResource{ResourceType(rapid.Int8().Draw(t, "resource")), text.Draw(t, "name")},
