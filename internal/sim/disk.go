@@ -1,7 +1,6 @@
 package sim
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -12,7 +11,7 @@ import (
 )
 
 // errDisk is what an injected fault gives.
-var errDisk = errors.New("input/output error (injected)")
+var errDisk = fmt.Errorf("input/output error (injected): %w", vfs.ErrBroken)
 
 // disk is what a node's files are on. It outlives processes: killing one leaves
 // what it has written, synced or not; a loss of power does not.

@@ -1,7 +1,6 @@
 package sim
 
 import (
-	"errors"
 	"fmt"
 	"math/rand/v2"
 	"time"
@@ -129,28 +128,15 @@ func (n *nemesis) heal() {
 		nd.start()
 	}
 	n.w.net.loss = 0
-	n.revive()
 }
 
-// revive starts nodes again some of whose partitions are offline because of an
-// injected fault. A sync that was under way may fail after the faults' end.
-func (n *nemesis) revive() {
-	for _, nd := range n.w.nodes {
-		if n.anyFailed(nd) {
-			nd.kill()
-			nd.start()
-		}
-	}
-	n.w.after(2*second, n.revive)
-}
-
-// anyFailed says whether a partition of the node is offline until it restarts.
+// anyFailed says whether a partition of the node is offline.
 func (n *nemesis) anyFailed(nd *node) bool {
 	if !nd.up || nd.broker == nil {
 		return false
 	}
 	for _, p := range nd.broker.Partitions() {
-		if errors.Is(p.Failure(), errDisk) {
+		if p.Failure() != nil {
 			return true
 		}
 	}
@@ -435,15 +421,16 @@ func (n *nemesis) slowDisk() func() {
 	return func() { t.disk.slow = n.w.plan.disks[t.index] }
 }
 
-// syncError has one sync fail. The node is started again after a while, since
-// a partition whose sync has failed is offline until then.
+// syncError has one sync fail. A partition whose sync has failed is out of the
+// in-sync set until its log has been opened again, by the node itself after a
+// while, or because it is started anew.
 func (n *nemesis) syncError() func() {
 	t := n.target()
 	t.disk.failSync = []string{"/data", "partitions", "__meta"}[n.rng.IntN(3)]
 	n.note("a sync on n%d below %s will fail", t.index, t.disk.failSync)
 	return func() {
 		t.disk.failSync = ""
-		if n.anyFailed(t) {
+		if n.anyFailed(t) && n.rng.IntN(2) == 0 {
 			t.kill()
 			n.w.after(n.between(10*millisecond, second), t.start)
 		}

@@ -24,6 +24,20 @@ func mapError(err error) error {
 	return err
 }
 
+// Broken says whether an error is of a disk or file system that has failed and
+// will go on to: not of one that is full, nor of too many open files.
+func Broken(err error) bool {
+	if errors.Is(err, ErrBroken) {
+		return true
+	}
+	for _, code := range []syscall.Errno{syscall.EIO, syscall.EROFS, syscall.ENXIO, syscall.ENODEV, errCorruptFS} {
+		if errors.Is(err, code) {
+			return true
+		}
+	}
+	return false
+}
+
 // Open opens or makes a file.
 func (Disk) Open(name string, flags Flags) (File, error) {
 	mode := os.O_RDONLY

@@ -7,6 +7,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// errCorruptFS is what file systems say whose own data are damaged.
+const errCorruptFS = unix.EUCLEAN
+
 // iovMax is the greatest number of pieces that pwritev takes.
 const iovMax = 1024
 

@@ -2,6 +2,11 @@
 
 package vfs
 
+import "syscall"
+
+// errCorruptFS is what file systems say whose own data are damaged.
+const errCorruptFS = syscall.EIO
+
 func (f *diskFile) WriteVAt(pieces [][]byte, off int64) (int, error) {
 	total := 0
 	for _, p := range pieces {

@@ -30,6 +30,9 @@ var (
 	// ErrNoSpace means that the disk is full. Disk wraps it around the
 	// system's own error.
 	ErrNoSpace = errors.New("no space left on device")
+	// ErrBroken is what implementations without a system wrap where a real
+	// disk would be broken. Ask Broken.
+	ErrBroken = errors.New("disk is broken")
 )
 
 // Info is what Stat tells of a file or directory.

@@ -160,6 +160,7 @@ type Broker struct {
 	lastLeader kafka.NodeID           // the leader of the quorum before the present one
 	deleted    map[kafka.TopicID]bool // topics whose deletion this process has seen
 	gone       gone
+	fitness    fitness
 	closed     bool
 }
 
@@ -200,7 +201,7 @@ func New(now time.Time, opts Options, env Env) (*Broker, error) {
 	b.asked.waiting = make(map[uint64]*ownQuestion)
 	b.coordinated.init(b)
 	b.lifecycle.init(b)
-	b.membership = membership{joiners: make(map[kafka.NodeID]joiner), removed: make(map[kafka.NodeID]bool), met: make(map[kafka.NodeID]string)}
+	b.membership = membership{joiners: make(map[kafka.NodeID]joiner), removed: make(map[kafka.NodeID]bool)}
 	return b, nil
 }
 
@@ -313,14 +314,12 @@ func (b *Broker) setReady(ready bool) {
 }
 
 // tellPeers passes on the addresses of all nodes that are known: those that
-// this one was started with, all that have registered, and what peers have told
-// of themselves.
+// this one was started with, and all that have registered.
 func (b *Broker) tellPeers() {
 	peers := maps.Clone(b.opts.Voters)
 	for _, br := range b.image.Load().Brokers() {
 		peers[br.ID] = br.PeerAddress
 	}
-	maps.Copy(peers, b.membership.met)
 	for node, j := range b.membership.joiners {
 		peers[node] = j.address
 	}

@@ -54,8 +54,9 @@ func (e partitionEnv) At(t time.Time, fn func(now time.Time)) { e.b.env.Deadline
 
 // Failed implements partition.Env.
 func (e partitionEnv) Failed(p *partition.Partition, err error) {
-	e.b.env.Log.Error("partition failed and is offline on this node until it restarts",
+	e.b.env.Log.Error("partition failed and is offline on this node; its log is opened again once others can do without it",
 		"topic", p.Topic(), "partition", p.Number(), "err", err)
+	e.b.env.Post(func(now time.Time) { e.b.noteFailure(now, p, err) })
 }
 
 // inSyncWishes collects the wishes of partitions for other in-sync sets, so

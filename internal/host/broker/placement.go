@@ -1,6 +1,8 @@
 package broker
 
 import (
+	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -21,6 +23,10 @@ import (
 type partitionKey struct {
 	topic     kafka.TopicID
 	partition int32
+}
+
+func (k partitionKey) compare(o partitionKey) int {
+	return cmp.Or(bytes.Compare(k.topic[:], o.topic[:]), cmp.Compare(k.partition, o.partition))
 }
 
 // partitionTable is the partitions that this node holds a replica of. It is
@@ -80,6 +86,7 @@ func (b *Broker) placeAll(now time.Time) {
 		for _, p := range b.Partitions() {
 			p.SetBrokerEpoch(now, b.lifecycle.epoch)
 		}
+		b.reviewFitness(now)
 		return
 	}
 	b.lifecycle.placed = true
@@ -99,9 +106,11 @@ func (b *Broker) placeAll(now time.Time) {
 	}
 	b.openAll(now, edit, here)
 	for _, p := range here {
+		b.markFitness(partitionKey{p.topic.ID, p.number}, p.state)
 		b.place(now, edit, p.topic, p.number, p.state)
 	}
 	b.publish(edit)
+	b.reviewFitness(now)
 	b.settleGone()
 	b.env.Log.Info("partitions opened", "count", len(edit.open))
 	b.scheduleRetention(now)
@@ -263,6 +272,7 @@ func (b *Broker) follow(now time.Time, d *metadata.Delta) {
 		key := partitionKey{p.Topic, p.Partition}
 		touched[key] = true
 		here := p.New != nil && p.New.IsReplica(b.opts.Node)
+		b.markFitness(key, p.New)
 		if !here && b.Partition(p.Topic, p.Partition) == nil {
 			continue
 		}
@@ -280,6 +290,7 @@ func (b *Broker) follow(now time.Time, d *metadata.Delta) {
 	if edit != nil {
 		b.publish(edit)
 	}
+	b.reviewFitness(now)
 	b.settleGone()
 	b.coordinated.imageChanged(now, d)
 }
@@ -294,7 +305,7 @@ func (b *Broker) openNew(now time.Time, d *metadata.Delta) *partitionEdit {
 		}
 	}
 	for _, p := range d.Partitions {
-		if p.New != nil && p.New.IsReplica(b.opts.Node) && b.Partition(p.Topic, p.Partition) == nil {
+		if p.New != nil && p.New.IsReplica(b.opts.Node) && b.Partition(p.Topic, p.Partition) == nil && b.fitness.found[partitionKey{p.Topic, p.Partition}] == nil {
 			here = append(here, placed{d.To.Topic(p.Topic), p.Partition, p.New})
 		}
 	}
@@ -358,7 +369,7 @@ func (b *Broker) assignment(p *metadata.Partition) replica.Assignment {
 	}
 	for _, n := range p.Replicas {
 		if br := image.Broker(n); br != nil {
-			a.Brokers = append(a.Brokers, replica.Broker{Node: n, Epoch: br.Epoch, Active: br.Active()})
+			a.Brokers = append(a.Brokers, replica.Broker{Node: n, Epoch: br.Epoch, Active: br.Active() && !p.IsUnfit(n)})
 		}
 	}
 	return a
@@ -409,6 +420,9 @@ func (b *Broker) place(now time.Time, e *partitionEdit, t *metadata.Topic, numbe
 	key := partitionKey{t.ID, number}
 	p := e.open[key]
 	if p == nil {
+		if b.fitness.found[key] != nil {
+			return // reopen tries again
+		}
 		dir := b.partitionDir(t.Name, number)
 		var err error
 		if p, err = b.openPartition(now, dir, t, number); errors.Is(err, wal.ErrForeign) {
@@ -419,6 +433,7 @@ func (b *Broker) place(now time.Time, e *partitionEdit, t *metadata.Topic, numbe
 		}
 		if err != nil {
 			b.env.Log.Error("partition could not be opened and is offline on this node", "topic", t.Name, "partition", number, "dir", dir, "err", err)
+			b.findUnfit(now, key, metadata.Failed, err.Error())
 			return
 		}
 		e.open[key] = p
@@ -427,17 +442,21 @@ func (b *Broker) place(now time.Time, e *partitionEdit, t *metadata.Topic, numbe
 }
 
 func (b *Broker) openPartition(now time.Time, dir string, t *metadata.Topic, number int32) (*partition.Partition, error) {
-	p, rec, err := partition.Open(now, b.env.FS, dir, partition.Options{
-		Node: b.opts.Node, BrokerEpoch: b.lifecycle.epoch,
-		Topic: t.Name, TopicID: t.ID, Partition: number,
-		Config: b.topicConfig(b.image.Load(), t.Name), Replica: b.replicaOptions(),
-		Log: b.env.Log, WAL: wal.Options{CacheBytes: b.opts.LogCacheBytes},
-	}, partitionEnv{b})
+	p, rec, err := partition.Open(now, b.env.FS, dir, b.partitionOptions(t, number), partitionEnv{b})
 	if err != nil {
 		return nil, err
 	}
 	b.logRecovery(t.Name, number, rec)
 	return p, nil
+}
+
+func (b *Broker) partitionOptions(t *metadata.Topic, number int32) partition.Options {
+	return partition.Options{
+		Node: b.opts.Node, BrokerEpoch: b.lifecycle.epoch,
+		Topic: t.Name, TopicID: t.ID, Partition: number,
+		Config: b.topicConfig(b.image.Load(), t.Name), Replica: b.replicaOptions(),
+		Log: b.env.Log, WAL: wal.Options{CacheBytes: b.opts.LogCacheBytes},
+	}
 }
 
 // displace takes away a partition that was deleted or moved to other nodes;

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"chronik/internal/base/kafka"
+	"chronik/internal/base/vfs"
 	"chronik/internal/core/replica"
 	"chronik/internal/format/record"
 	"chronik/internal/storage/cleaner"
@@ -42,7 +43,7 @@ func (p *Partition) Dirt(now time.Time) (d Dirt, ok bool, err error) {
 		return d, false, nil
 	}
 	if err != nil {
-		if p.log.Err() != nil {
+		if p.log.Err() != nil || vfs.Broken(err) {
 			p.failLater(now, err)
 		}
 		return d, false, err
@@ -114,7 +115,7 @@ func (c *Compaction) Step(now time.Time, budget int64) (done bool, used int64, e
 	done, used, err = c.pass.Step(now, budget)
 	if err != nil {
 		p.endCompaction(func(*compacting) {})
-		if p.log.Err() != nil {
+		if p.log.Err() != nil || vfs.Broken(err) {
 			p.failLater(now, err)
 		}
 		return true, used, err

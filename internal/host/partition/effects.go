@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"chronik/internal/base/kafka"
+	"chronik/internal/base/vfs"
 	"chronik/internal/core/replica"
 	"chronik/internal/format/record"
 	"chronik/internal/storage/wal"
@@ -228,7 +229,7 @@ func (p *Partition) write(now time.Time, records []byte, fx *effects) {
 		code = kafka.ErrCorruptMessage
 	}
 	p.core.WriteFailed(now, code)
-	if p.log.Err() != nil {
+	if p.log.Err() != nil || vfs.Broken(err) { // else it may go better later: the disk is full
 		p.fail(err, fx)
 	}
 }
@@ -307,7 +308,6 @@ func (p *Partition) flush(now time.Time, fx *effects) {
 	if fx.failure != nil {
 		err := fx.failure
 		fx.failure = nil
-		p.slog.Error("partition failed", "topic", p.opts.Topic, "partition", p.opts.Partition, "error", err)
 		p.env.Failed(p, err)
 	}
 	for i := range fx.replies {
@@ -362,6 +362,9 @@ func (p *Partition) feed(now time.Time, m *replica.Message, fx *effects) {
 		end, rest = batch.NextOffset(), next
 	}
 	p.mu.Lock()
+	if vfs.Broken(err) {
+		p.fail(err, fx)
+	}
 	if p.usable() == nil && p.core.Streams(m) {
 		if len(b) > 0 {
 			m.Records = b

@@ -2,9 +2,11 @@ package partition
 
 import (
 	"bytes"
+	"fmt"
 	"log/slog"
 	"math/rand/v2"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -132,6 +134,43 @@ func TestFailedSyncTakesThePartitionOffline(t *testing.T) {
 	c.want("later", n.produce(1, batchOf(nil, false, "c")).Code, kafka.ErrKafkaStorageError)
 	c.want("read", n.values(0, ReadUncommitted), kafka.ErrKafkaStorageError)
 	c.want("offline", n.p.Status().Offline, true)
+}
+
+// A full disk is waited for; one that is broken is not written to again, nor
+// read from.
+func TestBrokenDiskTakesThePartitionOffline(t *testing.T) {
+	for name, kind := range map[string]vfs.OpKind{"write": vfs.OpWrite, "read": vfs.OpRead} {
+		t.Run(name, func(t *testing.T) {
+			c := newCluster(t, 1, DefaultTopicConfig())
+			n := c.node(1)
+			faulty := vfs.NewFaulty(vfs.NewMem())
+			n.fs = faulty
+			n.open()
+			c.assign(1, 1, 1)
+			c.want("produce", n.produce(1, batchOf(nil, false, "a")).Code, kafka.None)
+			faulty.SetHook(func(op vfs.Op) error {
+				if op.Kind == kind {
+					return fmt.Errorf("%v: %w", kind, syscall.EIO)
+				}
+				return nil
+			})
+			if kind == vfs.OpWrite {
+				c.want("broken", n.produce(1, batchOf(nil, false, "b")).Code, kafka.ErrKafkaStorageError)
+			} else {
+				c.want("broken", n.values(0, ReadUncommitted), kafka.ErrKafkaStorageError)
+			}
+			if n.failed == nil {
+				t.Error("not reported")
+			}
+			faulty.SetHook(nil)
+			c.want("later", n.produce(1, batchOf(nil, false, "c")).Code, kafka.ErrKafkaStorageError)
+			c.want("offline", n.p.Status().Offline, true)
+			n.p.Abandon(c.now)
+			n.open()
+			c.assign(1, 2, 1)
+			c.want("opened again", n.values(0, ReadUncommitted), "a")
+		})
+	}
 }
 
 func TestWaitersAreWokenByTheHighWatermark(t *testing.T) {

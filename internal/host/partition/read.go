@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"chronik/internal/base/kafka"
+	"chronik/internal/base/vfs"
 	"chronik/internal/core/replica"
 	"chronik/internal/format/record"
 	"chronik/internal/storage/wal"
@@ -86,7 +87,7 @@ func (p *Partition) Read(now time.Time, req ReadRequest) ReadResult {
 	}
 	records, err := p.log.Read(req.Offset, limit, req.MaxBytes, req.Buf)
 	if err != nil {
-		return refusedRead(p.readError(err))
+		return refusedRead(p.readError(now, err))
 	}
 	if !req.MinOneMessage && len(records)-len(req.Buf) > req.MaxBytes {
 		records = records[:len(req.Buf)]
@@ -113,7 +114,9 @@ func (p *Partition) aborted(from kafka.Offset, records []byte) []replica.Aborted
 	return p.core.Aborted(from, to)
 }
 
-func (p *Partition) readError(err error) kafka.ErrorCode {
+// readError is the answer to a read that failed. A disk that cannot be read
+// takes the partition offline: another node's can.
+func (p *Partition) readError(now time.Time, err error) kafka.ErrorCode {
 	switch {
 	case errors.Is(err, wal.ErrOutOfRange):
 		return kafka.ErrOffsetOutOfRange
@@ -121,6 +124,9 @@ func (p *Partition) readError(err error) kafka.ErrorCode {
 		return kafka.ErrNotLeaderOrFollower
 	}
 	p.slog.Error("read failed", "topic", p.opts.Topic, "partition", p.opts.Partition, "error", err)
+	if vfs.Broken(err) {
+		p.failLater(now, err)
+	}
 	return kafka.ErrKafkaStorageError
 }
 
@@ -167,7 +173,7 @@ func (p *Partition) ListOffsets(now time.Time, req ListOffsetsRequest) ListOffse
 	offset, timestamp, ok, err := p.lookUp(req.Timestamp)
 	switch {
 	case err != nil:
-		none.Code = p.readError(err)
+		none.Code = p.readError(now, err)
 	case ok && offset < limit:
 		return ListOffsetsResult{Offset: offset, Timestamp: timestamp, LeaderEpoch: p.epochOf(offset)}
 	case behind:

@@ -174,7 +174,7 @@ type Status struct {
 	HighWatermark    kafka.Offset
 	LastStableOffset kafka.Offset
 	Size             int64
-	Offline          bool // the log failed; nothing works until the node restarts
+	Offline          bool // the log failed; nothing works until it is opened again
 	Followers        []replica.FollowerStatus
 }
 
@@ -195,6 +195,7 @@ type Env interface {
 	// At has fn called once when t has come. It is never called back before it returns.
 	At(t time.Time, fn func(now time.Time))
 	// Failed reports that the partition's log failed (KAFKA_STORAGE_ERROR) and
-	// the partition is offline on this node until the node restarts.
+	// the partition is offline on this node until it is opened again. It is
+	// called once.
 	Failed(p *Partition, err error)
 }

@@ -1,0 +1,273 @@
+package broker
+
+import (
+	"errors"
+	"maps"
+	"slices"
+	"time"
+
+	"chronik/internal/base/kafka"
+	"chronik/internal/core/controller"
+	"chronik/internal/core/metadata"
+	"chronik/internal/host/partition"
+	"chronik/internal/storage/wal"
+)
+
+// A replica that this node cannot use, because its log has failed or is
+// damaged, leaves the in-sync set, and leadership goes to another: the
+// controller is told, and keeps it out until it is told otherwise (KIP-112 has
+// that for log directories). The rest of the node is not touched.
+//
+//	usable ──findUnfit──▶ found ──reported, granted──▶ marked in the image
+//	   ▲                                                 │ its log is opened again,
+//	   └──────reported as fit◀──found no more ◀──────────┘ now and then
+//
+// What is reported follows from what is found here and what the image says, so
+// a report that is lost is made again, and a new process need not know what an
+// earlier one has reported.
+
+// finding is what is wrong with a replica of this node.
+type finding struct {
+	fitness metadata.Fitness
+	cause   string
+	tries   int       // to open its log again
+	opening bool      // one is under way
+	again   time.Time // the next; zero: not planned
+}
+
+// fitness belongs to the control loop.
+type fitness struct {
+	found  map[partitionKey]*finding
+	marked map[partitionKey]bool // replicas of this node that the image calls unfit
+	asking bool
+	retry  bool // a deadline for the next review is set
+}
+
+const (
+	fitnessTimeout  = 2 * time.Second
+	fitnessRetry    = 200 * time.Millisecond
+	reopenMin       = 5 * time.Second
+	reopenMax       = 5 * time.Minute
+	fitnessBatchMax = 1000
+)
+
+// findUnfit notes that a replica of this node cannot be used. It may be called
+// again with another cause.
+func (b *Broker) findUnfit(now time.Time, key partitionKey, f metadata.Fitness, cause string) {
+	if old := b.fitness.found[key]; old != nil {
+		old.fitness, old.cause = f, cause
+	} else {
+		if b.fitness.found == nil {
+			b.fitness.found = make(map[partitionKey]*finding)
+		}
+		b.fitness.found[key] = &finding{fitness: f, cause: cause}
+	}
+	b.reviewFitness(now)
+}
+
+// findFit notes that a replica can be used again.
+func (b *Broker) findFit(now time.Time, key partitionKey) {
+	delete(b.fitness.found, key)
+	b.reviewFitness(now)
+}
+
+// markFitness notes what the image says of a partition of this node; state is
+// nil when it has none any more.
+func (b *Broker) markFitness(key partitionKey, state *metadata.Partition) {
+	f := &b.fitness
+	if state == nil || !state.IsReplica(b.opts.Node) {
+		delete(f.found, key)
+		delete(f.marked, key)
+		return
+	}
+	if !state.IsUnfit(b.opts.Node) {
+		delete(f.marked, key)
+		return
+	}
+	if f.marked == nil {
+		f.marked = make(map[partitionKey]bool)
+	}
+	f.marked[key] = true
+}
+
+// fitnessReports is what the controller does not know yet.
+func (b *Broker) fitnessReports() []controller.ReplicaReport {
+	f := &b.fitness
+	var reports []controller.ReplicaReport
+	for key, found := range f.found {
+		if !f.marked[key] {
+			reports = append(reports, controller.ReplicaReport{Topic: key.topic, Partition: key.partition, Fitness: found.fitness, Cause: found.cause})
+		}
+	}
+	for key := range f.marked {
+		if p := b.Partition(key.topic, key.partition); f.found[key] == nil && p != nil && p.Failure() == nil {
+			reports = append(reports, controller.ReplicaReport{Topic: key.topic, Partition: key.partition, Fitness: metadata.Fit, Cause: "its log could be opened again"})
+		}
+	}
+	slices.SortFunc(reports, func(x, y controller.ReplicaReport) int {
+		return partitionKey{x.Topic, x.Partition}.compare(partitionKey{y.Topic, y.Partition})
+	})
+	return reports[:min(len(reports), fitnessBatchMax)]
+}
+
+// reviewFitness reports what the controller does not know, and plans to open
+// again what has failed.
+func (b *Broker) reviewFitness(now time.Time) {
+	f := &b.fitness
+	if b.closed || len(f.found) == 0 && len(f.marked) == 0 {
+		return
+	}
+	b.planReopening(now)
+	if f.asking || b.lifecycle.epoch == kafka.NoBrokerEpoch || !b.lifecycle.placed {
+		return
+	}
+	reports := b.fitnessReports()
+	if len(reports) == 0 {
+		return
+	}
+	f.asking = true
+	req := controller.ReportReplicas{Node: b.opts.Node, Epoch: b.lifecycle.epoch, Replicas: reports}
+	b.ask(now, req, fitnessTimeout, false, func(now time.Time, r controller.Response, code kafka.ErrorCode) {
+		f.asking = false
+		res, _ := r.(controller.ReportReplicasResult)
+		if code == kafka.None {
+			code = res.Error
+		}
+		if code == kafka.None {
+			b.fitnessAnswered(now, reports, res.Replicas)
+		}
+		b.reviewFitnessLater(now)
+	})
+}
+
+// fitnessAnswered takes the controller's word on each report: of one that it
+// refuses, which the partition cannot do without, nothing more is asked.
+func (b *Broker) fitnessAnswered(now time.Time, reports []controller.ReplicaReport, answers []controller.ReportedReplica) {
+	for i, a := range answers {
+		if i >= len(reports) || a.Error != kafka.ErrNotEnoughReplicas {
+			continue
+		}
+		key := partitionKey{reports[i].Topic, reports[i].Partition}
+		if found := b.fitness.found[key]; found != nil && found.fitness == reports[i].Fitness {
+			delete(b.fitness.found, key)
+			b.env.Log.Warn("unfit replica stays in use: the partition cannot do without it", "topic_id", key.topic.String(), "partition", key.partition,
+				"err", reports[i].Cause, "cause", a.Message)
+		}
+	}
+}
+
+// reviewFitnessLater reviews once more, if there is something left to report.
+func (b *Broker) reviewFitnessLater(now time.Time) {
+	b.planReopening(now)
+	if b.fitness.retry || len(b.fitnessReports()) == 0 {
+		return
+	}
+	b.fitness.retry = true
+	b.At(now.Add(fitnessRetry), func(time.Time) {
+		b.env.Post(func(now time.Time) {
+			b.fitness.retry = false
+			b.reviewFitness(now)
+			b.drain(now)
+		})
+	})
+}
+
+// unreported says whether the controller has still to learn of a replica that
+// this node cannot use. Before, the node must not be counted on.
+func (b *Broker) unreported() bool {
+	for key, found := range b.fitness.found {
+		if found.fitness == metadata.Failed && !b.fitness.marked[key] {
+			return true
+		}
+	}
+	return false
+}
+
+// planReopening has the logs opened again that have failed and that the
+// controller no longer counts on: only then may they come back with less than
+// was in them.
+func (b *Broker) planReopening(now time.Time) {
+	keys := slices.SortedFunc(maps.Keys(b.fitness.found), partitionKey.compare)
+	for _, key := range keys {
+		found := b.fitness.found[key]
+		if found.fitness != metadata.Failed || !b.fitness.marked[key] || found.opening || !found.again.IsZero() {
+			continue
+		}
+		found.again = now.Add(min(reopenMin<<min(found.tries, 10), reopenMax))
+		b.At(found.again, func(time.Time) {
+			b.env.Post(func(now time.Time) { b.reopen(now, key, found) })
+		})
+	}
+}
+
+// reopen opens a failed log afresh, with recovery from what the disk really
+// has. The files are read in the background.
+func (b *Broker) reopen(now time.Time, key partitionKey, found *finding) {
+	found.again = time.Time{}
+	t := b.image.Load().Topic(key.topic)
+	if b.closed || b.fitness.found[key] != found || found.opening || t.Partition(key.partition) == nil {
+		return
+	}
+	if !b.fitness.marked[key] {
+		b.reviewFitness(now)
+		return
+	}
+	found.opening = true
+	found.tries++
+	old := b.Partition(key.topic, key.partition)
+	dir, opts := b.partitionDir(t.Name, key.partition), b.partitionOptions(t, key.partition)
+	b.env.Background(func(now time.Time) {
+		if old != nil {
+			old.Abandon(now)
+		}
+		p, rec, err := partition.Open(now, b.env.FS, dir, opts, partitionEnv{b})
+		if err == nil && rec.Damage != nil {
+			p.Abandon(now)
+			err = rec.Damage
+		}
+		b.env.Post(func(now time.Time) {
+			found.opening = false
+			b.reopened(now, key, found, p, rec, err)
+			b.drain(now)
+		})
+	})
+}
+
+func (b *Broker) reopened(now time.Time, key partitionKey, found *finding, p *partition.Partition, rec partition.Recovery, err error) {
+	t := b.image.Load().Topic(key.topic)
+	state := t.Partition(key.partition)
+	if b.closed || b.fitness.found[key] != found || state == nil || !state.IsReplica(b.opts.Node) {
+		if err == nil {
+			p.Abandon(now)
+		}
+		return
+	}
+	if err != nil {
+		if found.cause != err.Error() && !errors.Is(err, wal.ErrClosed) {
+			found.cause = err.Error()
+			b.env.Log.Error("partition could not be opened again", "topic", t.Name, "partition", key.partition, "tries", found.tries, "err", err)
+		}
+		b.planReopening(now)
+		return
+	}
+	b.logRecovery(t.Name, key.partition, rec)
+	b.env.Log.Info("partition opened again", "topic", t.Name, "partition", key.partition, "tries", found.tries, "end", int64(p.LogEnd()), "failure", found.cause)
+	edit := b.editPartitions()
+	edit.open[key] = p
+	b.publish(edit)
+	p.Configure(now, b.topicConfig(b.image.Load(), t.Name))
+	p.SetBrokerEpoch(now, b.lifecycle.epoch)
+	p.SetFenced(now, b.lifecycle.lapsed)
+	p.Assign(now, b.assignment(state))
+	b.findFit(now, key)
+}
+
+// noteFailure takes a partition's word that its log has failed.
+func (b *Broker) noteFailure(now time.Time, p *partition.Partition, err error) {
+	key := partitionKey{p.TopicID(), p.Number()}
+	if b.closed || b.Partition(key.topic, key.partition) != p {
+		return
+	}
+	b.findUnfit(now, key, metadata.Failed, err.Error())
+	b.drain(now)
+}
