@@ -311,7 +311,7 @@ func (r *failoverRun) controller(ctx context.Context) (int32, error) {
 	ctx, cancel := context.WithTimeout(ctx, failoverWait)
 	defer cancel()
 	for {
-		s, err := readClusterStatus(ctx, r.admin)
+		s, err := readClusterStatus(ctx, r.admin, "")
 		if err == nil && s.Controller > 0 {
 			return s.Controller, nil
 		}

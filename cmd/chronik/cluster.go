@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -86,8 +85,9 @@ type partitionHealth struct {
 
 func newClusterStatus(t *topicCommand) *cobra.Command {
 	cmd := &cobra.Command{Use: "status", Short: "Show nodes, the metadata quorum, and which partitions are not healthy, and why", Args: cobra.NoArgs}
+	address := cmd.Flags().String("http", "127.0.0.1:9644", "HOST:PORT of a node's HTTP port, which knows why a replica cannot be used")
 	cmd.RunE = t.withRaw(func(ctx context.Context, cmd *cobra.Command, admin *administrator, _ []string) error {
-		s, err := readClusterStatus(ctx, admin)
+		s, err := readClusterStatus(ctx, admin, *address)
 		if err != nil {
 			return err
 		}
@@ -99,11 +99,14 @@ func newClusterStatus(t *topicCommand) *cobra.Command {
 	return cmd
 }
 
-func readClusterStatus(ctx context.Context, admin *administrator) (*clusterStatus, error) {
+// readClusterStatus takes the causes of unfit replicas from a node's HTTP port,
+// if it is one of this cluster's.
+func readClusterStatus(ctx context.Context, admin *administrator, address string) (*clusterStatus, error) {
 	h, err := readHealth(ctx, admin)
 	if err != nil {
 		return nil, err
 	}
+	h.readUnfit(ctx, address)
 	s := &clusterStatus{ClusterID: h.cluster.ClusterID, Controller: -1, Epoch: -1, Nodes: []nodeStatus{}, Unhealthy: []partitionHealth{}}
 	request := kmsg.NewPtrDescribeQuorumRequest()
 	request.Topics = []kmsg.DescribeQuorumRequestTopic{{Topic: "__cluster_metadata", Partitions: []kmsg.DescribeQuorumRequestTopicPartition{{}}}}
@@ -291,7 +294,7 @@ node serves. New partitions are placed on it from then on; others stay where the
 	wait := cmd.Flags().Int32("wait", -1, "node id to wait for")
 	cmd.RunE = t.withRaw(func(ctx context.Context, cmd *cobra.Command, admin *administrator, _ []string) error {
 		for {
-			s, err := readClusterStatus(ctx, admin)
+			s, err := readClusterStatus(ctx, admin, "")
 			if err != nil {
 				return err
 			}
@@ -339,12 +342,11 @@ func newRemoveNode(t *topicCommand) *cobra.Command {
 		Short: "Move a node's partitions away and take it out of the cluster",
 		Long: `Move a node's partitions to the other nodes, wait until those have everything, and
 take the node out of the cluster; its process then ends. Where there is no other
-node for a replica, nothing is done unless --force: then the partition goes on with
-fewer replicas. A partition that only this node has is lost with it, which is refused
-as long as the node runs: stop it first.`,
+node for a replica, or nobody else has a partition's records, nothing is done unless
+--force: then the partition goes on with fewer replicas, or is lost with the node.`,
 		Args: cobra.ExactArgs(1),
 	}
-	force := cmd.Flags().Bool("force", false, "remove the node though partitions get fewer replicas, or are lost")
+	force := cmd.Flags().Bool("force", false, "remove the node though partitions get fewer replicas or are lost")
 	cmd.RunE = t.withRaw(func(ctx context.Context, cmd *cobra.Command, admin *administrator, args []string) error {
 		id, err := strconv.ParseInt(args[0], 10, 32)
 		if err != nil || id < 0 {
@@ -485,93 +487,4 @@ func waitForMoves(ctx context.Context, admin *administrator, id int32) error {
 		case <-time.After(100 * time.Millisecond):
 		}
 	}
-}
-
-// health is what explains the state of partitions.
-type health struct {
-	cluster *kmsg.DescribeClusterResponse
-	topics  kadm.TopicDetails
-	logs    kadm.DescribedAllLogDirs
-}
-
-func readHealth(ctx context.Context, admin *administrator, topics ...string) (*health, error) {
-	h := &health{}
-	var err error
-	request := kmsg.NewPtrDescribeClusterRequest()
-	request.IncludeFencedBrokers = true
-	if h.cluster, err = kmsgRequest[*kmsg.DescribeClusterResponse](ctx, admin, request); err == nil {
-		err = kerr.ErrorForCode(h.cluster.ErrorCode)
-	}
-	if err != nil {
-		return nil, explain("describe the cluster", err, "")
-	}
-	if h.topics, err = admin.ListTopicsWithInternal(ctx, topics...); err != nil {
-		return nil, explain("list topics", err, "")
-	}
-	// Nodes that do not answer are shown as such.
-	attempt, cancel := context.WithTimeout(ctx, 3*time.Second)
-	defer cancel()
-	h.logs, err = admin.DescribeAllLogDirs(attempt, nil)
-	var partly *kadm.ShardErrors
-	if err != nil && !errors.As(err, &partly) {
-		h.logs = nil
-	}
-	return h, nil
-}
-
-func (h *health) bytes(node int32) int64 {
-	dirs, ok := h.logs[node]
-	if !ok {
-		return -1
-	}
-	return dirs.Size()
-}
-
-// lag is what a replica lacks, as it knows itself; -1 when it does not answer.
-func (h *health) lag(node int32, topic string, partition int32) int64 {
-	for _, dir := range h.logs[node] {
-		if p, ok := dir.Topics.Lookup(topic, partition); ok {
-			return p.OffsetLag
-		}
-	}
-	return -1
-}
-
-// why says what is wrong with a partition, in words; nothing when it is healthy.
-func (h *health) why(topic string, p kadm.PartitionDetail) []string {
-	var why []string
-	state := map[int32]string{}
-	for _, r := range p.Replicas {
-		state[r] = "is not registered"
-	}
-	for _, b := range h.cluster.Brokers {
-		if _, ok := state[b.NodeID]; ok {
-			state[b.NodeID] = ""
-			if b.IsFenced {
-				state[b.NodeID] = "is down"
-			}
-		}
-	}
-	if p.Leader < 0 {
-		why = append(why, "no leader: none of those that have all acknowledged records is up")
-	}
-	for _, r := range p.Replicas {
-		if slices.Contains(p.ISR, r) && state[r] == "" {
-			continue
-		}
-		switch lag := h.lag(r, topic, p.Partition); {
-		case state[r] != "":
-			why = append(why, fmt.Sprintf("node %d %s", r, state[r]))
-		case lag > 0:
-			why = append(why, fmt.Sprintf("node %d is %d records behind", r, lag))
-		case lag < 0:
-			why = append(why, fmt.Sprintf("node %d has no log of it, or does not answer", r))
-		default:
-			why = append(why, fmt.Sprintf("node %d catches up", r))
-		}
-	}
-	if p.Leader >= 0 && len(p.Replicas) > 0 && p.Leader != p.Replicas[0] && len(why) == 0 {
-		return nil // the preferred leader gets it back by itself
-	}
-	return why
 }

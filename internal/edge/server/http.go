@@ -57,7 +57,40 @@ func (n *node) handler() http.Handler {
 		w.Header().Set("Content-Type", "application/json")
 		json.NewEncoder(w).Encode(n.events(limit)) //nolint:errcheck // the client has gone
 	})
+	mux.HandleFunc("GET /cluster/unfit", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		json.NewEncoder(w).Encode(n.unfit()) //nolint:errcheck // the client has gone
+	})
 	return mux
+}
+
+// Unfit is the replicas of a cluster that their nodes cannot use, as
+// /cluster/unfit gives it.
+type Unfit struct {
+	ClusterID string         `json:"cluster_id"`
+	Replicas  []UnfitReplica `json:"replicas"`
+}
+
+// UnfitReplica is one of them.
+type UnfitReplica struct {
+	Topic     string `json:"topic"`
+	Partition int32  `json:"partition"`
+	Node      int32  `json:"node"`
+	Fitness   string `json:"fitness"` // failed, damaged, slow
+	Cause     string `json:"cause"`
+}
+
+func (n *node) unfit() Unfit {
+	image := n.broker.Image()
+	out := Unfit{ClusterID: image.ClusterID(), Replicas: []UnfitReplica{}}
+	for _, t := range image.Topics() {
+		for i, p := range t.Partitions {
+			for _, u := range p.Unfit {
+				out.Replicas = append(out.Replicas, UnfitReplica{t.Name, int32(i), int32(u.Node), u.Fitness.String(), u.Cause})
+			}
+		}
+	}
+	return out
 }
 
 func (n *node) events(limit int) []Event {

@@ -22,6 +22,7 @@ var statusMetrics = []metrics.Metric{
 	{Kind: metrics.Gauge, Name: "chronik_partitions_under_replicated", Help: "Partitions led by this node whose in-sync set lacks a replica."},
 	{Kind: metrics.Gauge, Name: "chronik_partitions_under_min_isr", Help: "Partitions led by this node with fewer in-sync replicas than min.insync.replicas."},
 	{Kind: metrics.Gauge, Name: "chronik_partitions_failed", Help: "Replicas on this node whose log failed."},
+	{Kind: metrics.Gauge, Name: "chronik_replicas_unfit", Help: "Replicas in the cluster that their broker cannot use, by what is wrong with them; /cluster/unfit has the causes.", Labels: []string{"broker", "fitness"}},
 	{Kind: metrics.Gauge, Name: "chronik_partitions_offline", Help: "Partitions of the cluster without a leader."},
 	{Kind: metrics.Gauge, Name: "chronik_replication_lag_records", Help: "Records that a follower has not yet on disk, of all partitions led by this node.", Labels: []string{"follower"}},
 	{Kind: metrics.Gauge, Name: "chronik_replication_lag_records_max", Help: "The same of the partition that lags most.", Labels: []string{"follower"}},
@@ -73,14 +74,21 @@ func (n *node) readStatus(emit func(metrics.Sample)) {
 	put("chronik_brokers", float64(active), "active")
 	put("chronik_brokers", float64(fenced), "fenced")
 	put("chronik_topics", float64(image.TopicCount()))
+	unfit := make(map[[2]string]int)
 	for _, t := range image.Topics() {
 		for _, p := range t.Partitions {
 			if p.Leader == kafka.NoNode {
 				offline++
 			}
+			for _, u := range p.Unfit {
+				unfit[[2]string{strconv.Itoa(int(u.Node)), u.Fitness.String()}]++
+			}
 		}
 	}
 	put("chronik_partitions_offline", float64(offline))
+	for labels, count := range unfit {
+		put("chronik_replicas_unfit", float64(count), labels[:]...)
+	}
 	var roles [3]int
 	var under, underMin, failed int
 	var bytes int64
