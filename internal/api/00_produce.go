@@ -244,7 +244,7 @@ func (op *produceOp) addLeaders() {
 		if slot.code != kafka.ErrNotLeaderOrFollower {
 			continue
 		}
-		leader, epoch := hints.of(op.server.Broker, slot.topic, slot.number)
+		leader, epoch := hints.of(op.server.Broker, slot.topic, slot.number, false)
 		slot.out.CurrentLeader.LeaderID, slot.out.CurrentLeader.LeaderEpoch = int32(leader), int32(epoch)
 	}
 	for _, b := range hints.brokers {

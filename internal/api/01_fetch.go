@@ -26,7 +26,8 @@ import (
 //   - with fewer than min_bytes the request waits up to max_wait; an error of a
 //     partition ends the waiting, but for topics that do not exist
 //   - incremental sessions as in KIP-227; see package fetchsession
-//   - NOT_LEADER_OR_FOLLOWER and FENCED_LEADER_EPOCH tell who leads (KIP-951)
+//   - from v16 on NOT_LEADER_OR_FOLLOWER and FENCED_LEADER_EPOCH tell who leads
+//     (KIP-951)
 //   - requests of replicas are refused: brokers replicate in another way
 //   - a consumer that names its rack is sent to an in-sync replica in it, where
 //     the leader's is another (KIP-392)
@@ -394,9 +395,9 @@ func (op *fetchOp) partition(i int, hints *leaderHints) kmsg.FetchResponseTopicP
 		if slot.code == kafka.ErrUnknownTopicOrPartition || slot.code == kafka.ErrUnknownTopicID {
 			out.AbortedTransactions = noAborted
 		}
-		moved := slot.code == kafka.ErrNotLeaderOrFollower || slot.code == kafka.ErrFencedLeaderEpoch
-		if moved && op.version >= 12 && slot.topic != nil {
-			leader, epoch := hints.of(op.server.Broker, slot.topic, asked.Partition)
+		fenced := slot.code == kafka.ErrFencedLeaderEpoch // where this node is the news
+		if (fenced || slot.code == kafka.ErrNotLeaderOrFollower) && op.version >= 16 && slot.topic != nil {
+			leader, epoch := hints.of(op.server.Broker, slot.topic, asked.Partition, fenced)
 			out.CurrentLeader.LeaderID, out.CurrentLeader.LeaderEpoch = int32(leader), int32(epoch)
 		}
 		return out

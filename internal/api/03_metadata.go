@@ -206,6 +206,10 @@ func describeTopic(image *metadata.Image, t *metadata.Topic, in *kmsg.MetadataRe
 		case in.Version == 0 && len(op.OfflineReplicas) > 0:
 			op.ErrorCode = int16(kafka.ErrReplicaNotAvailable)
 		}
+		if in.Version == 0 { // whose clients look every replica up in the list of brokers
+			gone := func(n int32) bool { return !live(image, kafka.NodeID(n)) }
+			op.Replicas, op.ISR = slices.DeleteFunc(op.Replicas, gone), slices.DeleteFunc(op.ISR, gone)
+		}
 	}
 	return out
 }

@@ -10,8 +10,9 @@ import (
 
 // DescribeProducers: v0 (KIP-664)
 //
-// Behaviour: the producers that the leader of each partition knows. An invalid
-// name of a topic: INVALID_TOPIC_EXCEPTION.
+// Behaviour: the producers that this node's replica of each partition knows,
+// leader or not: tools compare them. An invalid name of a topic:
+// INVALID_TOPIC_EXCEPTION.
 var describeProducers = Handler{Key: 61, Name: "DescribeProducers", Min: 0, Max: 0, Serve: serveDescribeProducers}
 
 func serveDescribeProducers(s *Server, now time.Time, req *Request, reply Reply) {
@@ -31,11 +32,6 @@ func serveDescribeProducers(s *Server, now time.Time, req *Request, reply Reply)
 			po := kmsg.NewDescribeProducersResponseTopicPartition()
 			po.Partition = number
 			hosted, code := s.findPartition(now, topic, number, unknown)
-			if code == kafka.None {
-				if _, leads := hosted.Leads(); !leads {
-					code = kafka.ErrNotLeaderOrFollower
-				}
-			}
 			if po.ErrorCode = int16(code); topic == nil {
 				po.ErrorMessage = text("there is no such topic")
 			}

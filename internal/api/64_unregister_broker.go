@@ -23,10 +23,7 @@ func serveUnregisterBroker(s *Server, now time.Time, req *Request, reply Reply) 
 		resp := kmsg.NewPtrUnregisterBrokerResponse()
 		resp.Version, resp.ErrorCode = in.Version, int16(code)
 		if code == kafka.None {
-			resp.ErrorCode = int16(r.Error)
-			if r.Error != kafka.None {
-				resp.ErrorMessage = text(r.Message)
-			}
+			resp.ErrorCode, resp.ErrorMessage = int16(r.Error), &r.Message
 		}
 		reply.respond(resp)
 	})

@@ -117,7 +117,7 @@ func describedPartition(image *metadata.Image, p *metadata.Partition, number int
 	}
 	out.OfflineReplicas = ids(offline(image, p))
 	if p.Leader == kafka.NoNode || !live(image, p.Leader) {
-		out.LeaderID, out.ErrorCode = int32(kafka.NoNode), int16(kafka.ErrLeaderNotAvailable)
+		out.LeaderID = int32(kafka.NoNode) // and no error, other than in Metadata
 	}
 	return out
 }

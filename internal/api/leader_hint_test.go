@@ -44,8 +44,8 @@ func TestOthersAreSentToTheLeader(t *testing.T) {
 			resp := ask[*kmsg.FetchResponse](asked, fetchRequest(version, "t", id, int32(number), 0))
 			p := resp.Topics[0].Partitions[0]
 			expect(t, "fetch", p.ErrorCode, kafka.ErrNotLeaderOrFollower)
-			if version >= 12 && p.CurrentLeader.LeaderID != leader {
-				t.Errorf("fetch v%d of partition %d: leader %v, want %d", version, number, p.CurrentLeader, leader)
+			if named := p.CurrentLeader.LeaderID == leader; named != (version >= 16) {
+				t.Errorf("fetch v%d of partition %d: leader %v, want %d from v16 on", version, number, p.CurrentLeader, leader)
 			}
 			if version >= 16 && (len(resp.Brokers) != 1 || resp.Brokers[0].NodeID != leader) {
 				t.Errorf("fetch v%d: brokers %v", version, resp.Brokers)
@@ -82,7 +82,41 @@ func TestALeaderThatIsGoneIsNotNamed(t *testing.T) {
 	}
 	r := asked.produce("t", 0, batch(record.BuilderOptions{}, "a"))
 	expect(t, "produce", r.ErrorCode, kafka.ErrNotLeaderOrFollower)
-	if r.CurrentLeader.LeaderID != -1 {
-		t.Errorf("leader %v", r.CurrentLeader)
+	if r.CurrentLeader.LeaderID != -1 || r.CurrentLeader.LeaderEpoch != p.LeaderEpoch {
+		t.Errorf("leader %v, want none in epoch %d", r.CurrentLeader, p.LeaderEpoch)
+	}
+	if p := metadataOf(asked, 0, false, "t").Topics[0].Partitions[0]; len(p.Replicas) != 0 || len(p.ISR) != 0 {
+		t.Errorf("v0 lists replicas %v, in sync %v, which are not in the list of brokers", p.Replicas, p.ISR)
+	}
+}
+
+// A client whose epoch is old is told the new one, also by the leader itself.
+func TestTheLeaderTellsItsEpoch(t *testing.T) {
+	nodes := newCluster(t, 3, nil)
+	asked := nodes[0]
+	expect(t, "create", createTopics(asked, 7, withReplicas(newTopic("t", -1, -1), 1, 2)).Topics[0].ErrorCode, kafka.None)
+	asked.advance(time.Second)
+	if err := nodes[1].broker.Close(asked.now); err != nil {
+		t.Fatal(err)
+	}
+	asked.advance(10 * time.Second)
+	move := kmsg.NewPtrAlterPartitionAssignmentsRequest()
+	move.Version, move.TimeoutMillis = 1, 5000
+	move.Topics = []kmsg.AlterPartitionAssignmentsRequestTopic{{Topic: "t",
+		Partitions: []kmsg.AlterPartitionAssignmentsRequestTopicPartition{{Replicas: []int32{3}}}}}
+	expect(t, "reassign", ask[*kmsg.AlterPartitionAssignmentsResponse](asked, move).ErrorCode, kafka.None)
+	asked.advance(10 * time.Second)
+	m := metadataOf(asked, 12, false, "t").Topics[0]
+	if p := m.Partitions[0]; p.Leader != 3 || p.LeaderEpoch < 1 {
+		t.Fatalf("partition %v", p)
+	}
+	for version := int16(12); version <= 18; version++ {
+		req := fetchRequest(version, "t", m.TopicID, 0, 0)
+		req.Topics[0].Partitions[0].CurrentLeaderEpoch = 0
+		p := ask[*kmsg.FetchResponse](nodes[2], req).Topics[0].Partitions[0]
+		expect(t, "fetch", p.ErrorCode, kafka.ErrFencedLeaderEpoch)
+		if named := p.CurrentLeader.LeaderID == 3 && p.CurrentLeader.LeaderEpoch == m.Partitions[0].LeaderEpoch; named != (version >= 16) {
+			t.Errorf("v%d: leader %v", version, p.CurrentLeader)
+		}
 	}
 }

@@ -46,18 +46,19 @@ type leaderHints struct {
 	brokers []*metadata.Broker // each once
 }
 
-// of returns the leader of a partition that this node does not lead, and its
-// epoch. Nothing is said where the metadata have nothing better to offer than
-// this node itself or a broker that is fenced.
-func (h *leaderHints) of(b Broker, topic *metadata.Topic, number int32) (kafka.NodeID, kafka.LeaderEpoch) {
+// of returns the leader of a partition and its epoch. Nothing is said where the
+// metadata have nothing better to offer than this node itself, unless that is
+// wanted; where they know of no leader, or of one that is fenced, only the
+// epoch is.
+func (h *leaderHints) of(b Broker, topic *metadata.Topic, number int32, itself bool) (kafka.NodeID, kafka.LeaderEpoch) {
 	image := b.Image()
 	p := image.Topic(topic.ID).Partition(number)
-	if p == nil || p.Leader == kafka.NoNode || p.Leader == b.Node() {
+	if p == nil || p.Leader == b.Node() && !itself {
 		return kafka.NoNode, kafka.NoLeaderEpoch
 	}
 	broker := image.Broker(p.Leader)
 	if broker == nil || broker.Fenced {
-		return kafka.NoNode, kafka.NoLeaderEpoch
+		return kafka.NoNode, p.LeaderEpoch
 	}
 	if !slices.ContainsFunc(h.brokers, func(o *metadata.Broker) bool { return o.ID == broker.ID }) {
 		h.brokers = append(h.brokers, broker)
