@@ -16,8 +16,11 @@ import (
 type Case struct {
 	Key      int16
 	Name     string
-	From, To int16    // versions; To 0 means all from From on
-	Alone    bool     // touches what all cases share: runs while nothing else does
+	From, To int16 // versions; To 0 means all from From on
+	Alone    bool  // touches what all cases share: runs while nothing else does
+	Nodes    int   // 3 for a case of a cluster of three, 0 for one of a single node
+	Without  bool  // runs when node 3 was killed; what Before does, is done earlier
+	Before   func(c *Conversation)
 	Ignore   []string // globs of paths that are not compared
 	Run      func(c *Conversation)
 }
@@ -38,6 +41,7 @@ type Conversation struct {
 	answers  []*answer
 	speakers []*Speaker
 	ids      map[[16]byte]string // names of topics whose ids were looked up
+	nodes    map[int32]*Speaker  // see Node
 }
 
 // Speaker is one connection of a conversation.
@@ -66,7 +70,7 @@ var unprintable = strings.NewReplacer(":", ".", "\x00", "0")
 var unfit = regexp.MustCompile(`[^a-zA-Z0-9]+`)
 
 func newConversation(s *side, of *Case, version int16) *Conversation {
-	c := &Conversation{V: version, side: s, of: of, ids: map[[16]byte]string{}}
+	c := &Conversation{V: version, side: s, of: of, ids: map[[16]byte]string{}, nodes: map[int32]*Speaker{}}
 	c.tag = c.prefix()
 	c.Speaker = c.Other()
 	return c
@@ -77,17 +81,30 @@ func (c *Conversation) prefix() string {
 }
 
 // Other is one more connection to the same server.
-func (c *Conversation) Other() *Speaker {
-	s := &Speaker{c: c, conn: connection{addr: c.side.addr, timeout: 8 * time.Second}}
+func (c *Conversation) Other() *Speaker { return c.At(1) }
+
+// At is one more connection, to the node with an id.
+func (c *Conversation) At(node int32) *Speaker {
+	s := &Speaker{c: c, conn: connection{addr: c.side.nodes[node], timeout: 8 * time.Second}}
 	c.mu.Lock()
 	c.speakers = append(c.speakers, s)
 	c.mu.Unlock()
 	return s
 }
 
-// hold runs the case and returns its answers; skipped names the API key that
+// Node is this conversation's own connection to the node with an id.
+func (c *Conversation) Node(id int32) *Speaker {
+	s := c.nodes[id]
+	if s == nil {
+		s = c.At(id)
+		c.nodes[id] = s
+	}
+	return s
+}
+
+// hold runs the case, or what comes before it, and returns its answers; skipped names the API key that
 // was missing, or is -1.
-func (c *Conversation) hold() (answers []*answer, skipped int16) {
+func (c *Conversation) hold(part func(*Conversation)) (answers []*answer, skipped int16) {
 	skipped = -1
 	defer func() {
 		for _, s := range c.speakers {
@@ -104,7 +121,7 @@ func (c *Conversation) hold() (answers []*answer, skipped int16) {
 			panic(r)
 		}
 	}()
-	c.of.Run(c)
+	part(c)
 	return c.answers, skipped
 }
 
@@ -239,8 +256,11 @@ func (s *Speaker) Wait(d time.Duration) { s.conn.timeout = d }
 
 // Until tries again until ok says yes, since Kafka's answers may come from
 // the state before a change.
-func (c *Conversation) Until(what string, ok func() bool) {
-	deadline := time.Now().Add(8 * time.Second)
+func (c *Conversation) Until(what string, ok func() bool) { c.Within(8*time.Second, what, ok) }
+
+// Within is Until with a limit of its own.
+func (c *Conversation) Within(limit time.Duration, what string, ok func() bool) {
+	deadline := time.Now().Add(limit)
 	for pause := time.Millisecond; !ok(); pause = min(2*pause, 100*time.Millisecond) {
 		if time.Now().After(deadline) {
 			c.Fail("%s did not happen", what)

@@ -31,30 +31,44 @@ func (j job) String() string {
 	return fmt.Sprintf("%02d_%s/%s/v%d", j.of.Key, kmsg.NameForKey(j.of.Key), j.of.Name, j.version)
 }
 
+// plan is what is to be run, in its order.
+type plan struct{ alone, together, without []job }
+
 // jobs lists what can be run against servers which have common in common.
-func jobs(common map[int16]span, wanted func(job) bool) (together, alone []job) {
+func jobs(common map[int16]span, nodes int, wanted func(job) bool) plan {
+	var out plan
 	for i := range cases {
 		c := &cases[i]
 		offered, ok := common[c.Key]
-		if !ok {
+		if !ok || max(1, c.Nodes) != nodes {
 			continue
 		}
-		last := offered.max
-		if c.To != 0 {
-			last = min(last, c.To)
-		}
-		for v := max(offered.min, c.From); v <= last; v++ {
+		for v := max(offered.min, c.From); v <= c.last(offered); v++ {
 			j := job{c, v}
 			switch {
 			case !wanted(j):
+			case c.Without:
+				out.without = append(out.without, j)
 			case c.Alone:
-				alone = append(alone, j)
+				out.alone = append(out.alone, j)
 			default:
-				together = append(together, j)
+				out.together = append(out.together, j)
 			}
 		}
 	}
-	return together, alone
+	// What takes the node away for good comes last.
+	sort.SliceStable(out.without, func(a, b int) bool { return out.without[a].of.Key != unregister && out.without[b].of.Key == unregister })
+	return out
+}
+
+const unregister = int16(kmsg.UnregisterBroker)
+
+// last is the last version of a case.
+func (c *Case) last(offered span) int16 {
+	if c.To == 0 {
+		return offered.max
+	}
+	return min(offered.max, c.To)
 }
 
 // result is what came of one job.
@@ -77,7 +91,7 @@ func hold(j job, sides []*side) result {
 		go func() {
 			defer wait.Done()
 			c := newConversation(s, j.of, j.version)
-			answers, skipped := c.hold()
+			answers, skipped := c.hold(j.of.Run)
 			if skipped >= 0 {
 				mu.Lock()
 				r.skipped = skipped

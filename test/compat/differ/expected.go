@@ -79,6 +79,11 @@ func (d *deliberate) matches(x difference) bool {
 		(d.kafka == "" || d.kafka == x.texts[0]) && glob(d.name, x.name) && x.version >= d.versions.min && x.version <= d.versions.max && glob(d.path, x.path)
 }
 
+// concerns says whether a job that was run might have shown the difference.
+func (d *deliberate) concerns(j job) bool {
+	return d.matches(difference{key: j.of.Key, name: j.of.Name, version: j.version, path: d.path, texts: [2]string{d.kafka}})
+}
+
 // glob matches with * for any run of characters, the slash included; brackets
 // stand for themselves.
 func glob(pattern, text string) bool {

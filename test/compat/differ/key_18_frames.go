@@ -55,9 +55,11 @@ var untouched = map[int16]bool{
 // there yet, or with what others do meanwhile: that is asked elsewhere.
 var loading = map[int16]bool{3: true, 16: true, 18: true, 22: true, 24: true, 25: true, 26: true, 28: true}
 
+const framesCase = "frames"
+
 // frames are the frames that no client sends, for each key at each version.
 func frames(key int16) Case {
-	return Case{Key: key, Name: "frames", Run: func(c *Conversation) {
+	return Case{Key: key, Name: framesCase, Run: func(c *Conversation) {
 		c.Wait(4 * time.Second)
 		name := clientID
 		req := kmsg.RequestForKey(key)

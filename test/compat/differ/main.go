@@ -6,6 +6,7 @@
 //	go run ./differ -run '^03_'          only some: a regular expression over KEY_Name/case/vN
 //	go run ./differ -meant           print the differences that are meant as well
 //	go run ./differ -mode kafka -v       only Kafka; print its answers
+//	go run ./differ -nodes 3             three nodes of each, and the cases of a cluster; the last of them without node 3
 //	go run ./differ -mode self           Kafka against Kafka: whatever differs is the test's fault
 //	go run ./differ -kafka ADDR -chronik ADDR    servers that run already
 //
@@ -14,6 +15,7 @@
 package main
 
 import (
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -22,6 +24,7 @@ import (
 	"regexp"
 	"slices"
 	"sort"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -32,7 +35,7 @@ import (
 type options struct {
 	mode, pattern, kafka, chronik, module, binary, dir string
 	verbose, slow, meant                               bool
-	workers                                            int
+	workers, nodes                                     int
 }
 
 func main() {
@@ -47,6 +50,7 @@ func main() {
 	flag.BoolVar(&o.verbose, "v", false, "print all answers")
 	flag.BoolVar(&o.meant, "meant", false, "print the differences that are meant as well")
 	flag.BoolVar(&o.slow, "slow", false, "print how long the slowest cases took")
+	flag.IntVar(&o.nodes, "nodes", 1, "1 or 3 nodes of each")
 	flag.IntVar(&o.workers, "workers", 8, "cases at a time")
 	flag.Parse()
 	ok, err := differ(o)
@@ -59,19 +63,30 @@ func main() {
 	}
 }
 
+// running is a server that runs already, given by the addresses of its nodes.
+func running(name, addresses string) *side {
+	s := &side{name: name, nodes: map[int32]string{}, stop: func() {},
+		kill: func(int32) error { return errors.New("a server that ran already is not killed") }}
+	for i, addr := range strings.Split(addresses, ",") {
+		s.nodes[int32(i+1)] = addr
+	}
+	s.addr = s.nodes[1]
+	return s
+}
+
 // open starts the servers that the mode needs.
 func open(o options, dir string) (sides []*side, err error) {
 	starts := []func() (*side, error){func() (*side, error) {
 		if o.kafka != "" {
-			return &side{name: "kafka", addr: o.kafka, stop: func() {}}, nil
+			return running("kafka", o.kafka), nil
 		}
-		return startKafka(o.module, filepath.Join(dir, "kafka"))
+		return startKafka(o.module, filepath.Join(dir, "kafka"), o.nodes)
 	}}
 	switch o.mode {
 	case "kafka":
 	case "self":
 		starts = append(starts, func() (*side, error) {
-			s, err := startKafka(o.module, filepath.Join(dir, "kafka2"))
+			s, err := startKafka(o.module, filepath.Join(dir, "kafka2"), o.nodes)
 			if err == nil {
 				s.name = "again"
 			}
@@ -80,9 +95,9 @@ func open(o options, dir string) (sides []*side, err error) {
 	case "compare":
 		starts = append(starts, func() (*side, error) {
 			if o.chronik != "" {
-				return &side{name: "chronik", addr: o.chronik, stop: func() {}}, nil
+				return running("chronik", o.chronik), nil
 			}
-			return startChronik(o.module, o.binary, dir)
+			return startChronik(o.module, o.binary, dir, o.nodes)
 		})
 	default:
 		return nil, fmt.Errorf("no mode %q", o.mode)
@@ -153,12 +168,23 @@ func differ(o options) (ok bool, err error) {
 	}
 	fmt.Printf("servers up after %.1f s\n", time.Since(begin).Seconds())
 
-	together, alone := jobs(sides[0].common, func(j job) bool { return pattern.MatchString(j.String()) })
+	plan := jobs(sides[0].common, o.nodes, func(j job) bool { return pattern.MatchString(j.String()) })
 	var results []result
-	run(alone, sides, 1, func(r result) { results = append(results, r) })
-	run(together, sides, o.workers, func(r result) { results = append(results, r) })
+	collect := func(r result) { results = append(results, r) }
+	run(plan.alone, sides, 1, collect)
+	run(plan.together, sides, o.workers, collect)
+	if len(plan.without) > 0 {
+		if err := loseNode(plan.without, sides); err != nil {
+			return false, err
+		}
+		run(plan.without, sides, 1, collect)
+	}
 	fmt.Printf("%d conversations, %.1f s in all\n", len(results), time.Since(begin).Seconds())
-	return report(o, sides, results, listed), nil
+	uncovered := uncovered(o, sides)
+	for _, line := range uncovered {
+		fmt.Println(line)
+	}
+	return report(o, sides, results, listed) && len(uncovered) == 0, nil
 }
 
 func stopOnSignal(stop func()) {
@@ -238,7 +264,8 @@ func report(o options, sides []*side, results []result, listed []*deliberate) (o
 	}
 	if o.pattern == "" {
 		for _, l := range listed {
-			if !l.used {
+			// One about all cases of a key need not show in those of a cluster.
+			if !l.used && (o.nodes == 1 || l.name != "*") && slices.ContainsFunc(results, func(r result) bool { return l.concerns(r.job) }) {
 				fmt.Printf("differences.txt:%d: %s is a difference no more\n", l.line, l.id)
 				ok = false
 			}
