@@ -342,11 +342,12 @@ func newRemoveNode(t *topicCommand) *cobra.Command {
 		Short: "Move a node's partitions away and take it out of the cluster",
 		Long: `Move a node's partitions to the other nodes, wait until those have everything, and
 take the node out of the cluster; its process then ends. Where there is no other
-node for a replica, or nobody else has a partition's records, nothing is done unless
---force: then the partition goes on with fewer replicas, or is lost with the node.`,
+node for a replica, nothing is done unless --force: then the partition goes on with
+fewer replicas. A partition that only this node has is lost with it, which is refused
+as long as the node runs: stop it first.`,
 		Args: cobra.ExactArgs(1),
 	}
-	force := cmd.Flags().Bool("force", false, "remove the node though partitions get fewer replicas or are lost")
+	force := cmd.Flags().Bool("force", false, "remove the node though partitions get fewer replicas, or are lost")
 	cmd.RunE = t.withRaw(func(ctx context.Context, cmd *cobra.Command, admin *administrator, args []string) error {
 		id, err := strconv.ParseInt(args[0], 10, 32)
 		if err != nil || id < 0 {

@@ -77,10 +77,10 @@ func (c *checkers) step(p *topicPart, from, to *metadata.Partition) {
 		c.w.violate("another leader has another epoch", "%s: from node %d to node %d in epoch %d", p, from.Leader, to.Leader, to.LeaderEpoch)
 		return
 	}
-	// A reassignment ends in the very change in which its leader says that the
-	// last node to be added has caught up.
-	added := slices.Contains(from.Adding, to.Leader) && !to.Reassigning() && slices.Contains(to.InSync, to.Leader)
-	if to.Leader != kafka.NoNode && to.Leader != from.Leader && !added &&
+	// A reassignment ends in the very change in which its leader says who has
+	// caught up.
+	reassigned := from.Reassigning() && !to.Reassigning() && from.Leader != kafka.NoNode && slices.Contains(to.InSync, to.Leader)
+	if to.Leader != kafka.NoNode && to.Leader != from.Leader && !reassigned &&
 		!slices.Contains(from.InSync, to.Leader) && !slices.Contains(from.EligibleLeader, to.Leader) {
 		c.w.violate("only a complete replica is elected", "%s: from %+v to %+v", p, *from, *to)
 	}

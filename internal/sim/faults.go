@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"time"
@@ -128,6 +129,19 @@ func (n *nemesis) heal() {
 		nd.start()
 	}
 	n.w.net.loss = 0
+	n.revive()
+}
+
+// revive starts nodes again some of whose partitions are offline because of an
+// injected fault. A sync that was under way may fail after the faults' end.
+func (n *nemesis) revive() {
+	for _, nd := range n.w.nodes {
+		if n.anyFailed(nd) {
+			nd.kill()
+			nd.start()
+		}
+	}
+	n.w.after(2*second, n.revive)
 }
 
 // anyFailed says whether a partition of the node is offline.
@@ -136,7 +150,7 @@ func (n *nemesis) anyFailed(nd *node) bool {
 		return false
 	}
 	for _, p := range nd.broker.Partitions() {
-		if p.Failure() != nil {
+		if errors.Is(p.Failure(), errDisk) {
 			return true
 		}
 	}

@@ -238,6 +238,9 @@ func (d *draft) unregisterBroker(r UnregisterBroker) StatusResult {
 	if b.Active() && !slices.ContainsFunc(d.image.Brokers(), func(o *metadata.Broker) bool { return o.ID != b.ID && o.Active() }) {
 		return StatusResult{status(kafka.ErrInvalidRequest, fmt.Sprintf("Node %d is the only one that serves; without it there is no cluster.", r.Node))}
 	}
+	if only := d.onlyInSync(r.Node); b.Active() && only != "" {
+		return StatusResult{status(kafka.ErrInvalidRequest, fmt.Sprintf("Node %d serves, and no other has all records of %s: move them to other nodes first, or stop the node, if they may be lost.", r.Node, only))}
+	}
 	state := *b
 	state.Fenced = true
 	d.setBroker(state)
@@ -245,6 +248,25 @@ func (d *draft) unregisterBroker(r UnregisterBroker) StatusResult {
 	d.records = append(d.records, &metadata.RemoveBrokerRecord{Node: r.Node})
 	d.event(Event{Kind: "broker unregistered", Node: r.Node, Cause: "an operator asked for it"})
 	return StatusResult{}
+}
+
+// onlyInSync names the partitions of which a node is the whole in-sync set:
+// the first, and how many more; "" where there is none.
+func (d *draft) onlyInSync(node kafka.NodeID) string {
+	first, more := "", 0
+	d.eachPartition(func(t *metadata.Topic, i int32, p *metadata.Partition) {
+		switch {
+		case len(p.InSync) != 1 || p.InSync[0] != node:
+		case first == "":
+			first = kafka.TopicPartition{Topic: t.Name, Partition: i}.String()
+		default:
+			more++
+		}
+	})
+	if more > 0 {
+		return fmt.Sprintf("%s and %d other partitions", first, more)
+	}
+	return first
 }
 
 // retirement is the reason for which brokers leave in-sync sets.

@@ -66,7 +66,8 @@ type PeerLost struct {
 	Epoch kafka.BrokerEpoch // NoBrokerEpoch: whichever is registered
 }
 
-// UnregisterBroker forgets a broker that will not come back.
+// UnregisterBroker forgets a broker that will not come back. One that serves is
+// kept while it is the only one to serve, or the whole in-sync set of a partition.
 type UnregisterBroker struct {
 	Node kafka.NodeID
 }

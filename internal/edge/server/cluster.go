@@ -55,6 +55,7 @@ func (n *node) findCluster(ctx context.Context, o *broker.Options) error {
 		return nil // alone
 	}
 	started := time.Now()
+	contested := started // since when another process is taken for alive with this id
 	var logged time.Time
 	reason := ""
 	for {
@@ -62,7 +63,10 @@ func (n *node) findCluster(ctx context.Context, o *broker.Options) error {
 		if err != nil {
 			return err
 		}
-		v := broker.Judge(own, slices.Sorted(maps.Keys(o.Voters)), answers, time.Since(started))
+		if !broker.Contested(answers) {
+			contested = time.Now()
+		}
+		v := broker.Judge(own, slices.Sorted(maps.Keys(o.Voters)), answers, time.Since(started), time.Since(contested))
 		switch v.Step {
 		case broker.Found:
 			n.log.Info("founding a cluster", "node", o.Node, "founders", len(v.Founders), "peers", len(o.Voters))

@@ -201,7 +201,7 @@ func New(now time.Time, opts Options, env Env) (*Broker, error) {
 	b.asked.waiting = make(map[uint64]*ownQuestion)
 	b.coordinated.init(b)
 	b.lifecycle.init(b)
-	b.membership = membership{joiners: make(map[kafka.NodeID]joiner), removed: make(map[kafka.NodeID]bool)}
+	b.membership = membership{joiners: make(map[kafka.NodeID]joiner), removed: make(map[kafka.NodeID]bool), met: make(map[kafka.NodeID]string)}
 	return b, nil
 }
 
@@ -314,12 +314,14 @@ func (b *Broker) setReady(ready bool) {
 }
 
 // tellPeers passes on the addresses of all nodes that are known: those that
-// this one was started with, and all that have registered.
+// this one was started with, all that have registered, and what peers have told
+// of themselves.
 func (b *Broker) tellPeers() {
 	peers := maps.Clone(b.opts.Voters)
 	for _, br := range b.image.Load().Brokers() {
 		peers[br.ID] = br.PeerAddress
 	}
+	maps.Copy(peers, b.membership.met)
 	for node, j := range b.membership.joiners {
 		peers[node] = j.address
 	}

@@ -15,10 +15,9 @@ import (
 // only as another member of the quorum. The founders' data directories have
 // random names, and every founder keeps the names of those that were there and
 // empty when it took part: who is known by the name may take part as well,
-// whoever finds a cluster that does not know it joins that.
-
-// foundingGrace is how long a majority of the founders waits for the others.
-const foundingGrace = 5 * time.Second
+// whoever finds a cluster that does not know it joins that. Nobody founds
+// while a named founder cannot be reached: it may be the one that still has
+// the data of a cluster whose other disks are lost.
 
 // rivalGrace is how long a node waits for another process with its id to turn
 // out to be dead.
@@ -44,10 +43,18 @@ type Verdict struct {
 	Cluster  string                  // Join
 }
 
+// Contested says whether nodes that have a controller take another process for
+// alive with the asker's id. The controller ends the session of one that died
+// long before rivalGrace is over; without a controller nobody does.
+func Contested(answers []Presence) bool {
+	return slices.ContainsFunc(answers, func(p Presence) bool { return p.Rival != "" && p.Led })
+}
+
 // Judge says what a node with an empty data directory should do. Voters are
 // the named founders, itself among them; none when it was told to join.
-// Answers are those of the nodes that could be reached.
-func Judge(own Presence, voters []kafka.NodeID, answers []Presence, waited time.Duration) Verdict {
+// Answers are those of the nodes that could be reached. Waited is the time since
+// the first question, contested that since when all answers are Contested.
+func Judge(own Presence, voters []kafka.NodeID, answers []Presence, waited, contested time.Duration) Verdict {
 	founders := map[kafka.NodeID]string{own.Node: own.Directory}
 	var existing *Presence
 	for i := range answers {
@@ -65,7 +72,7 @@ func Judge(own Presence, voters []kafka.NodeID, answers []Presence, waited time.
 	if existing != nil {
 		if existing.Rival != "" {
 			reason := fmt.Sprintf("another process is alive as node %d at %s, with another data directory: give this one another --node-id, or stop that one", own.Node, existing.Rival)
-			if waited >= rivalGrace {
+			if contested >= rivalGrace {
 				return Verdict{Step: Refuse, Reason: reason}
 			}
 			return Verdict{Step: Wait, Reason: reason}
@@ -77,21 +84,17 @@ func Judge(own Presence, voters []kafka.NodeID, answers []Presence, waited time.
 		}
 		return Verdict{Step: Join, Members: existing.Members, Cluster: existing.Cluster}
 	}
+	if len(voters) == 0 {
+		return Verdict{Step: Wait, Reason: "no node of the cluster to join can be reached"}
+	}
 	var missing []string
-	present := 0
-	for _, v := range voters {
-		if _, ok := founders[v]; ok {
-			present++
-		} else {
+	for _, v := range slices.Sorted(slices.Values(voters)) {
+		if _, ok := founders[v]; !ok {
 			missing = append(missing, fmt.Sprint(v))
 		}
 	}
-	switch {
-	case len(voters) == 0:
-		return Verdict{Step: Wait, Reason: "no node of the cluster to join can be reached"}
-	case present == len(voters), present > len(voters)/2 && waited >= foundingGrace:
+	if len(missing) == 0 {
 		return Verdict{Step: Found, Founders: founders}
 	}
-	slices.Sort(missing)
-	return Verdict{Step: Wait, Reason: fmt.Sprintf("this node has no data, and node %s cannot be reached, which may know the cluster; a new one is founded when a majority of the named peers is there and as empty", strings.Join(missing, ", "))}
+	return Verdict{Step: Wait, Reason: fmt.Sprintf("this node has no data, and node %s of --peers cannot be reached, which may have the data of this cluster; a new cluster is founded when every node of --peers is there and as empty: start it, or, if this is to be a new cluster without it, take it out of --peers on every node", strings.Join(missing, ", "))}
 }

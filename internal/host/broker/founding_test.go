@@ -10,6 +10,7 @@ import (
 	"chronik/internal/base/kafka"
 	"chronik/internal/base/vfs"
 	"chronik/internal/host/deadline"
+	"chronik/internal/host/quorum"
 )
 
 func TestWhoFindsAnExistingClusterNeverFoundsOne(t *testing.T) {
@@ -25,8 +26,7 @@ func TestWhoFindsAnExistingClusterNeverFoundsOne(t *testing.T) {
 	}{
 		"alone among three":                      {voters, nil, time.Hour, Wait},
 		"all are empty":                          {voters, []Presence{fresh1, fresh2}, 0, Found},
-		"a majority is empty, at first":          {voters, []Presence{fresh1}, 0, Wait},
-		"a majority is empty, after a while":     {voters, []Presence{fresh1}, foundingGrace, Found},
+		"all but one are empty":                  {voters, []Presence{fresh1}, time.Hour, Wait},
 		"a founder has gone ahead with this one": {voters, []Presence{{Node: 1, Founders: founders, Cluster: "x"}, fresh2}, 0, Found},
 		"the disk was lost":                      {voters, []Presence{{Node: 1, Founders: map[kafka.NodeID]string{1: "a", 2: "b", 3: "old"}}, {Node: 2}}, 0, Join},
 		"another disk was lost as well":          {voters, []Presence{{Node: 1, Cluster: "x"}, fresh2}, time.Hour, Join},
@@ -38,9 +38,65 @@ func TestWhoFindsAnExistingClusterNeverFoundsOne(t *testing.T) {
 		"its id is in use, as one node says":     {voters, []Presence{{Node: 1, Cluster: "x", Rival: "h:1"}, {Node: 2, Cluster: "x"}}, rivalGrace, Refuse},
 		"it has reached another with its id":     {voters, []Presence{{Node: 3, Directory: "z"}}, 0, Refuse},
 	} {
-		if v := Judge(own, c.voters, c.answers, c.waited); v.Step != c.want {
+		if v := Judge(own, c.voters, c.answers, c.waited, c.waited); v.Step != c.want {
 			t.Errorf("%s: step %d, want %d (%s)", name, v.Step, c.want, v.Reason)
 		}
+	}
+}
+
+func TestOnlyAControllerKnowsARivalForAlive(t *testing.T) {
+	for name, c := range map[string]struct {
+		answers []Presence
+		want    bool
+	}{
+		"none answers":            {nil, false},
+		"no rival":                {[]Presence{{Node: 1, Led: true}}, false},
+		"a rival, no controller":  {[]Presence{{Node: 1, Rival: "h:1"}}, false},
+		"a rival, so one says":    {[]Presence{{Node: 1}, {Node: 2, Led: true, Rival: "h:1"}}, true},
+		"a controller elsewhere ": {[]Presence{{Node: 1, Rival: "h:1"}, {Node: 2, Led: true}}, false},
+	} {
+		if got := Contested(c.answers); got != c.want {
+			t.Errorf("%s: contested is %v", name, got)
+		}
+	}
+}
+
+// A new controller takes everybody for alive, at first.
+func TestANodeIsNotGivenUpForARivalThatIsDead(t *testing.T) {
+	b := openBroker(t, vfs.NewMem(), Options{})
+	var failed error
+	b.env.Fatal = func(err error) { failed = err }
+	now := time.Unix(2000, 0)
+	refuse := func(term kafka.LeaderEpoch, after time.Duration) {
+		state := quorum.State{Leader: 2, Epoch: term}
+		b.quorumView.Store(&state)
+		b.giveUp(now.Add(after), kafka.ErrDuplicateBrokerRegistration, "Another process is alive as node 1 at h:2.")
+	}
+	refuse(4, 0)
+	refuse(5, 2*rivalGrace)
+	refuse(5, 3*rivalGrace-1)
+	if failed != nil {
+		t.Fatalf("gave up before one controller said so for %v: %v", rivalGrace, failed)
+	}
+	refuse(5, 3*rivalGrace)
+	if failed == nil || !strings.Contains(failed.Error(), "Another process is alive as node 1") {
+		t.Fatalf("a second process with the same id was not ended: %v", failed)
+	}
+}
+
+// A node that was away while others joined does not find them in its metadata.
+func TestAPeerIsFoundWhereItSaysThatItIs(t *testing.T) {
+	b := openBroker(t, vfs.NewMem(), Options{})
+	var peers map[kafka.NodeID]string
+	b.env.Peers = func(p map[kafka.NodeID]string) { peers = p }
+	if err := b.HandleControl(time.Unix(1001, 0), 4, append([]byte{frameAddress}, "h:4"...)); err != nil {
+		t.Fatal(err)
+	}
+	if peers[4] != "h:4" {
+		t.Errorf("peers are %v", peers)
+	}
+	if err := b.HandleControl(time.Unix(1001, 0), 4, []byte{frameAddress}); err == nil {
+		t.Error("no address was taken for one")
 	}
 }
 

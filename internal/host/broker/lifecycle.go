@@ -25,6 +25,7 @@ type lifecycle struct {
 	sentAt       time.Time // of that
 	lastError    kafka.ErrorCode
 	rivalSince   time.Time           // another process holds this node's id since then; zero: none
+	rivalTerm    kafka.LeaderEpoch   // of the controller that says so
 	leaseWatched bool                // a deadline is set for the end of the lease
 	lapsed       bool                // the lease has ended: partitions are fenced
 	stopped      func(now time.Time) // set: shutting down; called when the controller lets go
@@ -57,6 +58,7 @@ func (b *Broker) raftTick(now time.Time) {
 	}
 	b.quorum.Tick()
 	b.wishToJoin(now)
+	b.tellAddress(now)
 	b.manageMembers(now)
 	b.drain(now)
 	b.At(now.Add(b.opts.RaftTick), func(time.Time) { b.env.Post(b.raftTick) })
@@ -180,8 +182,10 @@ func (b *Broker) giveUp(now time.Time, code kafka.ErrorCode, message string) {
 	case kafka.ErrInconsistentClusterID:
 		b.fail(fmt.Errorf("the cluster refuses this node: %s Data directory %s is not of this cluster: start with the right --data-dir, or with an empty one", message, b.opts.DataDir))
 	case kafka.ErrDuplicateBrokerRegistration:
-		if l.rivalSince.IsZero() {
-			l.rivalSince = now
+		// Each controller begins by taking all that are registered for alive. So
+		// only one that says so for long has heard of the other process itself.
+		if term := b.quorumView.Load().Epoch; l.rivalSince.IsZero() || l.rivalTerm != term {
+			l.rivalSince, l.rivalTerm = now, term
 		}
 		if now.Sub(l.rivalSince) >= rivalGrace {
 			b.fail(fmt.Errorf("the cluster refuses this node: %s Give this process another --node-id, or stop the other one", message))

@@ -25,6 +25,7 @@ const (
 	leaderlessMax      = 2 * time.Second  // a node that finds no controller for so long asks to be let in
 	deadVoterMax       = 30 * time.Second // then another takes its place
 	ghostMax           = time.Minute      // a member that is no broker and was not heard of for so long leaves
+	addressInterval    = time.Second      // between two tellings of a voter's address
 	caughtUpMax        = 200              // entries that a learner may lack when it becomes a voter
 )
 
@@ -37,6 +38,8 @@ type membership struct {
 	wishAt    time.Time
 	leaderAt  time.Time // when a leader was last known
 	addresses map[kafka.NodeID]string
+	met       map[kafka.NodeID]string // addresses that peers have told of themselves, newer than the metadata
+	tellAt    time.Time
 }
 
 // joiner is a node that has asked to be let in.
@@ -52,10 +55,13 @@ type joiner struct {
 const frameJoin = 5
 
 // wishToJoin tells all peers that this node wants to be a member, as long as
-// it hears of no controller.
+// it hears of no controller. One that does not vote, and was removed, is not
+// told so: it only hears nothing more of the leader that it knows.
 func (b *Broker) wishToJoin(now time.Time) {
 	m := &b.membership
-	if b.quorumView.Load().Leader != kafka.NoNode || m.leaderAt.IsZero() {
+	state := b.quorumView.Load()
+	led := state.Leading || state.Leader != kafka.NoNode && b.quorum.SilentTicks() < 2*b.opts.ElectionTicks
+	if led || m.leaderAt.IsZero() {
 		m.leaderAt = now
 		if !b.opts.Joining {
 			return
@@ -74,6 +80,37 @@ func (b *Broker) wishToJoin(now time.Time) {
 	}
 }
 
+// frameAddress tells the peer address of the sender.
+//
+//	peer address
+const frameAddress = 8
+
+// tellAddress has a voter tell all peers where it is. A node that was away when
+// the voter joined could not answer it otherwise, and would never come to know
+// of it from the metadata, when that voter's own lead depends on the answer.
+func (b *Broker) tellAddress(now time.Time) {
+	m := &b.membership
+	if now.Before(m.tellAt) {
+		return
+	}
+	m.tellAt = now.Add(addressInterval)
+	if voters, _ := b.quorum.Members(); !slices.ContainsFunc(voters, b.quorum.Is) {
+		return
+	}
+	frame := append([]byte{frameAddress}, b.opts.PeerAddress...)
+	for _, peer := range slices.Sorted(maps.Keys(m.addresses)) {
+		b.env.Send(peer, ClassControl, frame)
+	}
+}
+
+// noteAddress takes the address that a peer tells of itself.
+func (b *Broker) noteAddress(from kafka.NodeID, address string) {
+	if b.membership.addresses[from] != address {
+		b.membership.met[from] = address
+		b.tellPeers()
+	}
+}
+
 // noteJoiner takes a wish to join.
 func (b *Broker) noteJoiner(now time.Time, from kafka.NodeID, body []byte) {
 	m := &b.membership
@@ -88,6 +125,9 @@ func (b *Broker) noteJoiner(now time.Time, from kafka.NodeID, body []byte) {
 // noteBrokers takes in that brokers came or went.
 func (b *Broker) noteBrokers(d *metadata.Delta) {
 	for _, br := range d.Brokers {
+		if br.New == nil || br.Old == nil || br.Old.PeerAddress != br.New.PeerAddress {
+			delete(b.membership.met, br.Node)
+		}
 		if br.New == nil {
 			b.membership.removed[br.Node] = true
 		} else {
@@ -187,7 +227,10 @@ func (b *Broker) surveyMembers(now time.Time) *survey {
 			continue
 		}
 		registered[member.Node] = true
-		if heir := (quorum.Member{Node: member.Node, Incarnation: incarnationOf(br.Directory)}); heir != member && s.has(heir) {
+		// One that is alive has perhaps not been able to register yet, because the
+		// life before it is taken for alive still.
+		heir := quorum.Member{Node: member.Node, Incarnation: incarnationOf(br.Directory)}
+		if heir != member && s.has(heir) && (s.active[heir] || !s.active[member]) {
 			s.leave[member] = "its node has lost its disk and came back as another member"
 		}
 	}

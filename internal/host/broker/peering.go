@@ -21,6 +21,7 @@ import (
 //	answer   | number (8), code (2), metadata offset (8), response (JSON; nothing when the code is not 0)
 //	applied  | metadata offset (8) that the sender has applied
 //	join     | see frameJoin
+//	address  | see frameAddress
 //	lag      | a question or an answer, see frameLagQuestion
 const (
 	frameRaft     = 1
@@ -162,6 +163,8 @@ func (b *Broker) HandleControl(now time.Time, from kafka.NodeID, frame []byte) e
 		b.noteApplied(now, from, kafka.Offset(binary.BigEndian.Uint64(body)))
 	case kind == frameJoin && len(body) > 4:
 		b.noteJoiner(now, from, body)
+	case kind == frameAddress && len(body) > 0:
+		b.noteAddress(from, string(body))
 	case kind == frameLagQuestion, kind == frameLagAnswer:
 		if err := b.handleLag(from, kind, body); err != nil {
 			return err

@@ -26,6 +26,7 @@ type Presence struct {
 	// cluster was founded.
 	Founders map[kafka.NodeID]string
 	Members  map[kafka.NodeID]string // peer addresses of the brokers
+	Led      bool                    // it knows a controller
 	Rival    string                  // peer address of a live broker with the asker's id and another data directory
 }
 
@@ -79,7 +80,7 @@ func (b *Broker) Answer(q Question) Presence {
 	image := b.image.Load()
 	p := Presence{
 		Node: b.opts.Node, Directory: hex.EncodeToString(b.identity.Directory[:]), Founders: b.identity.Founders,
-		Cluster: cmp.Or(image.ClusterID(), b.foundCluster),
+		Cluster: cmp.Or(image.ClusterID(), b.foundCluster), Led: b.Controller() != kafka.NoNode,
 	}
 	p.Members = maps.Clone(b.opts.Voters)
 	for _, br := range image.Brokers() {

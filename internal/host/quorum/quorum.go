@@ -70,6 +70,7 @@ type Node struct {
 
 	changed bool         // conf is not that of the last snapshot
 	unsaved kafka.Offset // entries proposed that Drain has not saved yet
+	silent  int          // ticks since a leader was last heard of
 }
 
 // Raft reserves id 0, Kafka does not.
@@ -119,7 +120,15 @@ func New(log *raftlog.Log, opts Options) (*Node, error) {
 }
 
 // Tick tells the node that one unit of time has passed.
-func (n *Node) Tick() { n.rn.Tick() }
+func (n *Node) Tick() {
+	n.silent++
+	n.rn.Tick()
+}
+
+// SilentTicks is how often Tick was called since a leader of the present epoch,
+// or a later one, has sent something. Raft itself forgets a silent leader only
+// on nodes that vote.
+func (n *Node) SilentTicks() int { return n.silent }
 
 // Step takes a message that a peer's Output held.
 func (n *Node) Step(data []byte) error {
@@ -132,6 +141,12 @@ func (n *Node) Step(data []byte) error {
 	}
 	if m.GetTo() != n.id {
 		return nil // for an earlier incarnation of this node, whose disk was lost
+	}
+	switch m.GetType() {
+	case raftpb.MsgApp, raftpb.MsgHeartbeat, raftpb.MsgSnap:
+		if m.GetTerm() >= n.rn.BasicStatus().HardState.GetTerm() {
+			n.silent = 0
+		}
 	}
 	if err := n.rn.Step(&m); err != nil && !errors.Is(err, raft.ErrStepPeerNotFound) && !errors.Is(err, raft.ErrProposalDropped) {
 		return err

@@ -214,3 +214,43 @@ func TestOnlyTheLeaderProposes(t *testing.T) {
 		t.Error("a follower took a proposal")
 	}
 }
+
+// A learner that was removed is not told, and Raft has it follow its last
+// leader for ever.
+func TestARemovedLearnerHearsNothingMore(t *testing.T) {
+	g := newGroup(t, 1, 2, 3)
+	leader := g.leader()
+	out := kafka.NodeID(1)
+	if leader == out {
+		out = 2
+	}
+	for _, as := range []Membership{Learner, Gone} {
+		if g.nodes[out].SilentTicks() > 5 {
+			t.Fatalf("a member has not heard of its leader for %d ticks", g.nodes[out].SilentTicks())
+		}
+		if err := g.nodes[leader].Change(Change{Member: Member{Node: out}, As: as}); err != nil {
+			t.Fatal(err)
+		}
+		g.settle()
+		for range 3 {
+			for _, id := range g.ids() {
+				g.nodes[id].Tick()
+			}
+			g.settle()
+		}
+	}
+	for range 20 {
+		for _, id := range g.ids() {
+			g.nodes[id].Tick()
+		}
+		g.settle()
+	}
+	if s, silent := g.nodes[out].State(), g.nodes[out].SilentTicks(); s.Leader != leader || silent < 20 {
+		t.Errorf("the removed learner takes %d for its leader, silent for %d ticks; %d leads", s.Leader, silent, leader)
+	}
+	for _, id := range g.ids() {
+		if silent := g.nodes[id].SilentTicks(); id != out && id != leader && silent > 2 {
+			t.Errorf("voter %d has not heard of its leader for %d ticks", id, silent)
+		}
+	}
+}

@@ -69,16 +69,25 @@ func (l *Log) Rewrite(from, to kafka.Offset) (*Rewrite, error) {
 	if err := w.readHeader(); err != nil {
 		return nil, fmt.Errorf("rewrite offsets %d to %d: %w", from, to, err)
 	}
-	w.s = newSegment(l.dir, from, old[0].generation+1)
-	w.s.prev, w.s.prevSize, w.s.created = old[0].prev, old[0].prevSize, old[0].created
-	w.s.whole, w.s.statsKnown, w.s.loaded = to, true, true
+	if err := w.begin(); err != nil {
+		return nil, fmt.Errorf("rewrite offsets %d to %d: %w", from, to, err)
+	}
+	return w, nil
+}
+
+// begin makes the file of the new segment.
+func (w *Rewrite) begin() error {
+	l, first := w.log, w.old[0]
+	w.s = newSegment(l.dir, first.base, first.generation+1)
+	w.s.prev, w.s.prevSize, w.s.created = first.prev, first.prevSize, first.created
+	w.s.whole, w.s.statsKnown, w.s.loaded = w.to, true, true
 	w.tempLog, w.tempIdx = w.s.path+tempSuffix, w.s.indexPath+tempSuffix
 	f, err := l.fs.Open(w.tempLog, vfs.ReadWrite|vfs.Create|vfs.Truncate)
 	if err != nil {
-		return nil, fmt.Errorf("rewrite offsets %d to %d: %w", from, to, err)
+		return err
 	}
 	w.file, w.written, w.synced = f, headerSize, headerSize
-	return w, nil
+	return nil
 }
 
 func (w *Rewrite) readHeader() error {

@@ -1,0 +1,254 @@
+package wal
+
+import (
+	"bytes"
+	"errors"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+
+	"chronik/internal/base/kafka"
+	"chronik/internal/base/vfs"
+	"chronik/internal/format/record"
+)
+
+// verifyAll goes over a log in small pieces.
+func verifyAll(t testing.TB, l *Log) (damaged []Piece, rebuilt int, sum uint32) {
+	t.Helper()
+	for from, end := l.Start(), l.End(); from < end; {
+		p, err := l.Verify(from, end, 2000, sum)
+		must(t, err)
+		if p.To <= from {
+			t.Fatalf("no progress at %d: %+v", from, p)
+		}
+		if p.Damage != nil {
+			damaged = append(damaged, p)
+		}
+		if p.IndexRebuilt {
+			rebuilt++
+		}
+		from, sum = p.To, p.Sum
+	}
+	return damaged, rebuilt, sum
+}
+
+// verifiable is a log of several segments and epochs, and what is in it.
+func verifiable(t testing.TB, fs vfs.FS) (*Log, []record.Batch) {
+	t.Helper()
+	l, _ := mustOpen(t, fs, small)
+	for e := range 4 {
+		fill(t, l, 20, kafka.LeaderEpoch(e))
+	}
+	must(t, l.Sync())
+	return l, readAll(t, l, 4000)
+}
+
+// mend repairs the segment with the offset from batches of another replica.
+func mend(l *Log, offset kafka.Offset, from []record.Batch) error {
+	r, err := l.Repair(offset)
+	if err != nil {
+		return err
+	}
+	for _, b := range from {
+		if b.BaseOffset() >= r.From() && b.BaseOffset() < r.To() {
+			if err := r.Append(b); err != nil {
+				r.Abort()
+				return err
+			}
+		}
+	}
+	return r.Commit()
+}
+
+func same(a, b []record.Batch) bool {
+	return slices.EqualFunc(a, b, func(a, b record.Batch) bool { return bytes.Equal(a, b) })
+}
+
+func TestVerifyFindsFlippedBitsAndRepairMendsThem(t *testing.T) {
+	count := 0
+	fresh, _ := verifiable(t, vfs.NewMem())
+	_, _, want := verifyAll(t, fresh)
+	for step := 3; ; step += 61 {
+		fs := vfs.NewMem()
+		l, batches := verifiable(t, fs)
+		entries, err := fs.List(testDir)
+		must(t, err)
+		at, flipped, was := step, "", []byte(nil)
+		for _, e := range entries {
+			b, err := vfs.ReadFile(fs, testDir+"/"+e.Name)
+			must(t, err)
+			isIndex := strings.HasSuffix(e.Name, indexSuffix)
+			if !isIndex && !strings.HasSuffix(e.Name, segmentSuffix) || isIndex && strings.HasSuffix(l.active().indexPath, e.Name) {
+				continue
+			}
+			if at < len(b) {
+				flipped, was = e.Name, b
+				edit(t, fs, testDir+"/"+e.Name, func(b []byte) []byte { b[at] ^= 1 << (step % 8); return b })
+				break
+			}
+			at -= len(b)
+		}
+		if flipped == "" {
+			break
+		}
+		count++
+		damaged, _, _ := verifyAll(t, l)
+		if strings.HasSuffix(flipped, indexSuffix) {
+			now, err := vfs.ReadFile(fs, testDir+"/"+flipped)
+			if len(damaged) != 0 || err != nil || !bytes.Equal(now, was) {
+				t.Fatalf("byte %d of %s: damage %v, and the index is not as it was (%v)", at, flipped, damaged, err)
+			}
+		} else if len(damaged) != 1 || !strings.HasSuffix(damaged[0].Damage.File, flipped) {
+			t.Fatalf("byte %d of %s: found %+v", at, flipped, damaged)
+		} else if err := mend(l, damaged[0].SegmentBase, batches); err != nil {
+			t.Fatalf("byte %d of %s: %v", at, flipped, err)
+		}
+		if damaged, rebuilt, sum := verifyAll(t, l); len(damaged) != 0 || rebuilt != 0 || sum != want {
+			t.Fatalf("byte %d of %s, mended: damage %+v, %d indices made anew, sum %08x want %08x", at, flipped, damaged, rebuilt, sum, want)
+		}
+		if !same(readAll(t, l, 4000), batches) {
+			t.Fatalf("byte %d of %s: other batches", at, flipped)
+		}
+		fill(t, l, 3, 5)
+		must(t, l.Close(testNow))
+		l, r := mustOpen(t, fs, small)
+		if got := readAll(t, l, 4000); !same(got[:len(batches)], batches) || len(got) != len(batches)+3 || r.Damage != nil {
+			t.Fatalf("byte %d of %s: other batches after a restart: %+v", at, flipped, r)
+		}
+	}
+	if count < 300 {
+		t.Fatalf("%d places only", count)
+	}
+}
+
+func TestVerifyMeetsMissingFilesAndBadSectors(t *testing.T) {
+	errSector := errors.New("input/output error")
+	harm := map[string]func(fs *vfs.Faulty, l *Log, name string){
+		"missing": func(fs *vfs.Faulty, l *Log, name string) {
+			must(t, fs.Remove(name))
+			l.segments[1].evict()
+		},
+		"bad sector": func(fs *vfs.Faulty, _ *Log, name string) {
+			fs.SetHook(func(op vfs.Op) error {
+				if op.Kind == vfs.OpRead && op.Name == name && op.Off >= headerSize {
+					return errSector
+				}
+				return nil
+			})
+		},
+		"cut short": func(fs *vfs.Faulty, _ *Log, name string) {
+			edit(t, fs, name, func(b []byte) []byte { return b[:headerSize+1000] })
+		},
+		"another segment's bytes": func(fs *vfs.Faulty, l *Log, name string) {
+			other, err := vfs.ReadFile(fs, l.segments[2].path)
+			must(t, err)
+			edit(t, fs, name, func([]byte) []byte { return other })
+		},
+	}
+	for what, do := range harm {
+		t.Run(what, func(t *testing.T) {
+			fs := vfs.NewFaulty(vfs.NewMem())
+			l, batches := verifiable(t, fs)
+			base := l.segments[1].base
+			do(fs, l, l.segments[1].path)
+			damaged, _, _ := verifyAll(t, l)
+			if len(damaged) != 1 || damaged[0].SegmentBase != base {
+				t.Fatalf("found %+v", damaged)
+			}
+			must(t, mend(l, base, batches))
+			if damaged, _, _ := verifyAll(t, l); len(damaged) != 0 || !same(readAll(t, l, 4000), batches) {
+				t.Fatalf("mended, and found %+v", damaged)
+			}
+		})
+	}
+}
+
+func TestRepairTakesOnlyWhatBelongsThere(t *testing.T) {
+	l, batches := verifiable(t, vfs.NewMem())
+	base := l.segments[1].base
+	i := slices.IndexFunc(batches, func(b record.Batch) bool { return b.BaseOffset() == base })
+	flipped := slices.Clone(batches[i])
+	flipped[len(flipped)-1] ^= 1
+	epoch := slices.Clone(batches[i])
+	epoch.SetLeaderEpoch(77)
+	for what, b := range map[string]record.Batch{"damaged": flipped, "of another epoch": epoch, "too early": batches[i-1], "too late": batches[i+1]} {
+		r, err := l.Repair(base)
+		must(t, err)
+		if err := r.Append(b); !errors.Is(err, ErrBadBatch) && !errors.Is(err, ErrOrder) {
+			t.Errorf("takes a batch that is %s: %v", what, err)
+		}
+		r.Abort()
+	}
+	r, err := l.Repair(base)
+	must(t, err)
+	must(t, r.Append(batches[i]))
+	if err := r.Commit(); !errors.Is(err, ErrOrder) {
+		t.Errorf("half a segment replaces a whole one: %v", err)
+	}
+	if damaged, _, _ := verifyAll(t, l); len(damaged) != 0 || !same(readAll(t, l, 4000), batches) {
+		t.Errorf("the log has changed: %+v", damaged)
+	}
+	if _, err := l.Repair(l.End()); !errors.Is(err, ErrStale) {
+		t.Errorf("repairs what is not there: %v", err)
+	}
+}
+
+func TestCompactedSegmentsAreNotRepaired(t *testing.T) {
+	l, batches := verifiable(t, vfs.NewMem())
+	from, to := l.segments[0].base, l.segments[1].base
+	w, err := l.Rewrite(from, to)
+	must(t, err)
+	must(t, w.Append(batches[1]))
+	must(t, w.Commit())
+	if p, err := l.Verify(from, to, 1<<20, 0); err != nil || !p.Compacted || p.Damage != nil || p.To != to {
+		t.Errorf("%+v, %v", p, err)
+	}
+	if _, err := l.Repair(from); !errors.Is(err, ErrCompacted) {
+		t.Errorf("a compacted segment: %v", err)
+	}
+}
+
+// A crash during a repair leaves the damaged segment or the good one.
+func TestACrashDuringARepairLosesNothing(t *testing.T) {
+	for n := int64(1); ; n++ {
+		disk := vfs.NewMem()
+		must(t, vfs.MkdirAllSync(disk, "data"))
+		faulty := vfs.NewFaulty(disk)
+		l, batches := verifiable(t, faulty)
+		which := len(l.segments) - 2
+		if n%2 == 0 {
+			which++ // the active one
+		}
+		s := l.segments[which]
+		edit(t, faulty, s.path, func(b []byte) []byte { b[headerSize+700] ^= 4; return b })
+		faulty.FailNth((n+1)/2, errPower)
+		err := mend(l, s.base, batches)
+		over := err == nil && faulty.Persisted() < (n+1)/2
+		faulty.SetHook(nil)
+		for _, survival := range []float64{0, 0.5, 1} {
+			rng := rand.New(rand.NewPCG(uint64(n), 5))
+			after := disk.Crash(rng, survival)
+			l, _ := mustOpen(t, after, small)
+			if l.End() != batches[len(batches)-1].NextOffset() {
+				t.Fatalf("call %d, survival %v: log ends at %d", n, survival, l.End())
+			}
+			damaged, _, _ := verifyAll(t, l)
+			if len(damaged) > 1 || len(damaged) == 1 && err == nil {
+				t.Fatalf("call %d, survival %v, repair %v: %+v", n, survival, err, damaged)
+			}
+			if len(damaged) == 1 {
+				must(t, mend(l, damaged[0].Damage.Offset, batches))
+			}
+			if !same(readAll(t, l, 4000), batches) {
+				t.Fatalf("call %d, survival %v: other batches", n, survival)
+			}
+		}
+		if over || n > 200 {
+			if n < 20 {
+				t.Fatalf("a repair has only %d persistence calls", n/2)
+			}
+			return
+		}
+	}
+}
