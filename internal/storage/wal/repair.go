@@ -3,6 +3,7 @@ package wal
 import (
 	"errors"
 	"fmt"
+	"path/filepath"
 
 	"chronik/internal/base/kafka"
 	"chronik/internal/format/record"
@@ -137,4 +138,10 @@ func (r *Repair) readBack() error {
 		}
 		sc.skip(b)
 	}
+}
+
+// Segment is the base offset of the segment that the error names.
+func (e *CorruptError) Segment() (base kafka.Offset, ok bool) {
+	base, _, ok = parseSegmentName(filepath.Base(e.File), segmentSuffix)
+	return base, ok
 }

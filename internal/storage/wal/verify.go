@@ -20,6 +20,8 @@ type Piece struct {
 	// Compacted says that the segment is, or may be, not what was appended but
 	// what compaction has left of it, so that the sum is this replica's own.
 	Compacted bool
+	Rewritten bool          // by Rewrite or Repair
+	First     kafka.Offset  // base offset of the first batch: From lies in it
 	Damage    *CorruptError // the first thing that is not as it was written; nil for none
 
 	SegmentBase, SegmentEnd kafka.Offset // of the segment; the end of an active one is the log's
@@ -66,6 +68,7 @@ type verifying struct {
 func (v *verifying) run(maxBytes int64) error {
 	l, s := v.log, v.segment
 	l.mu.Lock()
+	v.piece.Rewritten = s.generation > 0
 	v.piece.Compacted = v.gaps || s.generation > 0 && l.cleaned > 0
 	keep := l.opts.CacheBytes
 	l.mu.Unlock()
@@ -87,7 +90,7 @@ func (v *verifying) run(maxBytes int64) error {
 		l.touch(s)
 	}
 	at, err := l.locate(s, f, v.size, v.piece.From)
-	if err == nil && at.pos <= headerSize {
+	if err == nil && (at.pos <= headerSize || v.piece.From <= l.Start()) {
 		err = v.header(f)
 	}
 	if err != nil {
@@ -138,6 +141,9 @@ func (v *verifying) batches(f vfs.File, at entry, maxBytes int64) (int64, error)
 		if err != nil {
 			return sc.pos, err
 		}
+		if sc.pos == at.pos {
+			p.First = b.BaseOffset()
+		}
 		p.Sum = AddToSum(p.Sum, b)
 		sc.skip(b)
 		p.To = max(p.To, sc.next)
@@ -177,11 +183,15 @@ func AddToSum(sum uint32, b record.Batch) uint32 {
 // changing just now.
 func (v *verifying) header(f vfs.File) error {
 	s, id := v.segment, v.log.id
+	// An open file can be read after its name has gone.
+	if _, err := v.log.fs.Stat(s.path); err != nil {
+		return fmt.Errorf("the file is not there any more: %w", err)
+	}
 	var b [headerSize]byte
 	var err error
 	for range 2 {
 		_ = f.DropCache(0, headerSize)
-		n := 0
+		var n int
 		if n, err = readFull(f, b[:], 0); err != nil {
 			return fmt.Errorf("read header of %s: %w", s.path, err)
 		}
