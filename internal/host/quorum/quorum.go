@@ -323,6 +323,13 @@ func (n *Node) Compact(now time.Time, offset kafka.Offset, data []byte, keep int
 	return n.log.Compact(now, uint64(offset), n.conf, data, uint64(keep))
 }
 
+// Mend writes all files of this member anew from memory, with data, the state
+// after the entry at offset, as the snapshot: for when they are damaged.
+func (n *Node) Mend(now time.Time, offset kafka.Offset, data []byte) error {
+	n.changed = false
+	return n.log.Mend(now, uint64(offset), n.conf, data)
+}
+
 // MembersChanged says that the members are others than the last snapshot says.
 // A member that joins understands only one that names it, so make one.
 func (n *Node) MembersChanged() bool { return n.changed }

@@ -1,0 +1,58 @@
+package raftlog
+
+import (
+	"errors"
+	"fmt"
+	"path"
+	"time"
+
+	"go.etcd.io/raft/v3/raftpb"
+
+	"chronik/internal/base/kafka"
+	"chronik/internal/storage/statefile"
+	"chronik/internal/storage/wal"
+)
+
+// Durable is what of the log is on disk. Any goroutine may call it, and Verify
+// and VerifyState.
+func (l *Log) Durable() (start, end kafka.Offset) {
+	b := l.wal.Bounds()
+	return b.Start, b.Synced
+}
+
+// Verify is wal.Log.Verify.
+func (l *Log) Verify(from, limit kafka.Offset, maxBytes int64) (wal.Piece, error) {
+	return l.wal.Verify(from, limit, maxBytes, 0)
+}
+
+// VerifyState reads the snapshot and the vote from disk. An error says that one
+// of them is not as it was written.
+func (l *Log) VerifyState() error {
+	for _, name := range []string{snapshotFile, voteFile} {
+		if _, err := statefile.Load(l.fs, path.Join(l.dir, name)); err != nil && !(name == voteFile && errors.Is(err, statefile.ErrNotFound)) {
+			return fmt.Errorf("read %s: %w", path.Join(l.dir, name), err)
+		}
+	}
+	return nil
+}
+
+// Mend writes all files anew from memory: the vote, and data, the state after
+// the entry at index, as the snapshot. What the log has up to there is dropped.
+func (l *Log) Mend(now time.Time, index uint64, conf *raftpb.ConfState, data []byte) error {
+	if l.vote.GetTerm() > 0 {
+		if err := saveProto(l.fs, path.Join(l.dir, voteFile), l.vote); err != nil {
+			return fmt.Errorf("save vote: %w", err)
+		}
+	}
+	if index > l.snapshotIndex {
+		return l.Compact(now, index, conf, data, 0)
+	}
+	snap, err := l.Snapshot()
+	if err != nil {
+		return fmt.Errorf("read snapshot from memory: %w", err)
+	}
+	if err := saveProto(l.fs, path.Join(l.dir, snapshotFile), snap); err != nil {
+		return fmt.Errorf("save snapshot: %w", err)
+	}
+	return nil
+}
