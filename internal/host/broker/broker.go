@@ -49,6 +49,9 @@ type Options struct {
 	LagRecordsMax int64 // a follower that lacks more records leaves the in-sync set; 0: no limit
 	LogCacheBytes int64 // of each log that stay in the page cache; 0: wal's default, negative: the kernel decides
 
+	ScrubBytesPerSecond int64         // that are verified at the most; 0: the scrubber is off
+	ScrubInterval       time.Duration // from the begin of one pass over all logs to the next; 0: only when asked for
+
 	HeartbeatInterval time.Duration // between two heartbeats to the controller; default 100 ms
 	SessionTimeout    time.Duration // without a heartbeat for this long a broker is fenced; default 1 s
 	RaftTick          time.Duration // default 50 ms
@@ -145,6 +148,7 @@ type Broker struct {
 	producerIDs producerIDs
 	coordinated coordinated
 	cleaning    cleaning
+	scrub       scrubber
 	lags        lagQuestions
 	inSync      inSyncWishes
 	counts      counts

@@ -221,10 +221,6 @@ func (b *Broker) reopen(now time.Time, key partitionKey, found *finding) {
 			old.Abandon(now)
 		}
 		p, rec, err := partition.Open(now, b.env.FS, dir, opts, partitionEnv{b})
-		if err == nil && rec.Damage != nil {
-			p.Abandon(now)
-			err = rec.Damage
-		}
 		b.env.Post(func(now time.Time) {
 			found.opening = false
 			b.reopened(now, key, found, p, rec, err)
@@ -247,6 +243,7 @@ func (b *Broker) reopened(now time.Time, key partitionKey, found *finding, p *pa
 			found.cause = err.Error()
 			b.env.Log.Error("partition could not be opened again", "topic", t.Name, "partition", key.partition, "tries", found.tries, "err", err)
 		}
+		b.noteUnopened(now, key, t.Name, err)
 		b.planReopening(now)
 		return
 	}
@@ -260,6 +257,7 @@ func (b *Broker) reopened(now time.Time, key partitionKey, found *finding, p *pa
 	p.SetFenced(now, b.lifecycle.lapsed)
 	p.Assign(now, b.assignment(state))
 	b.findFit(now, key)
+	b.noteFound(p, rec)
 }
 
 // noteFailure takes a partition's word that its log has failed.

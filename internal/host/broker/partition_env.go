@@ -32,6 +32,15 @@ func (e partitionEnv) Send(p *partition.Partition, msg *replica.Message) {
 // frame is valid during the call only.
 func (b *Broker) HandleBulk(now time.Time, from kafka.NodeID, frame []byte) error {
 	for len(frame) > 0 {
+		if peer.IsScrub(frame) {
+			m, rest, err := peer.DecodeScrub(frame)
+			if err != nil {
+				return fmt.Errorf("%w: %w", errFrame, err)
+			}
+			frame = rest
+			b.handleScrub(now, from, &m)
+			continue
+		}
 		id, number, msg, rest, err := peer.Decode(frame)
 		if err != nil {
 			return fmt.Errorf("%w: %w", errFrame, err)

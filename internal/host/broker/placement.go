@@ -110,11 +110,13 @@ func (b *Broker) placeAll(now time.Time) {
 		b.place(now, edit, p.topic, p.number, p.state)
 	}
 	b.publish(edit)
+	b.noteSuspects(now, here)
 	b.reviewFitness(now)
 	b.settleGone()
 	b.env.Log.Info("partitions opened", "count", len(edit.open))
 	b.scheduleRetention(now)
 	b.scheduleCleaning(now)
+	b.scheduleScrub(now)
 	b.coordinated.imageChanged(now, nil)
 }
 
@@ -434,6 +436,7 @@ func (b *Broker) place(now time.Time, e *partitionEdit, t *metadata.Topic, numbe
 		if err != nil {
 			b.env.Log.Error("partition could not be opened and is offline on this node", "topic", t.Name, "partition", number, "dir", dir, "err", err)
 			b.findUnfit(now, key, metadata.Failed, err.Error())
+			b.noteUnopened(now, key, t.Name, err)
 			return
 		}
 		e.open[key] = p
@@ -447,6 +450,7 @@ func (b *Broker) openPartition(now time.Time, dir string, t *metadata.Topic, num
 		return nil, err
 	}
 	b.logRecovery(t.Name, number, rec)
+	b.noteFound(p, rec)
 	return p, nil
 }
 

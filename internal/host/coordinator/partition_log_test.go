@@ -11,6 +11,7 @@ import (
 	"chronik/internal/core/replica"
 	"chronik/internal/host/deadline"
 	"chronik/internal/host/partition"
+	"chronik/internal/storage/wal"
 )
 
 // alone is the surroundings of a partition with one replica.
@@ -25,6 +26,7 @@ func (e alone) ScheduleSync(p *partition.Partition)                      { p.Run
 func (e alone) RequestInSync(*partition.Partition, replica.InSyncChange) {}
 func (e alone) At(at time.Time, fn func(now time.Time))                  { e.deadlines.At(at, fn) }
 func (e alone) Failed(_ *partition.Partition, err error)                 { e.t.Error(err) }
+func (e alone) Damaged(_ *partition.Partition, d *wal.CorruptError)      { e.t.Error(d) }
 
 // A real partition takes what the coordinator writes, and gives it back to the
 // next coordinator after a restart.

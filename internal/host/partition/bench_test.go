@@ -10,6 +10,7 @@ import (
 	"chronik/internal/base/kafka"
 	"chronik/internal/base/vfs"
 	"chronik/internal/core/replica"
+	"chronik/internal/storage/wal"
 )
 
 // diskEnv syncs on the goroutine that asks, as an idle broker does.
@@ -20,6 +21,7 @@ func (diskEnv) ScheduleSync(p *Partition)                      { p.RunSync(time.
 func (diskEnv) RequestInSync(*Partition, replica.InSyncChange) {}
 func (diskEnv) At(time.Time, func(time.Time))                  {}
 func (diskEnv) Failed(*Partition, error)                       {}
+func (diskEnv) Damaged(*Partition, *wal.CorruptError)          {}
 
 func openOnDisk(b *testing.B, config TopicConfig, env Env) *Partition {
 	p, _, err := Open(time.Now(), vfs.Disk{}, b.TempDir()+"/t-0", Options{Node: 1, Topic: "t", TopicID: kafka.TopicID{1}, Config: config}, env)

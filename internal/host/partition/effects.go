@@ -60,6 +60,7 @@ type effects struct {
 	at      time.Time
 	sync    bool
 	failure error
+	damage  []*wal.CorruptError
 }
 
 var effectsPool = sync.Pool{New: func() any { return new(effects) }}
@@ -100,6 +101,9 @@ func (p *Partition) settle(now time.Time, fx *effects) {
 		p.act(now, &rd, fx)
 	}
 	p.publish(fx)
+	if len(p.found) > 0 {
+		fx.damage, p.found = append(fx.damage, p.found...), nil
+	}
 	if p.usable() != nil {
 		return
 	}
@@ -310,6 +314,10 @@ func (p *Partition) flush(now time.Time, fx *effects) {
 		fx.failure = nil
 		p.env.Failed(p, err)
 	}
+	for i := range fx.damage {
+		p.env.Damaged(p, fx.damage[i])
+	}
+	fx.damage = nil
 	for i := range fx.replies {
 		fx.replies[i].give()
 	}
@@ -351,6 +359,7 @@ func (p *Partition) feed(now time.Time, m *replica.Message, fx *effects) {
 	}
 	if err != nil {
 		p.slog.Error("read for follower failed", "topic", p.opts.Topic, "partition", p.opts.Partition, "offset", int64(m.Offset), "error", err)
+		p.noteDamage(err)
 		b = b[:0]
 	}
 	for rest := b; len(rest) > 0; {

@@ -14,6 +14,7 @@ import (
 	"chronik/internal/core/replica"
 	"chronik/internal/format/record"
 	"chronik/internal/host/peer"
+	"chronik/internal/storage/wal"
 )
 
 // cluster is a set of nodes with one partition each, in one goroutine.
@@ -50,6 +51,7 @@ type node struct {
 	pending int // syncs asked for
 	changes []replica.InSyncChange
 	failed  error
+	damaged []*wal.CorruptError
 }
 
 func newCluster(t testing.TB, nodes int, config TopicConfig) *cluster {
@@ -93,8 +95,9 @@ func (n *node) ScheduleSync(p *Partition) {
 func (n *node) RequestInSync(_ *Partition, change replica.InSyncChange) {
 	n.changes = append(n.changes, change)
 }
-func (n *node) At(t time.Time, fn func(time.Time)) { n.c.timer = append(n.c.timer, timer{t, fn}) }
-func (n *node) Failed(_ *Partition, err error)     { n.failed = err }
+func (n *node) At(t time.Time, fn func(time.Time))        { n.c.timer = append(n.c.timer, timer{t, fn}) }
+func (n *node) Failed(_ *Partition, err error)            { n.failed = err }
+func (n *node) Damaged(_ *Partition, d *wal.CorruptError) { n.damaged = append(n.damaged, d) }
 
 func (c *cluster) node(id kafka.NodeID) *node { return c.nodes[id-1] }
 

@@ -58,9 +58,10 @@ type Partition struct {
 	closed   bool
 	saved    kafka.Offset // end of the last state saved
 	compact  compacting
-	saveNext int64 // bytes appended since
-	noted    int64 // bytes appended to the last state noted since one was saved durably
-	saveSize int64 // of the last state saved
+	saveNext int64               // bytes appended since
+	noted    int64               // bytes appended to the last state noted since one was saved durably
+	saveSize int64               // of the last state saved
+	found    []*wal.CorruptError // damage that nobody was told of
 }
 
 // settings are what follows from the topic's configs.
@@ -85,8 +86,9 @@ type view struct {
 // Recovery is what Open found.
 type Recovery struct {
 	wal.Recovery
-	ReplayedFrom kafka.Offset // producers' state was rebuilt from here on
-	BadSnapshot  error        // the snapshot of producers was not usable; nil if it was, or there was none
+	ReplayedFrom kafka.Offset        // producers' state was rebuilt from here on
+	BadSnapshot  error               // the snapshot of producers was not usable; nil if it was, or there was none
+	Found        []*wal.CorruptError // damage that was met; there may be more
 }
 
 // Snapshots of the producers' state bound what Open has to replay. One is
@@ -117,11 +119,13 @@ func Open(now time.Time, fs vfs.FS, dir string, opts Options, env Env) (*Partiti
 	p.log = l
 	if walRec.Damage != nil {
 		p.slog.Error("log is damaged", "topic", opts.Topic, "partition", opts.Partition, "error", walRec.Damage)
+		p.found = append(p.found, walRec.Damage)
 	}
 	if err := p.recover(now, &rec); err != nil {
 		_ = l.Close(now)
 		return nil, rec, fmt.Errorf("recover partition %s-%d: %w", opts.Topic, opts.Partition, err)
 	}
+	rec.Found, p.found = p.found, nil
 	p.publish(nil)
 	return p, rec, nil
 }
@@ -172,6 +176,7 @@ func (p *Partition) replay(now time.Time, from kafka.Offset) error {
 		},
 		Damaged: func(d *wal.CorruptError) {
 			p.slog.Error("damaged batches left out of producers' state", "topic", p.opts.Topic, "partition", p.opts.Partition, "error", d)
+			p.found = append(p.found, d)
 			p.core.ReplayLost()
 		},
 	})

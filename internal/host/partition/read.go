@@ -127,6 +127,7 @@ func (p *Partition) readError(now time.Time, err error) kafka.ErrorCode {
 	if vfs.Broken(err) {
 		p.failLater(now, err)
 	}
+	p.noteDamage(err)
 	return kafka.ErrKafkaStorageError
 }
 

@@ -5,6 +5,7 @@ import (
 
 	"chronik/internal/base/kafka"
 	"chronik/internal/core/replica"
+	"chronik/internal/storage/wal"
 )
 
 // ProduceRequest asks for one batch to be appended.
@@ -198,4 +199,7 @@ type Env interface {
 	// the partition is offline on this node until it is opened again. It is
 	// called once.
 	Failed(p *Partition, err error)
+	// Damaged reports that something in the log is not as it was written. The
+	// rest of the log is of use.
+	Damaged(p *Partition, damage *wal.CorruptError)
 }

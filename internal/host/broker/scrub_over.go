@@ -1,0 +1,127 @@
+package broker
+
+import (
+	"errors"
+	"fmt"
+	"path"
+	"slices"
+	"time"
+
+	"chronik/internal/base/kafka"
+	"chronik/internal/base/vfs"
+	"chronik/internal/core/controller"
+	"chronik/internal/core/metadata"
+	"chronik/internal/host/partition"
+)
+
+// startOver sets the log aside and begins an empty one, which replication
+// fills. That is for logs of which a part cannot be replaced, and only where
+// another replica leads and this one counts for nothing. It runs on the control
+// loop.
+func (b *Broker) startOver(now time.Time, r *repair) {
+	t := b.image.Load().Topic(r.key.topic)
+	state := t.Partition(r.key.partition)
+	own := b.opts.Node
+	if b.closed {
+		return
+	}
+	if state == nil || !state.IsReplica(own) {
+		b.scrub.mu.Lock()
+		r.ranges, r.whole = nil, false
+		b.scrub.mu.Unlock()
+		b.repairEnded(now, r)
+		return
+	}
+	if f := b.fitness.found[r.key]; f != nil && f.opening {
+		b.repairPaused(now, r, "")
+		return
+	}
+	if state.Leader == kafka.NoNode || state.Leader == own || state.IsInSync(own) || slices.Contains(state.EligibleLeader, own) {
+		b.tellDamaged(now, r)
+		b.repairPaused(now, r, "no other replica leads the partition and has all of it")
+		return
+	}
+	edit := b.editPartitions()
+	if p := edit.open[r.key]; p != nil {
+		delete(edit.open, r.key)
+		p.Abandon(now)
+	}
+	dir := b.partitionDir(t.Name, r.key.partition)
+	aside, err := b.putAside(dir, t.ID)
+	var p *partition.Partition
+	if err == nil {
+		p, err = b.openPartition(now, dir, t, r.key.partition)
+	}
+	if err != nil {
+		b.publish(edit)
+		b.repairPaused(now, r, err.Error())
+		return
+	}
+	edit.open[r.key] = p
+	b.publish(edit)
+	p.SetFenced(now, b.lifecycle.lapsed)
+	p.Assign(now, b.assignment(state))
+	s := &b.scrub
+	s.mu.Lock()
+	s.counts.StartedOver++
+	delete(s.replicas, r.key)
+	known := s.replica(r.key)
+	known.repairs++
+	known.repairedAt = now
+	r.ranges, r.whole, r.over = nil, false, false
+	s.mu.Unlock()
+	b.env.Log.Warn("damaged log was set aside; it is copied anew from the leader", "topic", t.Name, "partition", r.key.partition,
+		"node", own, "leader", state.Leader, "damage", r.why, "moved_to", aside)
+	b.forgetAside(now, r.key, aside)
+	b.repairEnded(now, r)
+}
+
+// tellDamaged has the controller know that what this replica had acknowledged is
+// lost, so that it is not taken for one that has it. It is not heard where no
+// other is in sync.
+func (b *Broker) tellDamaged(now time.Time, r *repair) {
+	req := controller.ReportReplicas{Node: b.opts.Node, Epoch: b.lifecycle.epoch, Replicas: []controller.ReplicaReport{
+		{Topic: r.key.topic, Partition: r.key.partition, Fitness: metadata.Damaged, Cause: r.why}}}
+	b.ask(now, req, fitnessTimeout, false, func(time.Time, controller.Response, kafka.ErrorCode) {})
+}
+
+// putAside moves a log that cannot be used out of the way.
+func (b *Broker) putAside(dir string, topic kafka.TopicID) (string, error) {
+	base := path.Join(b.asideDir(), fmt.Sprintf("%s.%s.damaged", path.Base(dir), topic))
+	to := base
+	for i := 1; ; i++ {
+		if _, err := b.env.FS.Stat(to); errors.Is(err, vfs.ErrNotExist) {
+			break
+		}
+		to = fmt.Sprintf("%s.%d", base, i)
+	}
+	if err := b.move(dir, to); err != nil && !errors.Is(err, vfs.ErrNotExist) {
+		return "", fmt.Errorf("set damaged log aside: %w", err)
+	}
+	return to, nil
+}
+
+const asidePoll = 5 * time.Second
+
+// forgetAside removes a log that was set aside once its replacement is in sync.
+// After a restart it stays.
+func (b *Broker) forgetAside(now time.Time, key partitionKey, dir string) {
+	b.At(now.Add(asidePoll), func(time.Time) {
+		b.env.Post(func(now time.Time) {
+			state := b.image.Load().Topic(key.topic).Partition(key.partition)
+			switch {
+			case b.closed || state == nil || !state.IsReplica(b.opts.Node):
+			case !state.IsInSync(b.opts.Node):
+				b.forgetAside(now, key, dir)
+			default:
+				b.env.Background(func(time.Time) {
+					if err := b.env.FS.RemoveAll(dir); err != nil {
+						b.env.Log.Error("damaged log that was set aside still takes space", "dir", dir, "err", err)
+						return
+					}
+					b.env.Log.Info("damaged log that was set aside was removed: its copy is in sync", "dir", dir)
+				})
+			}
+		})
+	})
+}

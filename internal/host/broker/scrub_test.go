@@ -1,0 +1,313 @@
+package broker
+
+import (
+	"fmt"
+	"path"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"chronik/internal/base/kafka"
+	"chronik/internal/base/vfs"
+	"chronik/internal/format/record"
+	"chronik/internal/host/partition"
+)
+
+var smallSegments = map[string]string{"segment.bytes": "1048576", "min.insync.replicas": "2"}
+
+func TestScrubOfSoundReplicasFindsNothing(t *testing.T) {
+	w := newWorld(t, 3)
+	w.create(smallSegments, 60)
+	want := w.contents(1)
+	states := w.scrub()
+	if c := total(states); c.Damages+c.Mismatches+c.Repairs+c.Failures+c.StartedOver != 0 || c.Compared < 2 || c.Uncompared != 0 {
+		t.Errorf("counts %+v", c)
+	}
+	for _, s := range states {
+		for _, r := range s.Replicas {
+			if r.VerifiedAt.IsZero() || r.VerifiedTo < r.LogEnd || r.Bad != "" {
+				t.Errorf("node %d: %+v", s.Node, r)
+			}
+		}
+	}
+	w.check(want)
+}
+
+// manySegments makes the topic with at least six of them.
+func (w *world) manySegments() {
+	w.t.Helper()
+	w.create(map[string]string{"segment.ms": "200", "min.insync.replicas": "2"}, 2)
+	for range 6 {
+		w.now = w.now.Add(300 * time.Millisecond)
+		w.produce(2)
+	}
+	w.until("in sync", w.whole)
+	for _, n := range w.nodes {
+		if segments := n.segments(); len(segments) < 6 {
+			w.t.Fatalf("segments %v", segments)
+		}
+	}
+}
+
+// Whichever replica has it, and whether it is running or not: what was damaged
+// is repaired from the others.
+func TestDamagedSegmentsAreRepairedFromPeers(t *testing.T) {
+	harm := map[string]func(n *worldNode, name string){
+		"record":  func(n *worldNode, name string) { n.edit(name, flip(4096+700)) },
+		"length":  func(n *worldNode, name string) { n.edit(name, flip(4096+9)) },
+		"header":  func(n *worldNode, name string) { n.edit(name, flip(30)) },
+		"epoch":   func(n *worldNode, name string) { n.edit(name, flip(4096+15)) },
+		"zeros":   func(n *worldNode, name string) { n.edit(name, func(b []byte) { clear(b[4096:4800]) }) },
+		"all":     func(n *worldNode, name string) { n.edit(name, func(b []byte) { clear(b) }) },
+		"missing": func(n *worldNode, name string) { _ = n.fs.Remove(name) },
+		"swapped": func(n *worldNode, name string) {
+			other, err := vfs.ReadFile(n.fs, n.segments()[2])
+			if err != nil {
+				n.w.t.Fatal(err)
+			}
+			n.edit(name, func(b []byte) { copy(b, other) })
+		},
+	}
+	run := func(t *testing.T, which int, leads, down bool, do func(n *worldNode, name string)) {
+		w := newWorld(t, 3)
+		w.manySegments()
+		want := w.contents(1)
+		victim := w.partition().Leader
+		if !leads {
+			victim = victim%3 + 1
+		}
+		n := w.nodes[victim]
+		if down {
+			n.kill()
+			w.until("another leads", func() bool { p := w.partition(); return p.Leader != victim && p.Leader != kafka.NoNode })
+		}
+		segments := n.segments()
+		if which < 0 {
+			which += len(segments)
+		}
+		do(n, segments[which])
+		if down {
+			n.start()
+			w.until("ready", func() bool { return n.ready })
+		}
+		c := total(w.scrub())
+		if c.Damages != 1 || c.Failures != 0 || c.Repairs+c.StartedOver != 1 || !down && c.StartedOver > 0 {
+			t.Errorf("counts %+v\n%s", c, w.log.String())
+		}
+		w.check(want)
+	}
+	for _, down := range []bool{false, true} {
+		for _, leads := range []bool{false, true} {
+			for _, which := range []int{0, 1, -1} {
+				for what, do := range harm {
+					t.Run(fmt.Sprintf("%s in segment %d, leader %t, down %t", what, which, leads, down), func(t *testing.T) {
+						run(t, which, leads, down, do)
+					})
+				}
+			}
+		}
+	}
+}
+
+// Records that are sound but not the ones that the others have.
+func TestDivergentReplicaTakesTheOthersRecords(t *testing.T) {
+	for _, leads := range []bool{false, true} {
+		t.Run(fmt.Sprintf("leader %t", leads), func(t *testing.T) {
+			w := newWorld(t, 3)
+			w.create(smallSegments, 30)
+			w.until("in sync", w.whole)
+			want := w.contents(1)
+			victim := w.partition().Leader
+			if !leads {
+				victim = victim%3 + 1
+			}
+			n := w.nodes[victim]
+			n.edit(n.segments()[0], func(b []byte) {
+				batch, _, err := record.Next(b[4096:])
+				if err != nil {
+					t.Fatal(err)
+				}
+				batch = slices.Clone(batch)
+				batch[len(batch)-20] ^= 1
+				crc := batch.ComputeCRC()
+				batch[17], batch[18], batch[19], batch[20] = byte(crc>>24), byte(crc>>16), byte(crc>>8), byte(crc)
+				copy(b[4096:], batch)
+			})
+			if c := total(w.scrub()); c.Mismatches != 1 || c.Damages != 0 || c.Repairs != 1 {
+				t.Errorf("counts %+v\n%s", c, w.log.String())
+			}
+			w.check(want)
+		})
+	}
+}
+
+// Without a good copy nothing is removed, and the rest of the log is served.
+func TestWithoutAGoodCopyNothingIsRemoved(t *testing.T) {
+	w := newWorld(t, 3)
+	w.create(smallSegments, 30)
+	w.until("in sync", w.whole)
+	before := map[kafka.NodeID]int64{}
+	for id, n := range w.nodes {
+		n.edit(n.segments()[0], flip(4096+700))
+		before[id] = n.fs.Used()
+	}
+	w.nodes[1].b.ScrubAll(w.now, ScrubRequest{Start: true}, 10*time.Second, func([]ScrubState) {})
+	w.until("all found it", func() bool {
+		for _, n := range w.nodes {
+			if c, _, _ := n.b.ScrubCounts(); c.Failures == 0 {
+				return false
+			}
+		}
+		return true
+	})
+	for id := range w.nodes {
+		if w.nodes[id].fs.Used() < before[id] {
+			t.Errorf("node %d gave up bytes", id)
+		}
+		if b, err := w.replicaOf(id).ReadSound(0, 99, 1<<20, nil); err == nil && len(b) > 2000 {
+			t.Errorf("node %d serves damage", id)
+		}
+	}
+	if w.partition().Leader == kafka.NoNode {
+		t.Error("nobody leads: what is sound is not served")
+	}
+}
+
+// Bits flip on every replica, at different places: one good copy of each record
+// is enough.
+func TestDamageEverywhereIsMendedWhereOneCopyIsLeft(t *testing.T) {
+	w := newWorld(t, 3)
+	w.manySegments()
+	want := w.contents(1)
+	for id, n := range w.nodes {
+		for i, name := range n.segments()[:6] {
+			if i%3 != int(id)-1 {
+				n.edit(name, flip(4096+200+i))
+			}
+		}
+	}
+	if c := total(w.scrub()); c.Damages != 12 || c.Repairs != 12 {
+		t.Errorf("counts %+v\n%s", c, w.log.String())
+	}
+	w.check(want)
+}
+
+// Readers meet damage before the scrubber does.
+func TestDamageThatAReaderMeetsIsRepaired(t *testing.T) {
+	w := newWorld(t, 3)
+	w.manySegments()
+	want := w.contents(1)
+	leader := w.partition().Leader
+	n := w.nodes[leader]
+	n.edit(n.segments()[1], flip(4096+100))
+	r := w.replicaOf(leader)
+	request := partition.ReadRequest{MaxBytes: 1 << 20, MinOneMessage: true, ReplicaID: partition.NoReplicaID,
+		CurrentLeaderEpoch: kafka.NoLeaderEpoch, LastFetchedEpoch: kafka.NoLeaderEpoch}
+	code := kafka.None
+	for ; code == kafka.None && request.Offset < r.HighWatermark(); request.Offset++ {
+		code = r.Read(w.now, request).Code
+	}
+	if code != kafka.ErrKafkaStorageError {
+		t.Fatalf("a reader met %v", code)
+	}
+	w.until("another leads", func() bool { return w.partition().Leader != leader })
+	w.until("repaired", w.whole)
+	w.check(want)
+}
+
+// A process that ends in the midst of a repair leaves it to the next one.
+func TestRepairGoesOnAfterARestart(t *testing.T) {
+	w := newWorld(t, 3)
+	w.manySegments()
+	want := w.contents(1)
+	leader := w.partition().Leader
+	victim := leader%3 + 1
+	n := w.nodes[victim]
+	n.edit(n.segments()[1], flip(4096+100))
+	w.nodes[leader].b.ScrubAll(w.now, ScrubRequest{Start: true}, 10*time.Second, func([]ScrubState) {})
+	w.until("unfit", func() bool { return w.nodes[leader].b.Image().TopicByName("t").Partition(0).IsUnfit(victim) })
+	n.kill()
+	w.until("fenced", func() bool { return w.nodes[leader].b.Image().Broker(victim).Fenced })
+	if !w.partition().IsUnfit(victim) {
+		t.Fatal("came back before it was repaired")
+	}
+	n.start()
+	w.until("whole", w.whole)
+	if c, _, _ := n.b.ScrubCounts(); c.Repairs != 1 {
+		t.Errorf("counts %+v", c)
+	}
+	w.check(want)
+}
+
+// What compaction has left on one replica cannot replace what it has left on
+// another: the log is copied as a whole.
+func TestCompactedLogIsCopiedAnew(t *testing.T) {
+	for _, leads := range []bool{false, true} {
+		w := newWorld(t, 3)
+		w.create(map[string]string{"cleanup.policy": "compact", "segment.ms": "200", "min.cleanable.dirty.ratio": "0.01", "max.compaction.lag.ms": "1000"}, 2)
+		for range 20 {
+			w.now = w.now.Add(300 * time.Millisecond)
+			w.produce(2)
+		}
+		compacted := func(n *worldNode) string {
+			for _, s := range n.segments() {
+				if len(path.Base(s)) > len("segment_00000000000000000000.wal") {
+					return s
+				}
+			}
+			return ""
+		}
+		w.until("compacted", func() bool {
+			return compacted(w.nodes[1]) != "" && compacted(w.nodes[2]) != "" && compacted(w.nodes[3]) != ""
+		})
+		victim := w.partition().Leader
+		if !leads {
+			victim = victim%3 + 1
+		}
+		n := w.nodes[victim]
+		n.edit(compacted(n), flip(4096+100))
+		if c := total(w.scrub()); c.Damages != 1 || c.StartedOver != 1 || c.Mismatches != 0 {
+			t.Errorf("leader %t: counts %+v\n%s", leads, c, w.log.String())
+		}
+		if len(w.contents(victim)) == 0 {
+			t.Errorf("leader %t: nothing was copied", leads)
+		}
+		w.until("what was set aside is removed", func() bool {
+			entries, err := n.fs.List("data/wal/aside")
+			return err == nil && len(entries) == 0
+		})
+	}
+}
+
+// Nobody else has a node's vote: what is in memory is written anew.
+func TestDamagedMetadataFilesAreWrittenAnew(t *testing.T) {
+	for _, what := range []string{"segment_", "snapshot", "vote"} {
+		w := newWorld(t, 3)
+		w.create(nil, 3)
+		want := w.contents(1)
+		n := w.nodes[w.nodes[1].b.Controller()]
+		dir := "data/wal/__meta"
+		entries, err := n.fs.List(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range entries {
+			if strings.HasPrefix(e.Name, what) && !strings.HasSuffix(e.Name, "index") {
+				size, _ := n.fs.Stat(path.Join(dir, e.Name))
+				n.edit(path.Join(dir, e.Name), flip(int(size.Size)*2/3))
+			}
+		}
+		if c := total(w.scrub()); c.Damages != 1 || c.Repairs != 1 {
+			t.Errorf("%s: counts %+v\n%s", what, c, w.log.String())
+		}
+		if c := total(w.scrub()); c.Damages != 1 {
+			t.Errorf("%s: damaged again: %+v\n%s", what, c, w.log.String())
+		}
+		n.kill()
+		n.start()
+		w.until("ready", func() bool { return n.ready })
+		w.until("whole", w.whole)
+		w.check(want)
+	}
+}
