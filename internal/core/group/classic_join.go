@@ -251,8 +251,29 @@ func (s *Shard) replaceStatic(g *group, m *classicMember, id string, r *JoinGrou
 		s.reply(t, resp)
 		return
 	}
+	s.recordRename(g, oldID, m)
 	s.park(g, m, r, t)
 	s.rebalanceOrComplete(g, fmt.Sprintf("static member %s came back as %s", m.instanceID, id))
+}
+
+// recordRename makes the record by which a static member has its new id in the
+// last generation that was stored. A coordinator that takes over before the next
+// one would fence the new instance in favour of the old one otherwise, for good.
+func (s *Shard) recordRename(g *group, oldID string, m *classicMember) {
+	if g.stored == nil {
+		return
+	}
+	i := slices.IndexFunc(g.stored.Members, func(o offsets.GroupMember) bool { return o.MemberID == oldID })
+	if i < 0 {
+		return
+	}
+	v := *g.stored
+	v.Members = slices.Clone(v.Members)
+	v.Members[i].MemberID, v.Members[i].ClientID, v.Members[i].ClientHost = m.id, m.clientID, m.clientHost
+	if v.Leader == oldID {
+		v.Leader = m.id
+	}
+	s.record(offsets.GroupMetadata{Group: g.id, Value: &v})
 }
 
 // rebalanceOrComplete starts a rebalance, or ends the one that runs if this
