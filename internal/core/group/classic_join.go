@@ -188,6 +188,7 @@ func (s *Shard) addMember(g *group, id string, r *JoinGroup, t Ticket) {
 	}
 	delete(c.pending, id)
 	c.add(m)
+	s.recordRename(g, m) // of one that was away for too long, and is in the log still
 	s.touch(g, m)
 	s.event(EventMemberJoined, g, id, r.Reason)
 	s.rebalanceOrComplete(g, fmt.Sprintf("member %s joined%s", id, reason(r.Reason)))
@@ -251,7 +252,7 @@ func (s *Shard) replaceStatic(g *group, m *classicMember, id string, r *JoinGrou
 		s.reply(t, resp)
 		return
 	}
-	s.recordRename(g, oldID, m)
+	s.recordRename(g, m)
 	s.park(g, m, r, t)
 	s.rebalanceOrComplete(g, fmt.Sprintf("static member %s came back as %s", m.instanceID, id))
 }
@@ -259,14 +260,15 @@ func (s *Shard) replaceStatic(g *group, m *classicMember, id string, r *JoinGrou
 // recordRename makes the record by which a static member has its new id in the
 // last generation that was stored. A coordinator that takes over before the next
 // one would fence the new instance in favour of the old one otherwise, for good.
-func (s *Shard) recordRename(g *group, oldID string, m *classicMember) {
-	if g.stored == nil {
+func (s *Shard) recordRename(g *group, m *classicMember) {
+	if g.stored == nil || m.instanceID == "" {
 		return
 	}
-	i := slices.IndexFunc(g.stored.Members, func(o offsets.GroupMember) bool { return o.MemberID == oldID })
+	i := slices.IndexFunc(g.stored.Members, func(o offsets.GroupMember) bool { return o.InstanceID == m.instanceID && o.MemberID != m.id })
 	if i < 0 {
 		return
 	}
+	oldID := g.stored.Members[i].MemberID
 	v := *g.stored
 	v.Members = slices.Clone(v.Members)
 	v.Members[i].MemberID, v.Members[i].ClientID, v.Members[i].ClientHost = m.id, m.clientID, m.clientHost
