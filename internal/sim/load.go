@@ -61,6 +61,7 @@ func (l *load) start() {
 	for i := range l.w.plan.committers {
 		l.committer = append(l.committer, newCommitter(l, i))
 	}
+	l.w.groups = startGroups(l)
 	l.probe.start()
 	l.adminLater()
 }

@@ -40,6 +40,7 @@ type plan struct {
 	founders       int       // nodes that found the cluster; the others join later
 	latency        instant
 	loss           float64
+	groups         groupPlan
 }
 
 func (w *world) draw(o Options) {
@@ -95,6 +96,7 @@ func (w *world) draw(o Options) {
 	if rng.IntN(3) == 0 {
 		p.loss = rng.Float64() * 0.02
 	}
+	w.drawGroups(o)
 }
 
 // options are those that a node's process is started with.

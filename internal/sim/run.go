@@ -16,6 +16,7 @@ type Options struct {
 	Length     time.Duration // of the part with faults; default 2 minutes of virtual time
 	Nodes      int           // default: drawn, 3 to 5
 	Partitions int           // of one topic; default: drawn, in some topics
+	Groups     int           // groups with members; default: drawn, 0 to 3
 	Faults     []string      // only these; default: drawn
 	Trace      io.Writer     // every event is written to it; may be nil
 }
@@ -125,6 +126,7 @@ func (w *world) heal() {
 	w.note(notePhase, nowhere, nowhere, 0, 0, "heal")
 	w.healed = true
 	w.guard(w.faults.heal)
+	w.guard(w.healGroups)
 	w.run(w.now + 5*second) // the load goes on
 	w.load.draining = true
 	for _, p := range w.load.producers {
@@ -141,6 +143,9 @@ func (w *world) heal() {
 		w.run(w.now + 200*millisecond)
 		var ok bool
 		if ok, why = w.check.atRest(); ok {
+			ok, why = w.check.groupsAtRest()
+		}
+		if ok {
 			return
 		}
 	}

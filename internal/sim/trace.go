@@ -20,9 +20,10 @@ const (
 	noteSync
 	notePhase
 	noteViolation
+	noteMember
 )
 
-var kindNames = [...]string{"fault", "process", "log", "frame", "link", "request", "answer", "sync", "phase", "VIOLATION"}
+var kindNames = [...]string{"fault", "process", "log", "frame", "link", "request", "answer", "sync", "phase", "VIOLATION", "member"}
 
 // nowhere stands for no node in a note.
 const nowhere = -1

@@ -86,6 +86,7 @@ type world struct {
 	clients []*client
 	faults  *nemesis
 	load    *load
+	groups  []*simGroup
 	check   *checkers
 
 	violations []Violation

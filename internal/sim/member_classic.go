@@ -1,0 +1,342 @@
+package sim
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"chronik/internal/base/kafka"
+)
+
+// The classic protocol as a member speaks it: join, sync, heartbeat, leave.
+
+// classicJoin joins the group, anew or again.
+func (m *member) classicJoin() {
+	if m.superseded && m.id == "" {
+		m.die() // it would take the place of the new process
+		return
+	}
+	m.turn++
+	m.joining, m.settled, m.rejoin = true, false, false
+	if !m.cooperative {
+		m.disown(nil)
+	}
+	m.found(func() {
+		p := &m.g.w.plan.groups
+		req := kmsg.NewPtrJoinGroupRequest()
+		req.Version = 5 + int16(m.c.rng.IntN(5))
+		if m.instance != "" {
+			req.Version = 9 // with an older one a leader that comes back leads no more (KIP-814)
+		}
+		req.Group, req.MemberID, req.ProtocolType = m.g.name, m.id, "consumer"
+		req.SessionTimeoutMillis, req.RebalanceTimeoutMillis = int32(p.session/millisecond), int32(p.rebalance/millisecond)
+		if m.instance != "" {
+			req.InstanceID = &m.instance
+		}
+		proto := kmsg.NewJoinGroupRequestProtocol()
+		proto.Name, proto.Metadata = m.strategy(), m.metadata()
+		req.Protocols = append(req.Protocols, proto)
+		turn, sent := m.turn, m.g.w.now
+		m.highAtJoin, m.joinedAt = m.g.high, sent
+		m.ask(req, p.initialDelay+p.rebalance+p.session+10*second, func(r kmsg.Response, err error) {
+			if m.turn == turn {
+				m.classicJoined(r, err, sent)
+			}
+		})
+	})
+}
+
+func (m *member) strategy() string {
+	if m.cooperative {
+		return "cooperative-sticky"
+	}
+	return "range"
+}
+
+// metadata is what the member tells the leader.
+func (m *member) metadata() []byte {
+	meta := kmsg.ConsumerMemberMetadata{Version: 2, Topics: slices.Clone(m.topics), Generation: -1}
+	slices.Sort(meta.Topics)
+	if m.cooperative {
+		meta.Generation = m.epoch
+		for _, p := range m.list() {
+			meta.OwnedPartitions = append(meta.OwnedPartitions, kmsg.ConsumerMemberMetadataOwnedPartition{
+				Topic: p.part.topic.name, Partitions: []int32{p.part.number}})
+		}
+	}
+	return meta.AppendTo(nil)
+}
+
+func (m *member) classicJoined(r kmsg.Response, err error, sent instant) {
+	if err != nil {
+		m.last = "JoinGroup: " + err.Error()
+		m.soon(m.classicJoin)
+		return
+	}
+	resp := r.(*kmsg.JoinGroupResponse)
+	code := kafka.ErrorCode(resp.ErrorCode)
+	m.last = "JoinGroup: " + code.String()
+	switch {
+	case code == kafka.None:
+	case m.moved(code), code == kafka.ErrRebalanceInProgress:
+		m.soon(m.classicJoin)
+		return
+	case code == kafka.ErrMemberIDRequired:
+		m.id = resp.MemberID
+		m.classicJoin()
+		return
+	case code == kafka.ErrUnknownMemberID:
+		m.forgotten("JoinGroup", code)
+		m.soon(m.classicJoin)
+		return
+	case code == kafka.ErrFencedInstanceID:
+		m.fencedInstance("JoinGroup")
+		return
+	default:
+		m.unexpected("JoinGroup", code)
+		return
+	}
+	m.alive(sent)
+	m.id, m.epoch = resp.MemberID, resp.Generation
+	m.leads = resp.LeaderID == m.id && len(resp.Members) > 0
+	m.note("joined generation %d, leader %s of %d", m.epoch, resp.LeaderID, len(resp.Members))
+	var plan []kmsg.SyncGroupRequestGroupAssignment
+	if m.assignedFor = ""; m.leads && !resp.SkipAssignment {
+		plan = m.assign(resp.Members)
+	}
+	m.classicSync(plan, resp.Protocol)
+}
+
+// classicSync asks for the assignment; the leader brings everybody's.
+func (m *member) classicSync(plan []kmsg.SyncGroupRequestGroupAssignment, protocol *string) {
+	turn, sent := m.turn, m.g.w.now
+	if m.coordinator == nowhere {
+		m.soon(m.classicJoin)
+		return
+	}
+	req := kmsg.NewPtrSyncGroupRequest()
+	req.Version = 3 + int16(m.c.rng.IntN(3))
+	req.Group, req.MemberID, req.Generation, req.GroupAssignment = m.g.name, m.id, m.epoch, plan
+	if m.instance != "" {
+		req.InstanceID = &m.instance
+	}
+	if req.Version >= 5 {
+		consumer, name := "consumer", m.strategy()
+		req.ProtocolType, req.Protocol = &consumer, &name
+		if protocol != nil {
+			req.Protocol = protocol
+		}
+	}
+	m.ask(req, m.g.w.plan.groups.rebalance+10*second, func(r kmsg.Response, err error) {
+		if m.turn != turn {
+			return
+		}
+		if err != nil {
+			m.last = "SyncGroup: " + err.Error()
+			m.soon(m.classicJoin)
+			return
+		}
+		resp := r.(*kmsg.SyncGroupResponse)
+		if m.refused("SyncGroup", kafka.ErrorCode(resp.ErrorCode)) {
+			return
+		}
+		m.durable, m.joining = true, false
+		m.alive(sent)
+		m.g.synced(m)
+		m.takeAssignment(resp.MemberAssignment)
+	})
+}
+
+// refused acts on the codes that SyncGroup and Heartbeat may be answered with;
+// it says whether there was one.
+func (m *member) refused(what string, code kafka.ErrorCode) bool {
+	m.last = what + ": " + code.String()
+	switch {
+	case code == kafka.None:
+		return false
+	case m.moved(code), code == kafka.ErrRebalanceInProgress:
+		m.soon(m.classicJoin)
+	case code == kafka.ErrIllegalGeneration:
+		m.disown(nil)
+		m.epoch = -1
+		m.soon(m.classicJoin)
+	case code == kafka.ErrUnknownMemberID:
+		m.forgotten(what, code)
+		m.soon(m.classicJoin)
+	case code == kafka.ErrFencedInstanceID:
+		m.fencedInstance(what)
+	default:
+		m.unexpected(what, code)
+	}
+	return true
+}
+
+// takeAssignment takes over what the leader has given to the member.
+func (m *member) takeAssignment(b []byte) {
+	var a kmsg.ConsumerMemberAssignment
+	if len(b) > 0 {
+		if err := a.ReadFrom(b); err != nil {
+			m.g.w.violate("an assignment is what the leader made", "%s: %v: %x", m, err, b)
+			return
+		}
+	}
+	var parts []*groupPart
+	for _, t := range a.Topics {
+		for _, n := range t.Partitions {
+			if p := m.g.partByName(t.Topic, n); p != nil {
+				parts = append(parts, p)
+			}
+		}
+	}
+	before := len(m.owned)
+	m.disown(parts)
+	revoked := before - len(m.owned)
+	m.own(parts)
+	m.note("has %d partitions in generation %d, %d given up", len(m.owned), m.epoch, revoked)
+	if revoked > 0 {
+		m.soon(m.classicJoin) // so that others get them
+		return
+	}
+	m.classicHeartbeat()
+}
+
+func (m *member) classicHeartbeat() {
+	turn := m.turn
+	m.after(m.g.w.plan.groups.heartbeat, func() {
+		if m.turn != turn {
+			return
+		}
+		if m.rejoin || m.leads && m.assignedFor != m.partitionsRead() {
+			m.classicJoin()
+			return
+		}
+		m.found(func() {
+			sent := m.g.w.now
+			req := kmsg.NewPtrHeartbeatRequest()
+			req.Version, req.Group, req.MemberID, req.Generation = 4, m.g.name, m.id, m.epoch
+			if m.instance != "" {
+				req.InstanceID = &m.instance
+			}
+			m.ask(req, m.g.w.plan.requestTimeout, func(r kmsg.Response, err error) {
+				switch {
+				case m.turn != turn:
+					return
+				case err != nil:
+					m.last, m.settled = "Heartbeat: "+err.Error(), false
+				default:
+					code := kafka.ErrorCode(r.(*kmsg.HeartbeatResponse).ErrorCode)
+					if m.moved(code) {
+						m.last, m.settled = "Heartbeat: "+code.String(), false
+						break
+					}
+					if m.refused("Heartbeat", code) {
+						m.settled = false
+						return
+					}
+					m.alive(sent)
+					m.settled = true
+				}
+				m.classicHeartbeat()
+			})
+		})
+	})
+}
+
+func (m *member) classicLeave() {
+	if m.instance != "" {
+		return // static members are missed only when their session is over
+	}
+	req := kmsg.NewPtrLeaveGroupRequest()
+	req.Version, req.Group, req.MemberID = int16(m.c.rng.IntN(6)), m.g.name, m.id
+	l := kmsg.NewLeaveGroupRequestMember()
+	l.MemberID = m.id
+	req.Members = append(req.Members, l)
+	m.c.call(m.coordinator, req, m.g.w.plan.requestTimeout, func(kmsg.Response, error) {})
+}
+
+// partitionsRead names the partitions of all topics that the group's leader
+// has to assign.
+func (m *member) partitionsRead() string {
+	var b strings.Builder
+	for _, t := range m.g.w.load.topics {
+		if !t.deleted {
+			fmt.Fprintf(&b, "%s:%d ", t.name, len(t.parts))
+		}
+	}
+	return b.String()
+}
+
+// claimant is a member as the leader sees it.
+type claimant struct {
+	id    string
+	meta  kmsg.ConsumerMemberMetadata
+	given []*groupPart
+}
+
+// assign shares all partitions out among those who read them. A cooperative
+// leader gives what one member has to another only when it was given up.
+func (m *member) assign(members []kmsg.JoinGroupResponseMember) []kmsg.SyncGroupRequestGroupAssignment {
+	m.assignedFor = m.partitionsRead()
+	all := make([]*claimant, len(members))
+	for i, jm := range members {
+		all[i] = &claimant{id: jm.MemberID}
+		if err := all[i].meta.ReadFrom(jm.ProtocolMetadata); err != nil {
+			m.g.w.violate("the leader gets what members sent", "%s: %v: %x", m, err, jm.ProtocolMetadata)
+			return nil
+		}
+	}
+	most := len(m.g.w.load.parts())/len(all) + 1
+	for _, t := range m.g.w.load.topics {
+		if t.deleted {
+			continue
+		}
+		for _, p := range t.parts {
+			m.assignOne(all, m.g.part(p), most)
+		}
+	}
+	out := make([]kmsg.SyncGroupRequestGroupAssignment, len(all))
+	for i, c := range all {
+		a := kmsg.ConsumerMemberAssignment{}
+		for _, p := range c.given {
+			a.Topics = append(a.Topics, kmsg.ConsumerMemberAssignmentTopic{Topic: p.part.topic.name, Partitions: []int32{p.part.number}})
+		}
+		out[i] = kmsg.SyncGroupRequestGroupAssignment{MemberID: c.id, MemberAssignment: a.AppendTo(nil)}
+	}
+	return out
+}
+
+func (m *member) assignOne(all []*claimant, p *groupPart, most int) {
+	var best *claimant
+	var claimed []*claimant
+	for _, c := range all {
+		reads := slices.Contains(c.meta.Topics, p.part.topic.name)
+		if m.cooperative && c.claims(p) {
+			claimed = append(claimed, c)
+			if reads && len(c.given) < most && len(claimed) == 1 {
+				best = c
+			}
+		}
+	}
+	if best == nil {
+		for _, c := range all {
+			if slices.Contains(c.meta.Topics, p.part.topic.name) && (best == nil || len(c.given) < len(best.given)) {
+				best = c
+			}
+		}
+	}
+	if best == nil || len(claimed) > 1 || len(claimed) == 1 && claimed[0] != best {
+		return
+	}
+	best.given = append(best.given, p)
+}
+
+func (c *claimant) claims(p *groupPart) bool {
+	for _, t := range c.meta.OwnedPartitions {
+		if t.Topic == p.part.topic.name && slices.Contains(t.Partitions, p.part.number) {
+			return true
+		}
+	}
+	return false
+}
