@@ -31,7 +31,7 @@ func newClusterCommand() *cobra.Command {
 	}
 	t := &topicCommand{cluster: addCluster(cmd)}
 	cmd.PersistentFlags().StringVarP(&t.output, "output", "o", "text", "text or json")
-	cmd.AddCommand(newClusterStatus(t), newClusterEvents(t), newAddNode(t), newRemoveNode(t))
+	cmd.AddCommand(newClusterStatus(t), newClusterEvents(t), newClusterScrub(t), newAddNode(t), newRemoveNode(t))
 	return cmd
 }
 

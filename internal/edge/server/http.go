@@ -41,7 +41,8 @@ func (n *node) serveHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // handler serves what can be read of the node over HTTP. Nothing can be
-// changed there: it asks nobody who they are.
+// changed there, since it asks nobody who they are; but a pass of the scrubber
+// can be begun, which reads at a bounded rate.
 func (n *node) handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("/", n.metrics.Handler(metrics.Health{Ready: n.ready}))
@@ -61,6 +62,8 @@ func (n *node) handler() http.Handler {
 		w.Header().Set("Content-Type", "application/json")
 		json.NewEncoder(w).Encode(n.unfit()) //nolint:errcheck // the client has gone
 	})
+	mux.HandleFunc("GET /cluster/scrub", n.serveScrub)
+	mux.HandleFunc("POST /cluster/scrub", n.serveScrub)
 	return mux
 }
 

@@ -188,8 +188,9 @@ func (n *node) brokerOptions() (broker.Options, error) {
 	o := broker.Options{
 		Node: n.cfg.NodeID, DataDir: dir, AdvertiseHost: host, AdvertisePort: int32(port),
 		PeerAddress: n.cfg.Peer, Rack: n.cfg.Rack, Static: n.cfg.Static(),
-		LagRecordsMax:     n.cfg.ReplicaLagMessagesMax,
-		LogCacheBytes:     cmp.Or(n.cfg.LogCacheBytes, -1),
+		LagRecordsMax:       n.cfg.ReplicaLagMessagesMax,
+		LogCacheBytes:       cmp.Or(n.cfg.LogCacheBytes, -1),
+		ScrubBytesPerSecond: n.cfg.ScrubBytesPerSecond, ScrubInterval: n.cfg.ScrubInterval,
 		HeartbeatInterval: n.cfg.BrokerHeartbeatInterval, SessionTimeout: n.cfg.BrokerSessionTimeout,
 		// An election timeout is one to two times the ticks; a tick stays
 		// coarse enough for an idle node to cost nothing.

@@ -46,6 +46,7 @@ func (n *node) openMetrics() {
 	n.metrics = metrics.New(broker.Version)
 	n.metrics.Status(statusMetrics, n.readStatus)
 	n.metrics.Status(lagMetrics, n.readLag)
+	n.metrics.Status(scrubMetrics, n.readScrub)
 }
 
 func (n *node) readStatus(emit func(metrics.Sample)) {

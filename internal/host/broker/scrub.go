@@ -69,11 +69,13 @@ const (
 	scrubSumWait   = time.Minute
 	scrubPassesMax = 8
 	scrubAskedMax  = 64 // questions of leaders that wait; more are not answered
-	metadataTopic  = "__cluster_metadata"
 	scrubRetries   = 3
 	scrubPauseMax  = time.Minute
 	scrubStepPause = time.Millisecond
 )
+
+// MetadataTopic is what the scrubber calls the log of the metadata.
+const MetadataTopic = "__cluster_metadata"
 
 // metadataKey stands for the metadata log among the partitions.
 var metadataKey = partitionKey{}
@@ -134,7 +136,7 @@ func (b *Broker) beginPass(now time.Time, topic string) *scrubPass {
 			p.others = append(p.others, key)
 		}
 	}
-	if topic == "" || topic == metadataTopic {
+	if topic == "" || topic == MetadataTopic {
 		p.others = append(p.others, metadataKey)
 	}
 	p.total = len(p.led) + len(p.others)

@@ -105,9 +105,9 @@ func (b *Broker) Scrub(now time.Time, req ScrubRequest) ScrubState {
 			state.add(s, key, ScrubbedState{Topic: r.topic, Partition: key.partition, Role: replica.Offline.String()})
 		}
 	}
-	if req.Topic == "" || req.Topic == metadataTopic {
+	if req.Topic == "" || req.Topic == MetadataTopic {
 		start, end := b.raftLog.Durable()
-		meta := ScrubbedState{Topic: metadataTopic, Role: "member", LogStart: start, LogEnd: end, Bad: s.metadata}
+		meta := ScrubbedState{Topic: MetadataTopic, Role: "member", LogStart: start, LogEnd: end, Bad: s.metadata}
 		state.add(s, metadataKey, meta)
 	}
 	s.mu.Unlock()
