@@ -83,3 +83,41 @@ func TestFailedDiskMovesLeadership(t *testing.T) {
 	}
 	verify(t, c, &h, topics, once)
 }
+
+// A leader whose disk takes seconds gives the lead to one whose disk does not,
+// and is in sync again when its disk has been quick for a while.
+func TestSlowDiskShedsLeadership(t *testing.T) {
+	c := cluster.Run(t, cluster.Options{Nodes: 3})
+	topics := map[string]int32{"disk": 2}
+	createTopic(t, c, "disk", 2, map[string]string{"min.insync.replicas": "2"})
+	client := admin(t, c)
+	all := func(p kadm.PartitionDetail) bool { return len(p.ISR) == 3 && p.Leader > 0 }
+	until(t, client, "disk", 0, "all in sync", 10*time.Second, all)
+	sick := partitionOf(t, client, "disk", 0).Leader
+	n := c.Nodes[sick-1]
+	var h history.History
+	load, err := traffic.StartIdempotent(c.Addresses(), &h, traffic.LoadOptions{Topic: "disk", Partitions: 2, InFlightMax: 50})
+	if err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(300 * time.Millisecond)
+	in := inject(t, n, activeSegment(t, n, "disk", 0), "fdatasync", "delay_enter=3000000:when=1+")
+	took := until(t, client, "disk", 0, "another leader", 10*time.Second, func(p kadm.PartitionDetail) bool {
+		return p.Leader > 0 && p.Leader != sick && len(p.ISR) == 2
+	})
+	t.Logf("another leader after %v", took)
+	if p := partitionOf(t, client, "disk", 1); !slices.Contains(p.ISR, sick) {
+		t.Errorf("disk-1: in sync %v", p.ISR)
+	}
+	in.stop()
+	if sized(false, true) {
+		until(t, client, "disk", 0, "back in sync", 60*time.Second, all)
+	}
+	for _, err := range load.Stop() {
+		t.Errorf("a client saw: %v", err)
+	}
+	for place, gap := range h.LongestGap() {
+		t.Logf("%v: longest time without an acknowledgement %v", place, gap.Round(time.Millisecond))
+	}
+	verify(t, c, &h, topics, once)
+}

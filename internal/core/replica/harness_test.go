@@ -186,6 +186,9 @@ func (n *node) act(now time.Time, rd *Ready) {
 		}
 		n.event("ask for in-sync set %v at partition epoch %d", ids, c.PartitionEpoch)
 	}
+	if rd.Slow != nil {
+		n.event("disk is slow for %v", rd.Slow.Since)
+	}
 	for _, a := range rd.Acked {
 		n.acked[a.Ticket] = a
 		n.event("ack %d at %d", a.Ticket, a.Offset)

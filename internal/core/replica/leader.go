@@ -21,6 +21,7 @@ type leading struct {
 	change     pendingChange
 	changeAt   time.Time // no wish for another in-sync set before
 	changeSeq  uint64
+	disk       ownDisk
 }
 
 // lead begins a leader epoch. Its start must be durable before anything of it
@@ -177,6 +178,8 @@ func (r *Replica) appended(now time.Time, w *write, base kafka.Offset) {
 	r.wait(p, waiting{ticket: p.Ticket, upTo: w.end, offset: base, timestamp: record.NoTimestamp, deadline: p.Deadline})
 	if r.config.Relaxed {
 		r.advance(now)
+	} else if r.leader.disk.markAt.IsZero() {
+		r.reviewOwnDisk(now)
 	}
 }
 
@@ -226,6 +229,7 @@ func (r *Replica) advance(now time.Time) {
 		r.note(now)
 	}
 	r.release()
+	r.reviewOwnDisk(now)
 	r.reviewInSync(now)
 }
 
@@ -330,7 +334,7 @@ func (r *Replica) wakeLeader() time.Time {
 	for _, f := range l.followers {
 		at = earlier(at, f.wake(r))
 	}
-	return earlier(at, r.wakeInSync())
+	return earlier(earlier(at, r.wakeOwnDisk()), r.wakeInSync())
 }
 
 // Followers lists a leader's view of its followers.

@@ -28,6 +28,7 @@ type Ready struct {
 	Trim     *kafka.Offset // the log starts here from now on
 	Send     []Message     // to other nodes, only after what stands above
 	InSync   *InSyncChange // ask the controller; report with InSyncResult
+	Slow     *SlowDisk     // another replica had better lead: tell the controller
 	Acked    []Ack         // committed: answer these
 	Refused  []Refusal     // no longer possible: answer these with the typed reason
 }

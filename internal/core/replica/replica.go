@@ -22,6 +22,7 @@ type Options struct {
 	InFlightBytesMax   int           // per follower, appends without answer; default 16 MiB
 	InFlightAppendsMax int           // per follower; default 256
 	ReadBytesMax       int           // of one append that is read from the log; default 1 MiB
+	SlowSyncMax        time.Duration // a sync that takes longer makes another replica the better leader; default 2 s, negative: never
 	ProducerExpiration time.Duration // producer.id.expiration.ms, default 24 h
 	ProducersMax       int           // remembered at a time; the longest silent are forgotten first; default 100 000
 }
@@ -38,6 +39,9 @@ func (o Options) withDefaults() Options {
 	set(&o.RetryMax, time.Second)
 	set(&o.NoteDelay, 5*time.Millisecond)
 	set(&o.ProducerExpiration, 24*time.Hour)
+	if o.SlowSyncMax == 0 {
+		o.SlowSyncMax = 2 * time.Second
+	}
 	for p, v := range map[*int]int{&o.InFlightBytesMax: 16 << 20, &o.InFlightAppendsMax: 256, &o.ReadBytesMax: 1 << 20, &o.ProducersMax: 100_000} {
 		if *p <= 0 {
 			*p = v
@@ -128,7 +132,7 @@ func New(opts Options, config Config, log Log) *Replica {
 func (r *Replica) Ready() (Ready, bool) {
 	o := &r.out
 	if o.Reset == nil && o.Truncate == nil && o.Epoch == nil && o.Write == nil && o.Trim == nil &&
-		len(o.Send) == 0 && o.InSync == nil && len(o.Acked) == 0 && len(o.Refused) == 0 {
+		len(o.Send) == 0 && o.InSync == nil && o.Slow == nil && len(o.Acked) == 0 && len(o.Refused) == 0 {
 		return Ready{}, false
 	}
 	given := *o

@@ -84,14 +84,15 @@ func (s *Syncer[S]) Schedule(log S) {
 }
 
 // Kick sees to it that what was scheduled is done. With inline the caller has
-// nothing better to do: it may sync one log itself.
+// nothing better to do: it may sync one log itself. On a slow disk it does not:
+// the caller's next request may be for a log that is quick.
 func (s *Syncer[S]) Kick(inline bool) {
 	s.mu.Lock()
 	if len(s.queue) == 0 {
 		s.mu.Unlock()
 		return
 	}
-	if !inline || s.running >= s.limit() {
+	if !inline || s.typical > slowSync || s.running >= s.limit() {
 		s.wake()
 		s.mu.Unlock()
 		return

@@ -51,7 +51,7 @@ type node struct {
 	live   atomic.Pointer[broker.Broker] // broker, once it takes frames
 	loop   *loop.Serial
 	clock  *loop.Clock
-	syncer *loop.Syncer[*partition.Partition]
+	syncer *loop.Syncer[syncedLog]
 
 	peers    *transport.Transport
 	flushed  atomic.Pointer[transport.Transport] // peers, once there are any
@@ -135,7 +135,7 @@ func (n *node) open(ctx context.Context, now time.Time) (err error) {
 		opened = append(opened, func() { n.http.Stop(ctx) }) //nolint:errcheck // the node fails with another error
 	}
 	kick := func() { n.kick(false) }
-	n.syncer = loop.NewSyncer[*partition.Partition](syncWorkers, func() { n.flushPeers(1) })
+	n.syncer = loop.NewSyncer[syncedLog](syncWorkers, func() { n.flushPeers(1) })
 	n.loop = loop.NewSerial(kick)
 	n.clock = loop.NewClock(kick)
 	opened = append(opened, func() { n.clock.Close(); n.loop.Close(); n.syncer.Close() })
@@ -224,11 +224,20 @@ func (n *node) flushPeers(syncs int) {
 	}
 }
 
+// syncedLog is a partition whose syncs take time.
+type syncedLog struct{ *partition.Partition }
+
+// RunSync implements loop.Syncable.
+func (l syncedLog) RunSync(time.Time) {
+	run := l.BeginSync()
+	l.EndSync(time.Now(), run)
+}
+
 func (n *node) env() broker.Env {
 	return broker.Env{
 		FS: vfs.Disk{}, Log: n.log, Rand: newRand(), Deadlines: n.clock.Deadlines,
 		Post:         n.loop.Post,
-		ScheduleSync: n.syncer.Schedule,
+		ScheduleSync: func(p *partition.Partition) { n.syncer.Schedule(syncedLog{p}) },
 		Send: func(to kafka.NodeID, class broker.Class, frame []byte) {
 			switch {
 			case n.peers == nil:

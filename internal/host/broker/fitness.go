@@ -2,6 +2,7 @@ package broker
 
 import (
 	"errors"
+	"fmt"
 	"maps"
 	"slices"
 	"time"
@@ -32,13 +33,21 @@ type finding struct {
 	cause   string
 	tries   int       // to open its log again
 	opening bool      // one is under way
-	again   time.Time // the next; zero: not planned
+	again   time.Time // the next, or the next look at a slow one; zero: not planned
+}
+
+// slowness is what is remembered of a replica that was slow, so that it does
+// not come and go.
+type slowness struct {
+	times int
+	last  time.Time
 }
 
 // fitness belongs to the control loop.
 type fitness struct {
 	found  map[partitionKey]*finding
 	marked map[partitionKey]bool // replicas of this node that the image calls unfit
+	slow   map[partitionKey]slowness
 	asking bool
 	retry  bool // a deadline for the next review is set
 }
@@ -49,6 +58,12 @@ const (
 	reopenMin       = 5 * time.Second
 	reopenMax       = 5 * time.Minute
 	fitnessBatchMax = 1000
+	// A replica that was slow stays out of the in-sync set for this long, and
+	// for longer when that comes again soon.
+	slowHoldMin = 10 * time.Second
+	slowHoldMax = 40 * time.Second
+	slowForget  = 10 * time.Minute
+	slowSync    = 500 * time.Millisecond // a sync that takes longer is not yet quick
 )
 
 // findUnfit notes that a replica of this node cannot be used. It may be called
@@ -78,7 +93,11 @@ func (b *Broker) markFitness(key partitionKey, state *metadata.Partition) {
 	if state == nil || !state.IsReplica(b.opts.Node) {
 		delete(f.found, key)
 		delete(f.marked, key)
+		delete(f.slow, key)
 		return
+	}
+	if found := f.found[key]; found != nil && found.fitness == metadata.Slow && f.marked[key] && b.lacksReplicas(key, state) {
+		delete(f.found, key) // better slow than none
 	}
 	if !state.IsUnfit(b.opts.Node) {
 		delete(f.marked, key)
@@ -88,6 +107,17 @@ func (b *Broker) markFitness(key partitionKey, state *metadata.Partition) {
 		f.marked = make(map[partitionKey]bool)
 	}
 	f.marked[key] = true
+}
+
+// lacksReplicas says whether a partition cannot be written with acks=all.
+func (b *Broker) lacksReplicas(key partitionKey, state *metadata.Partition) bool {
+	image := b.image.Load()
+	t := image.Topic(key.topic)
+	if t == nil {
+		return false
+	}
+	c := b.resolver.Topic(image, t.Name)
+	return state.Leader == kafka.NoNode || len(state.InSync) < min(int(c.MinInSync), len(state.Replicas))
 }
 
 // fitnessReports is what the controller does not know yet.
@@ -101,7 +131,7 @@ func (b *Broker) fitnessReports() []controller.ReplicaReport {
 	}
 	for key := range f.marked {
 		if p := b.Partition(key.topic, key.partition); f.found[key] == nil && p != nil && p.Failure() == nil {
-			reports = append(reports, controller.ReplicaReport{Topic: key.topic, Partition: key.partition, Fitness: metadata.Fit, Cause: "its log could be opened again"})
+			reports = append(reports, controller.ReplicaReport{Topic: key.topic, Partition: key.partition, Fitness: metadata.Fit, Cause: "it can be used"})
 		}
 	}
 	slices.SortFunc(reports, func(x, y controller.ReplicaReport) int {
@@ -190,7 +220,14 @@ func (b *Broker) planReopening(now time.Time) {
 	keys := slices.SortedFunc(maps.Keys(b.fitness.found), partitionKey.compare)
 	for _, key := range keys {
 		found := b.fitness.found[key]
-		if found.fitness != metadata.Failed || !b.fitness.marked[key] || found.opening || !found.again.IsZero() {
+		if !b.fitness.marked[key] || found.opening || !found.again.IsZero() {
+			continue
+		}
+		if found.fitness == metadata.Slow {
+			b.planReturn(now, key, found)
+			continue
+		}
+		if found.fitness != metadata.Failed {
 			continue
 		}
 		found.again = now.Add(min(reopenMin<<min(found.tries, 10), reopenMax))
@@ -258,6 +295,49 @@ func (b *Broker) reopened(now time.Time, key partitionKey, found *finding, p *pa
 	p.Assign(now, b.assignment(state))
 	b.findFit(now, key)
 	b.noteFound(p, rec)
+}
+
+// noteSlow takes the word of a partition that this node leads that its disk is
+// slow and another's is not. When it was slow shortly before, it is out for longer.
+func (b *Broker) noteSlow(now time.Time, p *partition.Partition, since time.Duration) {
+	key := partitionKey{p.TopicID(), p.Number()}
+	if b.closed || b.Partition(key.topic, key.partition) != p || b.fitness.found[key] != nil {
+		return
+	}
+	b.env.Log.Warn("disk is slow: leadership is offered to a replica in sync", "topic", p.Topic(), "partition", p.Number(), "sync", since)
+	b.findUnfit(now, key, metadata.Slow, fmt.Sprintf("its disk has not synced in %v what others in sync have", since.Round(100*time.Millisecond)))
+	b.drain(now)
+}
+
+// planReturn lets a slow replica back after a while, if its disk is quick then.
+func (b *Broker) planReturn(now time.Time, key partitionKey, found *finding) {
+	s := b.fitness.slow[key]
+	if now.Sub(s.last) > slowForget {
+		s.times = 0
+	}
+	hold := min(slowHoldMin<<min(s.times, 10), slowHoldMax)
+	if b.fitness.slow == nil {
+		b.fitness.slow = make(map[partitionKey]slowness)
+	}
+	b.fitness.slow[key] = slowness{s.times + 1, now}
+	b.lookLater(now, hold, key, found)
+}
+
+func (b *Broker) lookLater(now time.Time, after time.Duration, key partitionKey, found *finding) {
+	found.again = now.Add(after)
+	b.At(found.again, func(time.Time) {
+		b.env.Post(func(then time.Time) {
+			if b.closed || b.fitness.found[key] != found {
+				return
+			}
+			if p := b.Partition(key.topic, key.partition); p != nil && p.SyncTime(then, now) > slowSync {
+				b.lookLater(then, slowHoldMin, key, found)
+				return
+			}
+			b.findFit(then, key)
+			b.drain(then)
+		})
+	})
 }
 
 // noteFailure takes a partition's word that its log has failed.

@@ -61,6 +61,11 @@ func (e partitionEnv) ScheduleSync(p *partition.Partition) { e.b.env.ScheduleSyn
 // At implements partition.Env.
 func (e partitionEnv) At(t time.Time, fn func(now time.Time)) { e.b.env.Deadlines.At(t, fn) }
 
+// Slow implements partition.Env.
+func (e partitionEnv) Slow(p *partition.Partition, since time.Duration) {
+	e.b.env.Post(func(now time.Time) { e.b.noteSlow(now, p, since) })
+}
+
 // Failed implements partition.Env.
 func (e partitionEnv) Failed(p *partition.Partition, err error) {
 	e.b.env.Log.Error("partition failed and is offline on this node; its log is opened again once others can do without it",

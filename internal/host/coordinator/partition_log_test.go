@@ -23,6 +23,7 @@ type alone struct {
 
 func (e alone) Send(*partition.Partition, *replica.Message)              { e.t.Error("sent a message") }
 func (e alone) ScheduleSync(p *partition.Partition)                      { p.RunSync(*e.now) }
+func (e alone) Slow(*partition.Partition, time.Duration)                 {}
 func (e alone) RequestInSync(*partition.Partition, replica.InSyncChange) {}
 func (e alone) At(at time.Time, fn func(now time.Time))                  { e.deadlines.At(at, fn) }
 func (e alone) Failed(_ *partition.Partition, err error)                 { e.t.Error(err) }

@@ -18,6 +18,7 @@ type diskEnv struct{}
 
 func (diskEnv) Send(*Partition, *replica.Message)              {}
 func (diskEnv) ScheduleSync(p *Partition)                      { p.RunSync(time.Now()) }
+func (diskEnv) Slow(*Partition, time.Duration)                 {}
 func (diskEnv) RequestInSync(*Partition, replica.InSyncChange) {}
 func (diskEnv) At(time.Time, func(time.Time))                  {}
 func (diskEnv) Failed(*Partition, error)                       {}

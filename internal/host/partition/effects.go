@@ -59,6 +59,7 @@ type effects struct {
 	changes []replica.InSyncChange
 	at      time.Time
 	sync    bool
+	slow    time.Duration
 	failure error
 	damage  []*wal.CorruptError
 }
@@ -138,7 +139,7 @@ func (p *Partition) scheduleSync(now time.Time, fx *effects) {
 			return
 		}
 	}
-	p.syncing, fx.sync, p.flushAt = true, true, time.Time{}
+	p.syncing, p.syncSince, fx.sync, p.flushAt = true, now, true, time.Time{}
 }
 
 // act does what the core wants, in the order of Ready's fields.
@@ -167,6 +168,9 @@ func (p *Partition) act(now time.Time, rd *replica.Ready, fx *effects) {
 	}
 	if rd.InSync != nil {
 		fx.changes = append(fx.changes, *rd.InSync)
+	}
+	if rd.Slow != nil {
+		fx.slow = rd.Slow.Since
 	}
 	for _, a := range rd.Acked {
 		p.answer(a.Ticket, reply{offset: a.Offset, timestamp: a.Timestamp}, fx)
@@ -318,6 +322,11 @@ func (p *Partition) flush(now time.Time, fx *effects) {
 		p.env.Damaged(p, fx.damage[i])
 	}
 	fx.damage = nil
+	if fx.slow > 0 {
+		since := fx.slow
+		fx.slow = 0
+		p.env.Slow(p, since)
+	}
 	for i := range fx.replies {
 		fx.replies[i].give()
 	}

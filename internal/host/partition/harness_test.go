@@ -52,6 +52,7 @@ type node struct {
 	changes []replica.InSyncChange
 	failed  error
 	damaged []*wal.CorruptError
+	slow    time.Duration
 }
 
 func newCluster(t testing.TB, nodes int, config TopicConfig) *cluster {
@@ -98,6 +99,7 @@ func (n *node) RequestInSync(_ *Partition, change replica.InSyncChange) {
 func (n *node) At(t time.Time, fn func(time.Time))        { n.c.timer = append(n.c.timer, timer{t, fn}) }
 func (n *node) Failed(_ *Partition, err error)            { n.failed = err }
 func (n *node) Damaged(_ *Partition, d *wal.CorruptError) { n.damaged = append(n.damaged, d) }
+func (n *node) Slow(_ *Partition, since time.Duration)    { n.slow = since }
 
 func (c *cluster) node(id kafka.NodeID) *node { return c.nodes[id-1] }
 

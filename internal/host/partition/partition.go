@@ -44,24 +44,26 @@ type Partition struct {
 	aborts   atomic.Bool // there are aborted transactions
 	ring     func(now time.Time)
 
-	mu       sync.Mutex
-	core     *replica.Replica
-	slots    []slot
-	free     []uint32
-	waiters  waiterList
-	pieces   []record.Batch
-	syncing  bool // RunSync is scheduled or runs
-	flushAt  time.Time
-	alarms   []time.Time // for which ring is set; the earliest last
-	failure  error       // the log failed
-	refused  int         // appends that failed since the last that did not
-	closed   bool
-	saved    kafka.Offset // end of the last state saved
-	compact  compacting
-	saveNext int64               // bytes appended since
-	noted    int64               // bytes appended to the last state noted since one was saved durably
-	saveSize int64               // of the last state saved
-	found    []*wal.CorruptError // damage that nobody was told of
+	mu        sync.Mutex
+	core      *replica.Replica
+	slots     []slot
+	free      []uint32
+	waiters   waiterList
+	pieces    []record.Batch
+	syncing   bool          // RunSync is scheduled or runs
+	syncSince time.Time     // of the last sync that was scheduled
+	syncTook  time.Duration // the last sync, with its waiting
+	flushAt   time.Time
+	alarms    []time.Time // for which ring is set; the earliest last
+	failure   error       // the log failed
+	refused   int         // appends that failed since the last that did not
+	closed    bool
+	saved     kafka.Offset // end of the last state saved
+	compact   compacting
+	saveNext  int64               // bytes appended since
+	noted     int64               // bytes appended to the last state noted since one was saved durably
+	saveSize  int64               // of the last state saved
+	found     []*wal.CorruptError // damage that nobody was told of
 }
 
 // settings are what follows from the topic's configs.
@@ -343,7 +345,8 @@ func (p *Partition) onAlarm(now time.Time) {
 }
 
 // RunSync makes durable what has been written. It is called once for each
-// Env.ScheduleSync. Appends go on meanwhile; the next sync covers them.
+// Env.ScheduleSync. Appends go on meanwhile; the next sync covers them. Who can
+// tell how long the sync took calls BeginSync and EndSync instead.
 func (p *Partition) RunSync(now time.Time) { p.EndSync(now, p.BeginSync()) }
 
 // SyncRun is a sync that has been done and not yet taken in.
@@ -355,7 +358,7 @@ type SyncRun struct {
 }
 
 // BeginSync is the first half of RunSync: it syncs what was written when it
-// was called. A simulation lets time pass before the other half.
+// was called. Time passes before the other half.
 func (p *Partition) BeginSync() SyncRun {
 	p.mu.Lock()
 	run := SyncRun{cuts: p.core.Cuts(), end: p.core.End(), idle: p.usable() != nil}
@@ -370,7 +373,7 @@ func (p *Partition) BeginSync() SyncRun {
 // EndSync is the second half of RunSync: it acts on what has become durable.
 func (p *Partition) EndSync(now time.Time, run SyncRun) {
 	fx := p.enter()
-	p.syncing = false
+	p.syncing, p.syncTook = false, now.Sub(p.syncSince)
 	switch {
 	case run.idle:
 	case run.err != nil && errors.Is(run.err, wal.ErrClosed):
@@ -384,6 +387,20 @@ func (p *Partition) EndSync(now time.Time, run SyncRun) {
 	if save {
 		p.saveState(false)
 	}
+}
+
+// SyncTime is how long the sync that is under way has taken until now, or where
+// there is none the last one, if it began at since or later; else 0.
+func (p *Partition) SyncTime(now, since time.Time) time.Duration {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	switch {
+	case p.syncing:
+		return now.Sub(p.syncSince)
+	case p.syncSince.Before(since):
+		return 0
+	}
+	return p.syncTook
 }
 
 // usable is nil while the partition can be written.

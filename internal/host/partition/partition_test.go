@@ -173,6 +173,31 @@ func TestBrokenDiskTakesThePartitionOffline(t *testing.T) {
 	}
 }
 
+func TestLeaderTellsOfItsSlowDisk(t *testing.T) {
+	c := newCluster(t, 2, DefaultTopicConfig())
+	c.assign(1, 1, 1, 2)
+	c.run(20 * time.Millisecond)
+	l := c.node(1)
+	c.auto = false
+	begun := c.now
+	l.produce(-1, batchOf(nil, false, "a"))
+	c.run(time.Millisecond)
+	c.node(2).p.RunSync(c.now)
+	c.run(1900 * time.Millisecond)
+	c.want("too soon", l.slow, time.Duration(0))
+	c.run(200 * time.Millisecond)
+	if l.slow < 2*time.Second {
+		t.Errorf("told of %v", l.slow)
+	}
+	if d := l.p.SyncTime(c.now, c.now); d < 2*time.Second {
+		t.Errorf("the sync takes %v", d)
+	}
+	run := l.p.BeginSync()
+	l.p.EndSync(c.now, run)
+	c.want("the last sync", l.p.SyncTime(c.now, begun), c.now.Sub(begun))
+	c.want("none since", l.p.SyncTime(c.now, c.now), time.Duration(0))
+}
+
 func TestWaitersAreWokenByTheHighWatermark(t *testing.T) {
 	c := newCluster(t, 1, DefaultTopicConfig())
 	n := c.node(1)

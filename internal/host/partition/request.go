@@ -195,6 +195,10 @@ type Env interface {
 	RequestInSync(p *Partition, change replica.InSyncChange)
 	// At has fn called once when t has come. It is never called back before it returns.
 	At(t time.Time, fn func(now time.Time))
+	// Slow reports that the partition's leader here has waited so long for its
+	// disk for what a follower in sync has on its own. It is repeated now and
+	// then while that is so.
+	Slow(p *Partition, since time.Duration)
 	// Failed reports that the partition's log failed (KAFKA_STORAGE_ERROR) and
 	// the partition is offline on this node until it is opened again. It is
 	// called once.
