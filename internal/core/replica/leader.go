@@ -49,11 +49,19 @@ func (r *Replica) resign() {
 	if mutant.On(mutant.AckAfterStepDown) {
 		refuse = func(w waiting) { r.ack(w.ticket, w.offset, w.timestamp) }
 	}
+	r.refuseWaiting(refuse)
+	clear(r.producers.guards)
+	*l = leading{changeSeq: l.changeSeq}
+}
+
+// refuseWaiting answers all who wait for a record to be safe, or for a log to
+// begin elsewhere.
+func (r *Replica) refuseWaiting(refuse func(waiting)) {
+	l := &r.leader
 	l.onSync.drain(refuse)
 	l.onCommit.drain(refuse)
 	l.onStart.drain(refuse)
-	clear(r.producers.guards)
-	*l = leading{changeSeq: l.changeSeq}
+	l.expiry = time.Time{}
 }
 
 // updateFollowers makes the list of followers fit the assignment.

@@ -208,11 +208,12 @@ func (r *Replica) SetBrokerEpoch(now time.Time, e kafka.BrokerEpoch) {
 }
 
 // Fence makes the node take itself for fenced, or no longer. While it does, a
-// leader refuses proposals and withholds acknowledgements.
-func (r *Replica) Fence(now time.Time, fenced bool) {
+// leader refuses proposals, and acknowledges nothing: those who wait are told
+// to look for another leader, rather than when their own time is over.
+func (r *Replica) Fence(fenced bool) {
 	r.fenced = fenced
-	if r.role == Leader && !fenced {
-		r.release()
+	if r.role == Leader && fenced {
+		r.refuseWaiting(func(w waiting) { r.refuse(w.ticket, kafka.ErrNotLeaderOrFollower) })
 	}
 }
 

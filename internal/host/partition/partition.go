@@ -289,7 +289,7 @@ func (p *Partition) SetBrokerEpoch(now time.Time, e kafka.BrokerEpoch) {
 // committed, as long as the node's lease is over.
 func (p *Partition) SetFenced(now time.Time, fenced bool) {
 	fx := p.enter()
-	p.core.Fence(now, fenced)
+	p.core.Fence(fenced)
 	p.leave(now, fx)
 }
 
