@@ -13,6 +13,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 
 	"chronik/test/chaos/cluster"
+	"chronik/test/chaos/harm"
 	"chronik/test/chaos/history"
 	"chronik/test/chaos/traffic"
 )
@@ -51,17 +52,7 @@ func batchesIn(t *testing.T, path string) []batchAt {
 
 func flipBit(t *testing.T, path string, position int64) {
 	t.Helper()
-	f, err := os.OpenFile(path, os.O_RDWR, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	var b [1]byte
-	if _, err := f.ReadAt(b[:], position); err != nil {
-		t.Fatal(err)
-	}
-	b[0] ^= 0x10
-	if _, err := f.WriteAt(b[:], position); err != nil {
+	if err := harm.FlipBit(path, position); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -2,75 +2,28 @@ package chaos
 
 import (
 	"errors"
-	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"strings"
-	"syscall"
 	"testing"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 
 	"chronik/test/chaos/cluster"
+	"chronik/test/chaos/harm"
 	"chronik/test/chaos/history"
 	"chronik/test/chaos/traffic"
 )
-
-// loopFS makes a file system of its own and mounts it, or skips the test.
-func loopFS(t *testing.T, bytes int64) string {
-	t.Helper()
-	dir := t.TempDir()
-	image, mount := filepath.Join(dir, "image"), filepath.Join(dir, "mount")
-	if err := os.Mkdir(mount, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	f, err := os.Create(image)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	if err := f.Truncate(bytes); err != nil {
-		t.Fatal(err)
-	}
-	for _, command := range [][]string{{"mkfs.ext4", "-q", "-m", "0", image}, {"mount", "-o", "loop", image, mount}} {
-		if out, err := exec.Command(command[0], command[1:]...).CombinedOutput(); err != nil {
-			t.Skipf("SKIP: no loop file system here: %s: %v: %s", command[0], err, out)
-		}
-	}
-	t.Cleanup(func() {
-		// The nodes are gone by then, but the kernel may be a moment behind.
-		for range 50 {
-			if exec.Command("umount", mount).Run() == nil {
-				return
-			}
-			time.Sleep(20 * time.Millisecond)
-		}
-		t.Errorf("could not unmount %s", mount)
-	})
-	return mount
-}
 
 // fillDisk takes all space of a file system but for leave bytes, and returns
 // the file that holds it.
 func fillDisk(t *testing.T, dir string, leave int64) string {
 	t.Helper()
-	var s syscall.Statfs_t
-	if err := syscall.Statfs(dir, &s); err != nil {
-		t.Fatal(err)
-	}
-	f, err := os.Create(filepath.Join(dir, "ballast"))
+	ballast, err := harm.FillDisk(dir, leave)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer f.Close()
-	if size := int64(s.Bavail)*s.Bsize - leave; size > 0 {
-		if err := syscall.Fallocate(int(f.Fd()), 0, 0, size); err != nil {
-			t.Fatal(err)
-		}
-	}
-	return f.Name()
+	return ballast
 }
 
 // refusal produces single records until one is refused, and returns the error.
@@ -93,7 +46,7 @@ func wantStorageError(t *testing.T, err error) {
 }
 
 func TestFullDiskRefusesAndComesBack(t *testing.T) {
-	mount := loopFS(t, 192<<20)
+	mount := harm.FileSystem(t, 192<<20)
 	c := cluster.Run(t, cluster.Options{DataDirs: []string{filepath.Join(mount, "data")}})
 	n := c.Nodes[0]
 	createTopic(t, c, "full", 2, nil)
@@ -149,7 +102,7 @@ func TestFullDiskRefusesAndComesBack(t *testing.T) {
 
 // A disk that fills up and empties under a running process: no restart.
 func TestFullDiskComesBackWithoutRestart(t *testing.T) {
-	mount := loopFS(t, 128<<20)
+	mount := harm.FileSystem(t, 128<<20)
 	c := cluster.Run(t, cluster.Options{DataDirs: []string{filepath.Join(mount, "data")}})
 	n := c.Nodes[0]
 	createTopic(t, c, "full", 1, nil)
@@ -170,71 +123,19 @@ func TestFullDiskComesBackWithoutRestart(t *testing.T) {
 	verify(t, c, &h, map[string]int32{"full": 1}, once)
 }
 
-// injection is strace at work on a process.
-type injection struct {
-	cmd *exec.Cmd
-	log string
-}
-
 // inject makes system calls of a running node on one file fail, or skips the
-// test. It returns when all of the node's threads are traced.
-func inject(t *testing.T, n *cluster.Node, path string, calls, fault string) *injection {
+// test.
+func inject(t *testing.T, n *cluster.Node, path string, calls, fault string) *harm.Injection {
 	t.Helper()
-	if _, err := exec.LookPath("strace"); err != nil {
-		t.Skip("SKIP: no strace here")
+	in, err := harm.Inject(n.PID(), path, calls, fault)
+	if errors.Is(err, harm.ErrNotPermitted) {
+		t.Skipf("SKIP: %v", err)
 	}
-	in := &injection{log: filepath.Join(t.TempDir(), "strace")}
-	in.cmd = exec.Command("strace", "-f", "-p", fmt.Sprint(n.PID()), "-o", in.log, "-P", path,
-		"-e", "trace="+calls, "-e", "inject="+calls+":"+fault)
-	stderr, err := os.Create(filepath.Join(t.TempDir(), "stderr"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer stderr.Close()
-	in.cmd.Stderr = stderr
-	if err := in.cmd.Start(); err != nil {
-		t.Skipf("SKIP: strace: %v", err)
-	}
-	t.Cleanup(in.stop)
-	for begin := time.Now(); ; time.Sleep(5 * time.Millisecond) {
-		if traced(n.PID()) {
-			return in
-		}
-		if time.Since(begin) > 5*time.Second {
-			said, _ := os.ReadFile(stderr.Name()) // it may have said nothing
-			t.Skipf("SKIP: strace may not trace here: %s", said)
-		}
-	}
-}
-
-// stop detaches; what failed before stays failed.
-func (in *injection) stop() {
-	if in.cmd.ProcessState != nil {
-		return
-	}
-	_ = in.cmd.Process.Signal(os.Interrupt) // it may have ended with the node
-	_ = in.cmd.Wait()                       // its exit says nothing
-}
-
-// count is how many calls were made to fail.
-func (in *injection) count() int {
-	data, _ := os.ReadFile(in.log) // no log: none
-	return strings.Count(string(data), "INJECTED")
-}
-
-// traced says whether every thread of a process has a tracer.
-func traced(pid int) bool {
-	files, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/status", pid))
-	if err != nil || len(files) == 0 {
-		return false
-	}
-	for _, f := range files {
-		data, err := os.ReadFile(f)
-		if err == nil && strings.Contains(string(data), "TracerPid:\t0\n") {
-			return false
-		}
-	}
-	return true
+	t.Cleanup(in.Close)
+	return in
 }
 
 func activeSegment(t *testing.T, n *cluster.Node, topic string, partition int32) string {
@@ -257,10 +158,10 @@ func TestFailedSyncRefusesUntilTheLogIsOpenedAgain(t *testing.T) {
 
 	in := inject(t, n, activeSegment(t, n, "disk", 0), "fsync,fdatasync,sync_file_range", "error=EIO:when=1+")
 	wantStorageError(t, refusal(t, n, &h, "disk", 0, 1000, 20))
-	if in.count() == 0 {
+	if in.Count() == 0 {
 		t.Fatal("no sync was made to fail")
 	}
-	in.stop()
+	in.Stop()
 	// The disk works again, but nobody knows which pages it has dropped.
 	wantStorageError(t, refusal(t, n, &h, "disk", 0, 1000, 3))
 	write(t, n, &h, "disk", 1, 100, 1000)
@@ -289,11 +190,11 @@ func TestFailedWriteRefusesAndOthersGoOn(t *testing.T) {
 	write(t, n, &h, "disk", 0, 100, 1000)
 	in := inject(t, n, activeSegment(t, n, "disk", 0), "write,writev,pwrite64,pwritev,pwritev2", "error=EIO:when=1+")
 	wantStorageError(t, refusal(t, n, &h, "disk", 0, 1000, 20))
-	if in.count() == 0 {
+	if in.Count() == 0 {
 		t.Fatal("no write was made to fail")
 	}
 	write(t, n, &h, "disk", 1, 100, 1000)
-	in.stop()
+	in.Stop()
 	n.Kill()
 	restart(t, n)
 	for _, partition := range []int32{0, 1} {
@@ -315,7 +216,7 @@ func TestFailedReadIsAnErrorAndNeverOtherData(t *testing.T) {
 	records, err := dial(t, n).ReadAll("disk", 0, 0)
 	var code *kerr.Error
 	switch {
-	case in.count() == 0:
+	case in.Count() == 0:
 		t.Skipf("SKIP: nothing was read from the file; %d records came from memory", len(records))
 	case !errors.As(err, &code):
 		t.Errorf("a read that failed was answered with %d records and %v", len(records), err)
@@ -325,7 +226,7 @@ func TestFailedReadIsAnErrorAndNeverOtherData(t *testing.T) {
 	if records, err := dial(t, n).ReadAll("disk", 1, 0); err != nil || len(records) != 100 {
 		t.Errorf("disk-1: %d records, %v", len(records), err)
 	}
-	in.stop()
+	in.Stop()
 	n.Kill()
 	restart(t, n)
 	verify(t, c, &h, map[string]int32{"disk": 2}, once)

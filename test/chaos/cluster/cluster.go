@@ -17,6 +17,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"chronik/test/chaos/netns"
 )
 
 // Options says how to run a cluster.
@@ -28,6 +30,9 @@ type Options struct {
 	// DataDirs are the nodes' directories, for tests that need a file system
 	// of their own. Default: directories that end with the test.
 	DataDirs []string
+	// Network puts each node into a namespace of its own, so that its links can
+	// be cut. It must have as many nodes.
+	Network *netns.Network
 	// ReadyMax is how long a node may take to become ready. Default 20 s.
 	ReadyMax time.Duration
 }
@@ -105,7 +110,13 @@ func New(t testing.TB, opts Options) *Cluster {
 		} else {
 			n.DataDir = filepath.Join(t.TempDir(), "data")
 		}
-		n.Kafka, n.HTTP, n.Peer = FreeAddress(t), FreeAddress(t), FreeAddress(t)
+		if opts.Network == nil {
+			n.Kafka, n.HTTP, n.Peer = FreeAddress(t), FreeAddress(t), FreeAddress(t)
+		} else {
+			host := opts.Network.Host(n.ID)
+			n.Kafka, n.HTTP, n.Peer = host+":9092", host+":9644", host+":9192"
+			n.wrapper = opts.Network.Wrapper(n.ID)
+		}
 		n.logPath = filepath.Join(logs, fmt.Sprintf("node%d.log", n.ID))
 		c.Nodes = append(c.Nodes, n)
 	}

@@ -14,6 +14,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"chronik/test/chaos/netns"
 )
 
 // Node is one chronik process after the other on one directory and one set of
@@ -26,6 +28,7 @@ type Node struct {
 	Peer    string
 
 	binary   string
+	wrapper  []string // what puts the process into its namespace
 	flags    []string
 	peers    string
 	logPath  string
@@ -71,8 +74,7 @@ func (n *Node) StartUnder(wrapper ...string) error {
 		return err
 	}
 	defer log.Close()
-	argv := append(append([]string{}, wrapper...), n.binary)
-	argv = append(argv, n.Args()...)
+	argv := slices.Concat(n.wrapper, wrapper, []string{n.binary}, n.Args())
 	cmd := exec.Command(argv[0], argv[1:]...)
 	cmd.Stdout, cmd.Stderr, cmd.Env = log, log, environ()
 	fmt.Fprintf(log, "--- %s %s\n", time.Now().Format("15:04:05.000"), strings.Join(argv, " "))
@@ -127,7 +129,7 @@ func (n *Node) Exited() <-chan struct{} {
 
 // WaitReady waits until /readyz says so, and returns how long after exec it did.
 func (n *Node) WaitReady() (time.Duration, error) {
-	client := http.Client{Timeout: time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
+	client := http.Client{Timeout: time.Second, Transport: &http.Transport{DisableKeepAlives: true, DialContext: netns.DialContext}}
 	exited, started := n.Exited(), n.Started()
 	last := "no answer"
 	for time.Since(started) < n.readyMax {

@@ -3,6 +3,7 @@
 package traffic
 
 import (
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -14,6 +15,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"chronik/test/chaos/netns"
 )
 
 // Conn is one connection with one request at a time and no retries. It is for
@@ -27,7 +30,9 @@ type Conn struct {
 
 // Dial connects to a broker; timeout bounds the dial and each request.
 func Dial(address string, timeout time.Duration) (*Conn, error) {
-	c, err := net.DialTimeout("tcp", address, timeout)
+	ctx, cancel := context.WithTimeout(context.Background(), timeout)
+	defer cancel()
+	c, err := netns.DialContext(ctx, "tcp", address)
 	if err != nil {
 		return nil, err
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"chronik/test/chaos/history"
+	"chronik/test/chaos/netns"
 )
 
 // LoadOptions says what a load sends.
@@ -78,7 +79,7 @@ func ClientOptions(addresses []string) []kgo.Opt {
 		kgo.SeedBrokers(addresses...),
 		kgo.RetryBackoffFn(func(int) time.Duration { return 20 * time.Millisecond }),
 		kgo.MetadataMinAge(50 * time.Millisecond),
-		kgo.DialTimeout(2 * time.Second),
+		kgo.Dialer(netns.DialContext),
 	}
 }
 
