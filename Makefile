@@ -1,6 +1,6 @@
 # What a developer types. CI runs .ci/run, which calls the same.
 
-.PHONY: build test check race lint fuzz compat docs
+.PHONY: build test check race lint fuzz chaos compat docs
 
 build:
 	CGO_ENABLED=0 go build -trimpath -ldflags="-s -w" -o bin/chronik ./cmd/chronik
@@ -22,6 +22,12 @@ check: lint test race
 FUZZTIME ?= 5000x
 fuzz:
 	./test/fuzz.sh $(FUZZTIME)
+
+# Real processes under a mix of faults, with checkers; as root it also breaks networks and disks.
+# CHAOS_SEED draws the same faults again, CHAOS_FAULTS="pause,bridge" only some.
+CHAOS_MINUTES ?= 10
+chaos:
+	CHAOS_MINUTES=$(CHAOS_MINUTES) go test ./test/chaos/soak -run TestSoak -count=1 -v -timeout 0
 
 # The suites with real clients and a real Apache Kafka; they install what they need.
 compat:

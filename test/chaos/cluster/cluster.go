@@ -33,6 +33,8 @@ type Options struct {
 	// Network puts each node into a namespace of its own, so that its links can
 	// be cut. It must have as many nodes.
 	Network *netns.Network
+	// LogDir is where the nodes' logs go. Default: a directory that ends with the test.
+	LogDir string
 	// ReadyMax is how long a node may take to become ready. Default 20 s.
 	ReadyMax time.Duration
 }
@@ -102,7 +104,10 @@ func New(t testing.TB, opts Options) *Cluster {
 		opts.ReadyMax = 20 * time.Second
 	}
 	c := &Cluster{t: t, opts: opts}
-	logs := t.TempDir()
+	logs := opts.LogDir
+	if logs == "" {
+		logs = t.TempDir()
+	}
 	for i := range opts.Nodes {
 		n := &Node{ID: i + 1, binary: Binary(t), flags: opts.Flags, readyMax: opts.ReadyMax}
 		if i < len(opts.DataDirs) {

@@ -8,44 +8,69 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
+	"unsafe"
 )
 
-// FileSystem makes an ext4 file system in a file and mounts it until the test
-// ends, or skips the test where that is not permitted.
+// FileSystem makes a file system that ends with the test, or skips the test
+// where that is not permitted. It returns where it is mounted.
 func FileSystem(t testing.TB, size int64) string {
 	t.Helper()
-	dir := t.TempDir()
+	mount, unmount, err := MakeFileSystem(t.TempDir(), size)
+	if err != nil {
+		t.Skipf("SKIP: no loop file system here: %v", err)
+	}
+	t.Cleanup(func() {
+		if err := unmount(); err != nil {
+			t.Error(err)
+		}
+	})
+	return mount
+}
+
+// MakeFileSystem makes an ext4 file system in a file in dir and mounts it there.
+func MakeFileSystem(dir string, size int64) (mount string, remove func() error, err error) {
 	image, mount := filepath.Join(dir, "image"), filepath.Join(dir, "mount")
 	if err := os.Mkdir(mount, 0o755); err != nil {
-		t.Fatal(err)
+		return "", nil, err
 	}
 	f, err := os.Create(image)
 	if err != nil {
-		t.Fatal(err)
+		return "", nil, err
 	}
 	defer f.Close()
 	if err := f.Truncate(size); err != nil {
-		t.Fatal(err)
+		return "", nil, err
 	}
-	for _, command := range [][]string{{"mkfs.ext4", "-q", "-m", "0", image}, {"mount", "-o", "loop", image, mount}} {
-		if out, err := exec.Command(command[0], command[1:]...).CombinedOutput(); err != nil {
-			t.Skipf("SKIP: no loop file system here: %s: %v: %s", command[0], err, out)
-		}
+	if err := run("mkfs.ext4", "-q", "-m", "0", image); err != nil {
+		return "", nil, err
 	}
-	t.Cleanup(func() {
-		// The nodes are gone by then, but the kernel may be a moment behind.
-		for range 50 {
-			if exec.Command("umount", mount).Run() == nil {
-				return
-			}
-			time.Sleep(20 * time.Millisecond)
+	if err := run("mount", "-o", "loop", image, mount); err != nil {
+		return "", nil, err
+	}
+	return mount, func() error { return unmount(mount) }, nil
+}
+
+func unmount(mount string) error {
+	// The processes are gone by then, but the kernel may be a moment behind.
+	var err error
+	for range 50 {
+		if err = run("umount", mount); err == nil {
+			return nil
 		}
-		t.Errorf("could not unmount %s", mount)
-	})
-	return mount
+		time.Sleep(20 * time.Millisecond)
+	}
+	return err
+}
+
+func run(name string, args ...string) error {
+	if out, err := exec.Command(name, args...).CombinedOutput(); err != nil {
+		return fmt.Errorf("%s %s: %w: %s", name, strings.Join(args, " "), err, bytes.TrimSpace(out))
+	}
+	return nil
 }
 
 // FillDisk takes all space of a file system but for leave bytes, and returns
@@ -68,19 +93,39 @@ func FillDisk(dir string, leave int64) (string, error) {
 	return f.Name(), nil
 }
 
+// LosePower lets a file system forget what was not synced, as a machine does
+// that loses its power. The processes that use it must have been killed. It is
+// mounted again when LosePower returns.
+func LosePower(mount string) error {
+	f, err := os.Open(mount)
+	if err != nil {
+		return err
+	}
+	flags := uint32(shutdownWithoutFlush)
+	_, _, errno := syscall.Syscall(syscall.SYS_IOCTL, f.Fd(), shutdownRequest, uintptr(unsafe.Pointer(&flags)))
+	f.Close()
+	if errno != 0 {
+		return fmt.Errorf("shut down %s: %w", mount, errno)
+	}
+	image := filepath.Join(filepath.Dir(mount), "image")
+	if err := unmount(mount); err != nil {
+		return err
+	}
+	return run("mount", "-o", "loop", image, mount)
+}
+
+// EXT4_IOC_SHUTDOWN and its EXT4_GOING_FLAGS_NOLOGFLUSH.
+const (
+	shutdownRequest      = 0x8004587d
+	shutdownWithoutFlush = 2
+)
+
 // Freeze makes every write to a file system wait until Thaw. Whoever writes
 // meanwhile cannot even be killed.
-func Freeze(mount string) error { return fsfreeze("-f", mount) }
+func Freeze(mount string) error { return run("fsfreeze", "-f", mount) }
 
 // Thaw ends what Freeze began.
-func Thaw(mount string) error { return fsfreeze("-u", mount) }
-
-func fsfreeze(what, mount string) error {
-	if out, err := exec.Command("fsfreeze", what, mount).CombinedOutput(); err != nil {
-		return fmt.Errorf("fsfreeze %s %s: %w: %s", what, mount, err, bytes.TrimSpace(out))
-	}
-	return nil
-}
+func Thaw(mount string) error { return run("fsfreeze", "-u", mount) }
 
 // FlipBit changes one bit of a file.
 func FlipBit(path string, position int64) error {

@@ -74,3 +74,31 @@ func TestLongestGap(t *testing.T) {
 		t.Error(got)
 	}
 }
+
+func TestWatchesMayOnlyGrow(t *testing.T) {
+	watch := func(value int64, from, to int) Watch {
+		return Watch{Kind: HighWatermark, Key: "t-0", Begin: at(from), End: at(to), Value: value}
+	}
+	sound := []Watch{watch(5, 0, 10), watch(3, 5, 20), watch(5, 11, 12), watch(9, 13, 14), watch(9, 15, 16)}
+	if found := CheckWatches(sound, 5); len(found) > 0 {
+		t.Errorf("sound: %v", found)
+	}
+	found := CheckWatches(append(sound, watch(8, 15, 30)), 5)
+	if len(found) != 1 || found[0].Kind != "high-watermark-went-back" {
+		t.Errorf("8 after 9: %v", found)
+	}
+	if found := CheckWatches(append(sound, EndsOf([]Send{ack(id(1, 1), Place{"t", 0}, 3, 20, 21)})...), 5); len(found) != 0 {
+		t.Errorf("of another partition's name: %v", found)
+	}
+}
+
+func TestUnseenRecordsAreFound(t *testing.T) {
+	p := Place{"t", 0}
+	final := map[Place][]Record{p: {{0, id(1, 1)}, {1, id(1, 2)}}}
+	if found := CheckSeen("g", final, map[Place]map[int64]bool{p: {0: true}}); len(found) != 1 || found[0].Kind != "unseen" {
+		t.Error(found)
+	}
+	if found := CheckSeen("g", final, map[Place]map[int64]bool{p: {0: true, 1: true}}); len(found) != 0 {
+		t.Error(found)
+	}
+}

@@ -55,6 +55,7 @@ type History struct {
 	mu    sync.Mutex
 	sends []Send
 	reads []Read
+	grown []Watch
 	acked int
 }
 

@@ -62,24 +62,35 @@ var networks struct {
 
 var made atomic.Int32
 
-// New makes a network, or skips the test where that is not permitted.
+// New makes a network that ends with the test, or skips the test where that is
+// not permitted.
 func New(t testing.TB, nodes int) *Network {
 	t.Helper()
+	n, err := Make(nodes)
+	if err != nil {
+		t.Skipf("SKIP: no network namespaces here: %v", err)
+	}
+	t.Cleanup(n.Close)
+	return n
+}
+
+// Make makes a network.
+func Make(nodes int) (*Network, error) {
 	if os.Geteuid() != 0 {
-		t.Skip("SKIP: network namespaces need root")
+		return nil, errors.New("that needs root")
 	}
 	for _, tool := range []string{"ip", "nft", "nsenter"} {
 		if _, err := exec.LookPath(tool); err != nil {
-			t.Skipf("SKIP: network namespaces need %s", tool)
+			return nil, err
 		}
 	}
 	removeAbandoned()
 	number := made.Add(1)
 	n := &Network{subnet: fmt.Sprintf("10.99.%d", number%256), prefix: fmt.Sprintf("chaos-%d-%d-", os.Getpid(), number),
 		nodes: nodes, rules: map[path]Verdict{}}
-	t.Cleanup(n.close)
 	if err := n.build(); err != nil {
-		t.Skipf("SKIP: no network namespaces here: %v", err)
+		n.Close()
+		return nil, err
 	}
 	networks.Lock()
 	defer networks.Unlock()
@@ -87,7 +98,7 @@ func New(t testing.TB, nodes int) *Network {
 		networks.bySubnet = map[string]*Network{}
 	}
 	networks.bySubnet[n.subnet] = n
-	return n
+	return n, nil
 }
 
 const hub = "hub"
@@ -121,7 +132,8 @@ func (n *Network) build() error {
 	return nil
 }
 
-func (n *Network) close() {
+// Close removes the namespaces.
+func (n *Network) Close() {
 	networks.Lock()
 	delete(networks.bySubnet, n.subnet)
 	networks.Unlock()

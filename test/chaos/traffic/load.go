@@ -17,6 +17,7 @@ import (
 // LoadOptions says what a load sends.
 type LoadOptions struct {
 	Topic      string
+	First      int32 // the lowest partition, and how many from there on
 	Partitions int32
 	ValueBytes int // default 200
 	// InFlightMax limits the records of one producer that are not answered
@@ -125,7 +126,7 @@ func (l *Load) produce(ctx context.Context, client *kgo.Client, h *history.Histo
 			return
 		}
 		s := history.Send{ID: history.ID{Producer: producer, Seq: seq},
-			Place: history.Place{Topic: o.Topic, Partition: int32(seq % uint64(o.Partitions))}, Begin: time.Now()}
+			Place: history.Place{Topic: o.Topic, Partition: o.First + int32(seq%uint64(o.Partitions))}, Begin: time.Now()}
 		r := &kgo.Record{Topic: o.Topic, Partition: s.Partition, Value: Value(s.ID, o.ValueBytes)}
 		client.Produce(context.Background(), r, func(r *kgo.Record, err error) {
 			s.End = time.Now()
@@ -165,7 +166,7 @@ func StartRaw(addresses []string, h *history.History, o LoadOptions) *Load {
 	l := &Load{stop: cancel, done: make(chan struct{})}
 	var producers sync.WaitGroup
 	for p := range o.Partitions {
-		producers.Go(func() { rawProducer(ctx, addresses, h, o, p) })
+		producers.Go(func() { rawProducer(ctx, addresses, h, o, o.First+p) })
 	}
 	go func() {
 		producers.Wait()

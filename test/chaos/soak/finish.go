@@ -1,0 +1,180 @@
+package soak
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"chronik/test/chaos/cluster"
+	"chronik/test/chaos/history"
+	"chronik/test/chaos/netns"
+	"chronik/test/chaos/traffic"
+)
+
+// finish heals everything, ends the clients, and checks all that was promised.
+func (r *run) finish(ctx context.Context) {
+	r.say("all faults are over; the last words of the clients")
+	begin := time.Now()
+	r.awaitWell(ctx, recoveryMax)
+	r.say("well again after %v", time.Since(begin).Round(time.Millisecond))
+	r.load.stop()
+	for _, l := range r.load.loads {
+		for _, err := range l.Stop() {
+			r.violated("client-error", "a producer's application saw: %v", err)
+		}
+	}
+	r.load.wg.Wait()
+	three, cancel := context.WithTimeout(ctx, 30*time.Second)
+	for err := r.load.admin.three(three); err != nil; err = r.load.admin.three(three) {
+		if three.Err() != nil {
+			r.violated("reassignment", "back to three replicas: %v", err)
+			break
+		}
+		pause(three, 100*time.Millisecond)
+	}
+	cancel()
+	r.awaitWell(ctx, recoveryMax)
+	r.checkContent()
+	r.load.admin.check()
+	r.checkReplicas()
+	r.checkLogs()
+}
+
+// checkContent reads everything and judges the history by it.
+func (r *run) checkContent() {
+	sends, reads := r.h.Snapshot()
+	all := map[history.Place][]history.Record{}
+	watches := r.h.Watches()
+	for _, t := range r.load.topics {
+		final, err := traffic.ReadTopic(r.c.Addresses(), t.name, t.partitions)
+		if err != nil {
+			r.violated("unreadable", "%v", err)
+			continue
+		}
+		mine := slices.DeleteFunc(slices.Clone(sends), func(s history.Send) bool { return s.Topic != t.name })
+		if t.weak {
+			for i := range mine {
+				mine[i].Outcome = history.Unknown
+			}
+		}
+		theirs := slices.DeleteFunc(slices.Clone(reads), func(read history.Read) bool { return read.Topic != t.name })
+		for _, v := range history.Check(mine, theirs, final, t.promise()) {
+			r.violated(v.Kind, "%s", v.Detail)
+		}
+		watches = append(watches, history.EndsOf(mine)...)
+		for place, records := range final {
+			all[place] = records
+		}
+	}
+	for _, v := range history.CheckWatches(watches, 5) {
+		r.violated(v.Kind, "%s", v.Detail)
+	}
+	for _, g := range r.load.groups {
+		g.drain(all, 60*time.Second)
+	}
+}
+
+// checkReplicas compares the batches that are in the files of all nodes.
+func (r *run) checkReplicas() {
+	for _, t := range r.load.topics {
+		for p := range t.partitions {
+			var first []string
+			for _, n := range r.c.Nodes {
+				batches, err := n.Batches(t.name, p)
+				if err != nil {
+					r.violated("damaged-log", "node %d, %s-%d: %v", n.ID, t.name, p, err)
+					continue
+				}
+				if first == nil {
+					first = batches
+				}
+				if !slices.Equal(first, batches) {
+					r.violated("replicas-differ", "%s-%d: node %d has other batches on its disk than node %d", t.name, p, n.ID, r.c.Nodes[0].ID)
+				}
+			}
+		}
+	}
+}
+
+// checkLogs searches what the nodes wrote for what must never be there.
+func (r *run) checkLogs() {
+	for _, n := range r.c.Nodes {
+		for line := range strings.Lines(n.Log()) {
+			for _, bad := range []string{"panic", "invariant", "fatal error", "DATA RACE"} {
+				if strings.Contains(line, bad) {
+					r.violated("panic", "node %d: %s", n.ID, strings.TrimSpace(line))
+				}
+			}
+		}
+	}
+}
+
+// usage is what one process uses.
+type usage struct {
+	goroutines, files int
+	rss               int64
+}
+
+func (u usage) String() string {
+	return fmt.Sprintf("%d goroutines, %d open files, %d MiB", u.goroutines, u.files, u.rss>>20)
+}
+
+// growth reads what each node uses.
+func (r *run) growth() []usage {
+	var all []usage
+	for _, n := range r.c.Nodes {
+		u, err := usageOf(n)
+		if err != nil {
+			r.violated("metrics", "node %d: %v", n.ID, err)
+		}
+		all = append(all, u)
+	}
+	return all
+}
+
+func usageOf(n *cluster.Node) (usage, error) {
+	rss, err := n.RSS()
+	if err != nil {
+		return usage{}, err
+	}
+	files, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", n.PID()))
+	if err != nil {
+		return usage{}, err
+	}
+	u := usage{files: len(files), rss: rss}
+	client := http.Client{Timeout: 3 * time.Second, Transport: &http.Transport{DisableKeepAlives: true, DialContext: netns.DialContext}}
+	resp, err := client.Get("http://" + n.HTTP + "/metrics")
+	if err != nil {
+		return u, err
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return u, err
+	}
+	for line := range strings.Lines(string(body)) {
+		if value, ok := strings.CutPrefix(line, "go_goroutines "); ok {
+			u.goroutines, err = strconv.Atoi(strings.TrimSpace(value))
+			return u, err
+		}
+	}
+	return u, errors.New("no go_goroutines in /metrics")
+}
+
+// compareGrowth judges what each node uses at the end, without clients, by what
+// it used at the beginning, with them.
+func (r *run) compareGrowth(before, after []usage) {
+	for i := range before {
+		r.say("node %d: at first %v, in the end %v", i+1, before[i], after[i])
+		if after[i].goroutines > before[i].goroutines+50 || after[i].files > 2*before[i].files+100 || after[i].rss > before[i].rss+256<<20 {
+			r.violated("growth", "node %d: at first %v, in the end %v", i+1, before[i], after[i])
+		}
+	}
+}
