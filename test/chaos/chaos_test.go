@@ -19,6 +19,10 @@ var long = flag.Bool("long", os.Getenv("CHRONIK_LONG") == "1", "run the long ver
 
 func TestMain(m *testing.M) {
 	flag.Parse()
+	// Most of the time these tests wait for nodes, not for a processor.
+	if f := flag.Lookup("test.parallel"); f.Value.String() == f.DefValue {
+		_ = f.Value.Set("4") // it is a number
+	}
 	code := m.Run()
 	cluster.RemoveBinary()
 	os.Exit(code)

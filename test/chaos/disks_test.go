@@ -60,7 +60,7 @@ func TestFailedDiskMovesLeadership(t *testing.T) {
 		return p.Leader > 0 && p.Leader != sick && len(p.ISR) == 2 && slices.Contains(p.OfflineReplicas, sick)
 	})
 	t.Logf("another leader after %v", took)
-	if in.count() == 0 {
+	if in.Count() == 0 {
 		t.Error("no sync was made to fail")
 	}
 	for _, partition := range []int32{1, 2} {
@@ -68,7 +68,7 @@ func TestFailedDiskMovesLeadership(t *testing.T) {
 			t.Errorf("disk-%d: in sync %v, offline %v", partition, p.ISR, p.OfflineReplicas)
 		}
 	}
-	in.stop()
+	in.Stop()
 	_, status, err := cluster.RunToEnd(cluster.Binary(t), 10*time.Second, "cluster", "status", "--bootstrap", n.Kafka, "--http", n.HTTP)
 	if err != nil || !strings.Contains(status, "input/output error") || !strings.Contains(status, "cannot use its replica (failed)") {
 		t.Errorf("the status does not tell the cause: %v\n%s", err, status)
