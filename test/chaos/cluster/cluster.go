@@ -45,6 +45,7 @@ type Cluster struct {
 
 	t    testing.TB
 	opts Options
+	logs string
 }
 
 var built struct {
@@ -104,32 +105,46 @@ func New(t testing.TB, opts Options) *Cluster {
 		opts.ReadyMax = 20 * time.Second
 	}
 	c := &Cluster{t: t, opts: opts}
-	logs := opts.LogDir
-	if logs == "" {
-		logs = t.TempDir()
+	if c.logs = opts.LogDir; c.logs == "" {
+		c.logs = t.TempDir()
 	}
-	for i := range opts.Nodes {
-		n := &Node{ID: i + 1, binary: Binary(t), flags: opts.Flags, readyMax: opts.ReadyMax}
-		if i < len(opts.DataDirs) {
-			n.DataDir = opts.DataDirs[i]
-		} else {
-			n.DataDir = filepath.Join(t.TempDir(), "data")
-		}
-		if opts.Network == nil {
-			n.Kafka, n.HTTP, n.Peer = FreeAddress(t), FreeAddress(t), FreeAddress(t)
-		} else {
-			host := opts.Network.Host(n.ID)
-			n.Kafka, n.HTTP, n.Peer = host+":9092", host+":9644", host+":9192"
-			n.wrapper = opts.Network.Wrapper(n.ID)
-		}
-		n.logPath = filepath.Join(logs, fmt.Sprintf("node%d.log", n.ID))
-		c.Nodes = append(c.Nodes, n)
+	for range opts.Nodes {
+		c.layOut()
 	}
 	for _, n := range c.Nodes {
 		n.peers = c.peers()
 	}
 	t.Cleanup(c.close)
 	return c
+}
+
+// layOut adds a node.
+func (c *Cluster) layOut() *Node {
+	i := len(c.Nodes)
+	n := &Node{ID: i + 1, binary: Binary(c.t), flags: c.opts.Flags, readyMax: c.opts.ReadyMax}
+	if i < len(c.opts.DataDirs) {
+		n.DataDir = c.opts.DataDirs[i]
+	} else {
+		n.DataDir = filepath.Join(c.t.TempDir(), "data")
+	}
+	if c.opts.Network == nil {
+		n.Kafka, n.HTTP, n.Peer = FreeAddress(c.t), FreeAddress(c.t), FreeAddress(c.t)
+	} else {
+		host := c.opts.Network.Host(n.ID)
+		n.Kafka, n.HTTP, n.Peer = host+":9092", host+":9644", host+":9192"
+		n.wrapper = c.opts.Network.Wrapper(n.ID)
+	}
+	n.logPath = filepath.Join(c.logs, fmt.Sprintf("node%d.log", n.ID))
+	c.Nodes = append(c.Nodes, n)
+	return n
+}
+
+// Join lays out one more node, which joins by way of a member, without
+// starting it.
+func (c *Cluster) Join(member *Node) *Node {
+	n := c.layOut()
+	n.join = member.Peer
+	return n
 }
 
 // Run is New and Start, and fails the test where they do.

@@ -31,6 +31,7 @@ type Node struct {
 	wrapper  []string // what puts the process into its namespace
 	flags    []string
 	peers    string
+	join     string // the peer address of a member, in place of peers
 	logPath  string
 	readyMax time.Duration
 
@@ -46,7 +47,10 @@ type Node struct {
 func (n *Node) Args() []string {
 	args := []string{"start", "--node-id", strconv.Itoa(n.ID), "--data-dir", n.DataDir,
 		"--kafka", n.Kafka, "--http", n.HTTP}
-	if n.peers != "" {
+	switch {
+	case n.join != "":
+		args = append(args, "--peer", n.Peer, "--join", n.join)
+	case n.peers != "":
 		args = append(args, "--peer", n.Peer, "--peers", n.peers)
 	}
 	return append(args, n.flags...)
