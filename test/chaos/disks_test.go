@@ -109,7 +109,7 @@ func TestSlowDiskShedsLeadership(t *testing.T) {
 	if p := partitionOf(t, client, "disk", 1); !slices.Contains(p.ISR, sick) {
 		t.Errorf("disk-1: in sync %v", p.ISR)
 	}
-	in.stop()
+	in.Stop()
 	if sized(false, true) {
 		until(t, client, "disk", 0, "back in sync", 60*time.Second, all)
 	}
