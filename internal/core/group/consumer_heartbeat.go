@@ -306,6 +306,8 @@ func (s *Shard) resolveRegexes(g *group, p *subscription) {
 	}
 }
 
+// matchTopics names the topics that an expression matches, internal ones too:
+// clients count on it.
 func (s *Shard) matchTopics(re string) []string {
 	compiled, err := compileWhole(re)
 	if err != nil {
@@ -313,7 +315,7 @@ func (s *Shard) matchTopics(re string) []string {
 	}
 	var names []string
 	s.topics.Each(func(t Topic) bool {
-		if !kafka.IsInternalTopic(t.Name) && compiled.MatchString(t.Name) {
+		if compiled.MatchString(t.Name) {
 			names = append(names, t.Name)
 		}
 		return true

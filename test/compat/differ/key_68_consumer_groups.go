@@ -1,6 +1,11 @@
 package main
 
 import (
+	"fmt"
+	"sort"
+	"strings"
+	"time"
+
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
@@ -58,6 +63,54 @@ func consumerLife(c *Conversation) {
 	c.Ask("deleted", deleteGroups(group))
 }
 
+// regularExpressions are resolved by the server (KIP-848), and by Kafka later
+// than it answers; what a member is assigned in the end is compared.
+func regularExpressions(c *Conversation) {
+	for _, suffix := range []string{"t", "t.u", "other"} {
+		c.Topic(suffix, 1)
+	}
+	for i, re := range []string{c.Name("t"), c.Name("t.*"), c.Name("(t|other)"), "(?i)" + strings.ToUpper(c.Name("t")), "__consumer_o.*", c.Name("nope.*"), "[", "*", ""} {
+		label, group := fmt.Sprintf("%q", strings.ReplaceAll(re, c.tag, "~")), c.Name(fmt.Sprint("g", i))
+		req := beat(group, "m-one", 0)
+		req.SubscribedTopicNames, req.SubscribedTopicRegex = nil, &re
+		first := c.Ask(label, req).(*kmsg.ConsumerGroupHeartbeatResponse)
+		if first.ErrorCode != 0 || first.MemberEpoch == 0 {
+			continue
+		}
+		epoch, assigned := first.MemberEpoch, assignedTo(c, first)
+		// Nothing is what some wait for: long enough for an assignment to be made.
+		for wait := 0; wait < 15 && assigned == ""; wait++ {
+			time.Sleep(100 * time.Millisecond)
+			next := beat(group, "m-one", epoch)
+			next.SetVersion(c.V)
+			resp := c.plain(next).(*kmsg.ConsumerGroupHeartbeatResponse)
+			epoch, assigned = resp.MemberEpoch, assignedTo(c, resp)
+		}
+		c.Note(label+" assigned", assigned)
+		bye := beat(group, "m-one", -1)
+		bye.SetVersion(c.V)
+		c.plain(bye)
+	}
+}
+
+// assignedTo names the topics of an assignment.
+func assignedTo(c *Conversation, resp *kmsg.ConsumerGroupHeartbeatResponse) string {
+	if resp.Assignment == nil {
+		return ""
+	}
+	var names []string
+	for _, t := range resp.Assignment.Topics {
+		req := metadata(false)
+		req.SetVersion(c.side.common[3].max)
+		rt := kmsg.NewMetadataRequestTopic()
+		rt.TopicID = t.TopicID
+		req.Topics = append(req.Topics, rt)
+		names = append(names, or(c.plain(req).(*kmsg.MetadataResponse).Topics[0].Topic, "null"))
+	}
+	sort.Strings(names)
+	return strings.ReplaceAll(strings.Join(names, " "), c.tag, "~")
+}
+
 func init() {
 	for _, key := range []int16{68, 69} {
 		add(Case{Key: key, Name: "life of a group", Run: consumerLife})
@@ -90,6 +143,7 @@ func init() {
 				r.Group = c.Name("j")
 			})
 		}},
+		Case{Key: 68, Name: "regular expressions", From: 1, Run: regularExpressions},
 		Case{Key: 69, Name: "unknown", Run: func(c *Conversation) {
 			c.Ask("group", describeConsumer(c.Name("g")))
 			c.Ask("empty", describeConsumer(""))
