@@ -150,6 +150,14 @@ func (f *mountedFile) WriteAt(b []byte, off int64) (int, error) {
 	return f.File.WriteAt(b, off)
 }
 
+// WriteDirectAt implements vfs.File.
+func (f *mountedFile) WriteDirectAt(b []byte, off int64) (int, error) {
+	if err := f.m.dead(); err != nil {
+		return 0, err
+	}
+	return f.File.WriteDirectAt(b, off)
+}
+
 // WriteVAt implements vfs.File.
 func (f *mountedFile) WriteVAt(pieces [][]byte, off int64) (int, error) {
 	if err := f.m.dead(); err != nil {

@@ -158,7 +158,8 @@ func (Disk) Space(dir string) (total, free int64, err error) {
 // keeps the descriptor from being closed, and reused, under them.
 type diskFile struct {
 	*os.File
-	raw syscall.RawConn
+	raw    syscall.RawConn
+	direct directFile
 }
 
 var _ File = (*diskFile)(nil)
@@ -175,6 +176,10 @@ func newDiskFile(f *os.File) (File, error) {
 func (f *diskFile) WriteAt(b []byte, off int64) (int, error) {
 	n, err := f.File.WriteAt(b, off)
 	return n, mapError(err)
+}
+
+func (f *diskFile) Close() error {
+	return errors.Join(f.File.Close(), f.direct.close())
 }
 
 func (f *diskFile) Truncate(size int64) error { return mapError(f.File.Truncate(size)) }

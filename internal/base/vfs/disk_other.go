@@ -19,6 +19,15 @@ func (f *diskFile) WriteVAt(pieces [][]byte, off int64) (int, error) {
 	return total, nil
 }
 
+// directFile is of no use here.
+type directFile struct{}
+
+func (*directFile) close() error { return nil }
+
+func (f *diskFile) ReadDirectAt([]byte, int64) (int, error) { return 0, ErrNotDirect }
+
+func (f *diskFile) WriteDirectAt([]byte, int64) (int, error) { return 0, ErrNotDirect }
+
 func (f *diskFile) Preallocate(off, length int64) error { return nil }
 
 func (f *diskFile) DropCache(off, length int64) error { return nil }

@@ -236,6 +236,23 @@ func (f *faultyFile) WriteAt(b []byte, off int64) (int, error) {
 	return f.under.WriteAt(b, off)
 }
 
+func (f *faultyFile) ReadDirectAt(b []byte, off int64) (int, error) {
+	if err := f.before(OpRead, off, int64(len(b))); err != nil {
+		return 0, err
+	}
+	return f.under.ReadDirectAt(b, off)
+}
+
+func (f *faultyFile) WriteDirectAt(b []byte, off int64) (int, error) {
+	if err := f.before(OpWrite, off, int64(len(b))); err != nil {
+		if p, ok := err.(*Partial); ok {
+			return f.partial(p, [][]byte{b}, off)
+		}
+		return 0, err
+	}
+	return f.under.WriteDirectAt(b, off)
+}
+
 func (f *faultyFile) WriteVAt(pieces [][]byte, off int64) (int, error) {
 	total := int64(0)
 	for _, p := range pieces {

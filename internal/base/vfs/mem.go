@@ -510,6 +510,20 @@ func (f *memFile) write(b []byte, off int64) (int, error) {
 	return copy(f.n.data[off:], b), full
 }
 
+func (f *memFile) ReadDirectAt(b []byte, off int64) (int, error) {
+	if !directAligned(b, off) {
+		return 0, f.m.fail("read direct", f.name, fs.ErrInvalid)
+	}
+	return f.ReadAt(b, off)
+}
+
+func (f *memFile) WriteDirectAt(b []byte, off int64) (int, error) {
+	if !directAligned(b, off) {
+		return 0, f.m.fail("write direct", f.name, fs.ErrInvalid)
+	}
+	return f.WriteAt(b, off)
+}
+
 func (f *memFile) WriteVAt(pieces [][]byte, off int64) (int, error) {
 	if err := f.enter("write", true); err != nil {
 		return 0, err

@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"path/filepath"
+	"unsafe"
 )
 
 // Flags say how Open opens a file. Without ReadWrite it is read-only.
@@ -33,7 +34,27 @@ var (
 	// ErrBroken is what implementations without a system wrap where a real
 	// disk would be broken. Ask Broken.
 	ErrBroken = errors.New("disk is broken")
+	// ErrNotDirect means that a file system has no reads and writes past the
+	// page cache, or wants them aligned otherwise. Nothing was done.
+	ErrNotDirect = errors.New("no direct access to this file")
 )
+
+// DirectAlign is what addresses, offsets and lengths of direct reads and
+// writes are multiples of.
+const DirectAlign = 4096
+
+// DirectBuffer returns size bytes, a multiple of DirectAlign, whose address is
+// one, too.
+func DirectBuffer(size int) []byte {
+	b := make([]byte, size+DirectAlign)
+	skip := -uintptr(unsafe.Pointer(unsafe.SliceData(b))) % DirectAlign
+	return b[skip:][:size:size]
+}
+
+// directAligned says whether a direct read or write may have this.
+func directAligned(b []byte, off int64) bool {
+	return (uintptr(unsafe.Pointer(unsafe.SliceData(b)))|uintptr(len(b))|uintptr(off))%DirectAlign == 0
+}
 
 // Info is what Stat tells of a file or directory.
 type Info struct {
@@ -87,6 +108,14 @@ type File interface {
 	io.ReaderAt
 	io.WriterAt
 	io.Closer
+	// ReadDirectAt is ReadAt past the page cache: what is read takes no memory
+	// but b, whose length and address, like off, are multiples of DirectAlign.
+	// ErrNotDirect means that this file can be read through the cache only.
+	ReadDirectAt(b []byte, off int64) (int, error)
+	// WriteDirectAt is WriteAt past the page cache, for which the same holds.
+	// What it has written is seen by every read that begins afterwards, and is
+	// not durable before Sync.
+	WriteDirectAt(b []byte, off int64) (int, error)
 	// WriteVAt writes the pieces one after the other from off on, with one
 	// system call where the system can. It leaves pieces as it was.
 	WriteVAt(pieces [][]byte, off int64) (int, error)

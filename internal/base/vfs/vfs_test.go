@@ -46,7 +46,7 @@ func TestConformance(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			for what, test := range map[string]func(*testing.T, FS, string){
-				"files": conformFiles, "names": conformNames, "locks": conformLocks, "vectors": conformVectors,
+				"files": conformFiles, "names": conformNames, "locks": conformLocks, "vectors": conformVectors, "direct": conformDirect,
 			} {
 				t.Run(what, func(t *testing.T) {
 					fs, dir := make(t)
@@ -201,6 +201,65 @@ func conformVectors(t *testing.T, fs FS, dir string) {
 	if _, err := f.ReadAt(got, 5); err != nil && err != io.EOF || !bytes.Equal(got, want) {
 		t.Errorf("read back: %v", err)
 	}
+}
+
+func conformDirect(t *testing.T, fs FS, dir string) {
+	name := filepath.Join(dir, "d")
+	f, err := fs.Open(name, ReadWrite|Create)
+	must(t, err)
+	b := DirectBuffer(2 * DirectAlign)
+	for i := range b {
+		b[i] = byte(i % 251)
+	}
+	_, err = f.WriteDirectAt(b, 0)
+	if errors.Is(err, ErrNotDirect) {
+		t.Skip("the file system has no direct access")
+	}
+	must(t, err)
+	// What one way writes the other reads, at once.
+	_, err = f.WriteAt([]byte("through the cache"), DirectAlign-4)
+	must(t, err)
+	copy(b[DirectAlign-4:], "through the cache")
+	got := DirectBuffer(2 * DirectAlign)
+	if n, err := f.ReadDirectAt(got, 0); n != len(got) || err != nil || !bytes.Equal(got, b) {
+		t.Errorf("read past the cache: %d %v", n, err)
+	}
+	clear(b)
+	_, err = f.WriteDirectAt(b[:DirectAlign], 0)
+	must(t, err)
+	if read := content(t, fs, name); read[:DirectAlign] != string(b[:DirectAlign]) || len(read) != len(b) {
+		t.Errorf("read through the cache what was written past it: %d bytes", len(read))
+	}
+	must(t, f.Truncate(DirectAlign+100))
+	if n, err := f.ReadDirectAt(got, 0); n != DirectAlign+100 || err != io.EOF {
+		t.Errorf("read over the end: %d %v", n, err)
+	}
+	for _, bad := range []struct {
+		b   []byte
+		off int64
+	}{{got[:100], 0}, {got[1:][:DirectAlign], 0}, {got[:DirectAlign], 512}} {
+		if n, err := f.WriteDirectAt(bad.b, bad.off); n != 0 || err == nil || errors.Is(err, ErrNotDirect) {
+			t.Errorf("not aligned: %d %v", n, err)
+		}
+		if n, err := f.ReadDirectAt(bad.b, bad.off); n != 0 || err == nil || errors.Is(err, ErrNotDirect) {
+			t.Errorf("not aligned: %d %v", n, err)
+		}
+	}
+	must(t, f.Close())
+	if _, err := f.ReadDirectAt(got, 0); err == nil {
+		t.Error("a closed file can be read")
+	}
+	// Removing the name changes nothing for who has the file open.
+	f, err = fs.Open(name, ReadOnly)
+	must(t, err)
+	must(t, fs.Remove(name))
+	if n, err := f.ReadDirectAt(got, 0); n != DirectAlign+100 || err != io.EOF {
+		t.Errorf("a file that was removed: %d %v", n, err)
+	}
+	if _, err := f.WriteDirectAt(got, 0); err == nil {
+		t.Error("a read-only file can be written")
+	}
+	must(t, f.Close())
 }
 
 func TestCrashKeepsWhatWasSynced(t *testing.T) {
