@@ -56,6 +56,9 @@ func (m *model) allows(l *Log) error {
 	if b.End < m.synced || b.End > m.end || b.Synced != b.End {
 		return fmt.Errorf("bounds %+v, want an end from %d to %d", b, m.synced, m.end)
 	}
+	if o, s, ok := l.LoadState(b.End + 1000); ok && (o > b.End || !bytes.Equal(s, state(o))) {
+		return fmt.Errorf("state of offset %d is %q, the log ends at %d", o, s, b.End)
+	}
 	var want []record.Batch
 	for _, x := range m.batches {
 		if x.LastOffset() < b.End {
@@ -210,6 +213,9 @@ func (w *workload) rewrite(i, n int) error {
 	})
 }
 
+// state is what is kept for an offset.
+func state(o kafka.Offset) []byte { return fmt.Appendf(nil, "state at %d", o) }
+
 func (w *workload) script(fs vfs.FS) (err error) {
 	do := func(f func() error) {
 		if err == nil {
@@ -237,18 +243,23 @@ func (w *workload) script(fs vfs.FS) (err error) {
 	do(w.sync)
 	do(func() error { return w.rewrite(0, 2) })
 	do(func() error { return w.l.SaveCleaned(w.before.end) })
-	do(func() error { return w.l.SaveState(w.before.end, []byte("state")) })
+	do(func() error { return w.l.SaveState(w.before.end, state(w.before.end)) })
+	note := func() { do(func() error { return w.l.NoteState(w.before.end, state(w.before.end)) }) }
+	note()
 	do(func() error { return w.truncate(w.before.end - 3) })
 	w.epoch++
 	appendN(3, 4, 2, 400)
 	do(w.sync)
+	note()
 	appendN(1, 1, 1, 6000)
 	appendN(1, 1, 1, 6000)
+	note()
 	do(w.sync)
 	do(func() error { return w.rewrite(0, 3) })
 	do(func() error { return w.truncate(20) }) // over segments, into one that was rewritten
 	appendN(4, 3, 2, 400)
 	do(func() error { return w.trim(25) })
+	note()
 	appendN(2, 3, 2, 400)
 	do(func() error { return w.l.Close(testNow) })
 	if err == nil {

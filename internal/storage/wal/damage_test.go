@@ -179,9 +179,13 @@ func TestNotedStateOutlivesTheProcess(t *testing.T) {
 			must(t, l.NoteState(l.End(), fmt.Append(nil, l.End())))
 		}
 	}
-	if n := len(l.states); n != statesMax {
-		t.Errorf("%d states are kept", n)
+	if n := len(l.states); n != 1 || l.noted != [2]kafka.Offset{400, 380} {
+		t.Errorf("%d states and notes %v are kept", n, l.noted)
 	}
+	// A note that was being written when the process was killed.
+	half := fs.Crash(nil, 1)
+	edit(t, half, l.notedPath(0), func(b []byte) []byte { return b[:len(b)-1] })
+	check(half, 380)
 	check(fs.Crash(nil, 1), 400)
 	check(fs.Crash(rand.New(rand.NewPCG(1, 1)), 0), 80) // nothing that was not synced is left
 }

@@ -43,7 +43,10 @@ type Recovery struct {
 // log. Only one Log may be open for a directory; LockDir sees to that for a
 // whole data directory. Files in dir that are not the log's are left alone.
 func Open(fs vfs.FS, dir string, id Identity, opts Options, now time.Time) (*Log, Recovery, error) {
-	l := &Log{fs: fs, dir: dir, id: id, opts: opts.withDefaults(), stateSaved: kafka.NoOffset}
+	l := &Log{fs: fs, dir: dir, id: id, opts: opts.withDefaults()}
+	for i := range l.noted {
+		l.noted[i] = kafka.NoOffset
+	}
 	l.clock(now)
 	r := recovery{log: l, Recovery: Recovery{CutFrom: kafka.NoOffset, CutResumed: kafka.NoOffset, SyncedBefore: kafka.NoOffset}}
 	err := r.run()
@@ -163,6 +166,8 @@ func (r *recovery) list() error {
 			indices = append(indices, file{base, generation})
 		} else if o, ok := parseName(e.Name, statePrefix, stateSuffix); ok {
 			l.states = append(l.states, o)
+		} else if i := slices.Index(notedNames[:], e.Name); i >= 0 {
+			l.noted[i], _, _ = l.loadNote(i)
 		} else if e.Name == cleanedName {
 			l.loadCleaned()
 		} else if strings.HasSuffix(e.Name, tempSuffix) &&
@@ -262,6 +267,9 @@ func (r *recovery) finishReset() error {
 		}
 	}
 	l.states = nil
+	if _, err := l.dropNotes(func(kafka.Offset) bool { return true }); err != nil {
+		return err
+	}
 	if err := l.dropCleaned(); err != nil {
 		return err
 	}

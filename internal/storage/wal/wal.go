@@ -9,6 +9,7 @@
 //	segment_00000000000000090000_0000000003.wal rewritten for the third time (Rewrite)
 //	checkpoint                                  log start offset, and how far the log is synced
 //	state_00000000000000080000.snapshot         SaveState
+//	noted_0.snapshot, noted_1.snapshot          NoteState
 //	cleaned                                     SaveCleaned
 //
 // What is written and what is synced. Append puts batches into the system's
@@ -199,9 +200,9 @@ type Log struct {
 	hints         [8]hint
 	hintNext      int
 	epochs        []EpochStart
-	states        []kafka.Offset // of SaveState and NoteState, ascending
-	stateSaved    kafka.Offset   // the last of SaveState, NoOffset for none
-	now           int64          // ms, the last that was passed in
+	states        []kafka.Offset                // of SaveState, ascending
+	noted         [len(notedNames)]kafka.Offset // of NoteState; NoOffset for none
+	now           int64                         // ms, the last that was passed in
 	closed        bool
 }
 
