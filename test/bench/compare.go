@@ -45,6 +45,7 @@ type sample struct {
 	Placement string  `json:"placement"`
 	Pair      int     `json:"pair"`
 	Arm       string  `json:"arm"`
+	Brokers   string  `json:"brokers,omitempty"` // fresh or kept; none in samples from before there was a choice: kept
 	Version   string  `json:"version"`
 	PeakRSS   float64 `json:"broker_peak_rss_mib"`
 	result
@@ -63,6 +64,7 @@ type settings struct {
 	placements []string
 	names      []string
 	order      string
+	brokers    string
 	binary     string
 	script     string
 	dir        string
@@ -79,6 +81,7 @@ func compare(args []string) (err error) {
 	placements := f.String("placement", "free,pinned", "free: as the scheduler likes; pinned: broker on one processor, client on another")
 	names := f.String("workloads", "tp-6p-1k,consume-hot,sync1", "which workloads")
 	f.StringVar(&s.order, "order", "abab", "abab, or abba against drift")
+	f.StringVar(&s.brokers, "brokers", "fresh", "fresh: started for each pair's sample, so that all have the same past; kept: one process for all samples of a placement")
 	f.StringVar(&s.binary, "chronik", "", "chronik binary; default: built from this tree")
 	f.StringVar(&s.script, "kafka", "", "script that starts Kafka; default: test/compat/kafka of this tree")
 	f.StringVar(&s.dir, "dir", "", "directory for both brokers' data; default: a temporary one")
@@ -88,6 +91,9 @@ func compare(args []string) (err error) {
 		return err
 	}
 	s.placements, s.names = strings.Split(*placements, ","), strings.Split(*names, ",")
+	if s.brokers != "fresh" && s.brokers != "kept" {
+		return fmt.Errorf("-brokers is fresh or kept, not %q", s.brokers)
+	}
 	for _, n := range s.names {
 		if !slices.ContainsFunc(workloads, func(w workload) bool { return w.name == n }) {
 			return fmt.Errorf("unknown workload %q", n)
@@ -141,8 +147,7 @@ func (s *settings) find() error {
 	return nil
 }
 
-// run takes all samples of one placement with both brokers up all the time, so
-// that the one that needs warming has it.
+// run takes all samples of one placement.
 func (s *settings) run(placement string, out *json.Encoder) (all []sample, err error) {
 	brokerCPU, clientCPU := "", ""
 	if placement == "pinned" {
@@ -151,29 +156,33 @@ func (s *settings) run(placement string, out *json.Encoder) (all []sample, err e
 		}
 		brokerCPU, clientCPU = "0", "1"
 	}
-	chronik, err := startChronik(s.dir, s.binary, brokerCPU)
-	if err != nil {
-		return nil, err
+	arms := []func() (*arm, error){
+		func() (*arm, error) { return startChronik(s.dir, s.binary, brokerCPU) },
+		func() (*arm, error) { return startKafka(s.dir, s.script, brokerCPU) },
 	}
-	defer chronik.stop()
-	kafka, err := startKafka(s.dir, s.script, brokerCPU)
-	if err != nil {
-		return nil, err
-	}
-	defer kafka.stop()
-	for pair := range s.pairs {
-		arms := []*arm{chronik, kafka}
-		if s.order == "abba" && pair%2 == 1 {
-			slices.Reverse(arms)
-		}
-		for _, a := range arms {
-			samples, err := s.visit(a, pair, placement, clientCPU)
+	if s.brokers == "kept" {
+		for i, start := range arms {
+			a, err := start()
 			if err != nil {
-				return all, fmt.Errorf("%s: %w", a.name, err)
+				return nil, err
+			}
+			defer a.stop()
+			arms[i] = func() (*arm, error) { kept := *a; kept.stop = func() {}; return &kept, nil }
+		}
+	}
+	for pair := range s.pairs {
+		order := slices.Clone(arms)
+		if s.order == "abba" && pair%2 == 1 {
+			slices.Reverse(order)
+		}
+		for _, start := range order {
+			samples, err := s.take(start, pair, placement, clientCPU)
+			if err != nil {
+				return all, err
 			}
 			for _, one := range samples {
 				fmt.Fprintf(os.Stderr, "%-12s %-6s pair %d %-8s %8.1f MB/s  broker %5.2f client %5.2f CPU-s/GB  p50 %7.3f p99 %8.3f ms  foreign %.2f (%s)\n",
-					one.Workload, placement, pair+1, a.name, one.MBs, one.BrokerPerGB, one.ClientPerGB, one.P50, one.P99, one.ForeignCPU, one.Quality)
+					one.Workload, placement, pair+1, one.Arm, one.MBs, one.BrokerPerGB, one.ClientPerGB, one.P50, one.P99, one.ForeignCPU, one.Quality)
 				if err := out.Encode(one); err != nil {
 					return all, err
 				}
@@ -182,6 +191,20 @@ func (s *settings) run(placement string, out *json.Encoder) (all []sample, err e
 		}
 	}
 	return all, nil
+}
+
+// take starts a broker, or takes the one that is kept, and visits it.
+func (s *settings) take(start func() (*arm, error), pair int, placement, clientCPU string) ([]sample, error) {
+	a, err := start()
+	if err != nil {
+		return nil, err
+	}
+	defer a.stop()
+	samples, err := s.visit(a, pair, placement, clientCPU)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", a.name, err)
+	}
+	return samples, nil
 }
 
 // visit takes one sample of each workload of one broker.
@@ -264,7 +287,7 @@ func (s *settings) describe(a *arm, w workload, pair int, placement string, r re
 	gb := float64(r.Bytes) / 1e9
 	one := sample{
 		Time: time.Now().UTC().Format(time.RFC3339), Commit: commit(), Kernel: kernel(), Workload: w.name, Placement: placement,
-		Pair: pair + 1, Arm: a.name, Version: a.version(), PeakRSS: peakRSS(a.pid), result: r,
+		Pair: pair + 1, Arm: a.name, Brokers: s.brokers, Version: a.version(), PeakRSS: peakRSS(a.pid), result: r,
 		MBs: float64(r.Bytes) / 1e6 / r.Seconds, BrokerPerGB: r.BrokerCPU / gb, ClientPerGB: r.ClientCPU / gb,
 		RecordsPerS: float64(r.Records) / r.Seconds, WaitedForCPU: waited.Seconds(), Quality: "noisy",
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -48,7 +49,7 @@ var metrics = []metric{
 	{"broker peak RSS MiB", func(s sample) float64 { return s.PeakRSS }},
 }
 
-type key struct{ workload, placement string }
+type key struct{ workload, placement, brokers string }
 
 // report prints, per workload and placement, each arm's median and the median
 // of the ratios of adjacent samples, with the lowest and highest but one.
@@ -56,7 +57,7 @@ func report(w io.Writer, all []sample) {
 	var keys []key
 	groups := make(map[key][]sample)
 	for _, s := range all {
-		k := key{s.Workload, s.Placement}
+		k := key{s.Workload, s.Placement, cmp.Or(s.Brokers, "kept")}
 		if groups[k] == nil {
 			keys = append(keys, k)
 		}
@@ -64,7 +65,7 @@ func report(w io.Writer, all []sample) {
 	}
 	slices.SortStableFunc(keys, func(a, b key) int { return order(a) - order(b) })
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "workload\tplacement\tmetric\tchronik\tkafka\tchronik : kafka\trange\tpairs\tquality")
+	fmt.Fprintln(t, "workload\tplacement\tbrokers\tmetric\tchronik\tkafka\tchronik : kafka\trange\tpairs\tquality")
 	for _, k := range keys {
 		chronik, kafka := pairs(groups[k])
 		for _, m := range metrics {
@@ -76,7 +77,7 @@ func report(w io.Writer, all []sample) {
 				ratios = append(ratios, m.of(chronik[i])/m.of(kafka[i]))
 			}
 			low, high := inner(ratios)
-			fmt.Fprintf(t, "%s\t%s\t%s\t%.4g\t%.4g\t%.3f\t%.3f–%.3f\t%d\t%s\n", k.workload, k.placement, m.name,
+			fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%.4g\t%.4g\t%.3f\t%.3f–%.3f\t%d\t%s\n", k.workload, k.placement, k.brokers, m.name,
 				median(a), median(b), median(ratios), low, high, len(ratios), qualities(groups[k]))
 		}
 	}
