@@ -146,7 +146,7 @@ var table = inSections(
 		{Name: "log.cleaner.min.cleanable.ratio", Default: "0.5", kind: ratio, field: func(c *Config) any { return &c.LogCleanableRatioMin },
 			Help: "The share of a log not yet compacted that makes compaction worth while, where the topic does not say otherwise (`min.cleanable.dirty.ratio`)."},
 		{Name: "log-cache-bytes", Default: "16777216", kind: size(0, int64Max), field: func(c *Config) any { return &c.LogCacheBytes },
-			Help: "How much behind the synced end of each log stays in the page cache for readers; what is older is dropped as it is written, so that new records reuse warm memory. More helps consumers that lag a little on a machine with memory to spare; 0 leaves it to the kernel."},
+			Help: "How much behind the synced end of each log stays in the page cache for readers; what is older is dropped as it is written and read past the cache, and large appends go past it while nobody reads close to the end. More helps consumers that lag a little on a machine with memory to spare; 0 leaves it all to the kernel."},
 		{Name: "log.retention.check.interval.ms", Default: "300000", kind: ms(1), field: func(c *Config) any { return milliseconds(&c.LogRetentionCheckInterval) },
 			Help: "How often logs are searched for segments whose time is over."},
 		{Name: "scrub-bytes-per-second", Default: "4194304", kind: size(0, int64Max), field: func(c *Config) any { return &c.ScrubBytesPerSecond },

@@ -104,7 +104,10 @@ func (l *Log) write(batches []record.Batch, total int64) (unsynced bool, err err
 	s := l.active() // only who holds changing replaces it
 	at := s.size
 	l.preallocate(s, at+total)
-	if err := l.writeAt(s, batches, at); err != nil {
+	if err := l.writeAt(s, batches, at, total); err != nil {
+		if s.tail.doubtful {
+			return false, l.fail("append to "+s.path, err)
+		}
 		// What was written in part must not be taken for batches later on.
 		if terr := s.file.Truncate(at); terr != nil {
 			return false, l.fail("cut off a partial write", errors.Join(err, terr))
@@ -130,10 +133,21 @@ func (l *Log) write(batches []record.Batch, total int64) (unsynced bool, err err
 	}
 	l.end.Store(int64(batches[len(batches)-1].NextOffset()))
 	l.unsynced += total
+	l.appended += total
 	return l.unsynced > l.opts.UnsyncedBytesMax, nil
 }
 
-func (l *Log) writeAt(s *segment, batches []record.Batch, at int64) error {
+func (l *Log) writeAt(s *segment, batches []record.Batch, at, total int64) error {
+	l.mu.Lock()
+	direct := l.direct(total)
+	l.mu.Unlock()
+	if direct {
+		err := l.writeDirect(s, batches, at)
+		if !errors.Is(err, vfs.ErrNotDirect) {
+			return err
+		}
+	}
+	s.tail.known = false
 	if len(batches) == 1 {
 		_, err := s.file.WriteAt(batches[0], at)
 		return err
@@ -208,6 +222,7 @@ func (l *Log) roll() error {
 		old.preallocated = old.size
 	}
 	l.seal(old)
+	old.tail = lastBlock{}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	old.statsKnown = true

@@ -104,6 +104,7 @@ func (m *model) allows(l *Log) error {
 // workload drives a log and keeps a model of what it must be, before and after
 // the step that runs.
 type workload struct {
+	opts          Options
 	l             *Log
 	before, after *model
 	epoch         kafka.LeaderEpoch
@@ -223,7 +224,7 @@ func (w *workload) script(fs vfs.FS) (err error) {
 		}
 	}
 	open := func() error {
-		w.l, _, err = Open(fs, testDir, testID, small, testNow)
+		w.l, _, err = Open(fs, testDir, testID, w.opts, testNow)
 		return err
 	}
 	appendN := func(times, n, records, size int) {
@@ -249,15 +250,18 @@ func (w *workload) script(fs vfs.FS) (err error) {
 	do(func() error { return w.truncate(w.before.end - 3) })
 	w.epoch++
 	appendN(3, 4, 2, 400)
+	note()
 	do(w.sync)
 	note()
 	appendN(1, 1, 1, 6000)
+	note()
 	appendN(1, 1, 1, 6000)
 	note()
 	do(w.sync)
 	do(func() error { return w.rewrite(0, 3) })
 	do(func() error { return w.truncate(20) }) // over segments, into one that was rewritten
 	appendN(4, 3, 2, 400)
+	note()
 	do(func() error { return w.trim(25) })
 	note()
 	appendN(2, 3, 2, 400)
@@ -284,17 +288,28 @@ func (w *workload) script(fs vfs.FS) (err error) {
 	return err
 }
 
+// ways are those to write: through the page cache, past it, and in turns.
+func ways(t *testing.T, test func(t *testing.T, opts Options)) {
+	for name, least := range map[string]int64{"cached": -1, "direct": 1, "in turns": 1000} {
+		t.Run(name, func(t *testing.T) {
+			opts := small
+			opts.DirectBytesMin = least
+			test(t, opts)
+		})
+	}
+}
+
 var errPower = errors.New("power is gone")
 
 // powerLoss runs the script until the n-th persistence call, and returns the
 // disk at that moment.
-func powerLoss(t *testing.T, n int64) (w *workload, disk *vfs.Mem, over bool) {
+func powerLoss(t *testing.T, opts Options, n int64) (w *workload, disk *vfs.Mem, over bool) {
 	t.Helper()
 	disk = vfs.NewMem()
 	must(t, vfs.MkdirAllSync(disk, "data"))
 	faulty := vfs.NewFaulty(disk)
 	faulty.FailNth(n, errPower)
-	w = &workload{before: &model{}, after: &model{}}
+	w = &workload{opts: opts, before: &model{}, after: &model{}}
 	err := w.script(faulty)
 	if err == nil && faulty.Persisted() < n {
 		return w, disk, true
@@ -326,8 +341,12 @@ func (w *workload) check(l *Log) error {
 }
 
 func TestSyncedRecordsSurviveACrashAtAnyMoment(t *testing.T) {
+	ways(t, syncedRecordsSurviveACrashAtAnyMoment)
+}
+
+func syncedRecordsSurviveACrashAtAnyMoment(t *testing.T, opts Options) {
 	for n := int64(1); ; n++ {
-		w, disk, over := powerLoss(t, n)
+		w, disk, over := powerLoss(t, opts, n)
 		for _, c := range []struct {
 			survival float64
 			seeds    uint64
@@ -335,7 +354,7 @@ func TestSyncedRecordsSurviveACrashAtAnyMoment(t *testing.T) {
 			for seed := range c.seeds {
 				rng := rand.New(rand.NewPCG(uint64(n), seed))
 				after := disk.Crash(rng, c.survival)
-				l, r, err := Open(after, testDir, testID, small, testNow)
+				l, r, err := Open(after, testDir, testID, opts, testNow)
 				if err == nil {
 					err = w.check(l)
 				}
@@ -347,7 +366,7 @@ func TestSyncedRecordsSurviveACrashAtAnyMoment(t *testing.T) {
 				if err := errors.Join(l.Append(testNow, batchOf(end, 2, 90, 0, 50)), l.Sync()); err != nil {
 					t.Fatal(err)
 				}
-				l, _, err = Open(after.Crash(rng, 0), testDir, testID, small, testNow)
+				l, _, err = Open(after.Crash(rng, 0), testDir, testID, opts, testNow)
 				if err != nil || l.End() != end+2 {
 					t.Fatalf("crash at call %d, survival %v, seed %d, then appended: %v", n, c.survival, seed, err)
 				}
@@ -363,13 +382,15 @@ func TestSyncedRecordsSurviveACrashAtAnyMoment(t *testing.T) {
 }
 
 // After a kill the page cache is there, and what is in it is not synced.
-func TestAKilledProcessLosesNothing(t *testing.T) {
+func TestAKilledProcessLosesNothing(t *testing.T) { ways(t, aKilledProcessLosesNothing) }
+
+func aKilledProcessLosesNothing(t *testing.T, opts Options) {
 	for n := int64(1); ; n++ {
-		w, disk, over := powerLoss(t, n)
+		w, disk, over := powerLoss(t, opts, n)
 		if over {
 			return
 		}
-		l, r, err := Open(disk, testDir, testID, small, testNow)
+		l, r, err := Open(disk, testDir, testID, opts, testNow)
 		if err == nil {
 			err = w.check(l)
 		}
@@ -386,16 +407,18 @@ func TestAKilledProcessLosesNothing(t *testing.T) {
 		} else if b.End == b.Start {
 			continue // nothing that could be lost
 		}
-		l, r, err = Open(disk.Crash(nil, 0), testDir, testID, small, testNow)
+		l, r, err = Open(disk.Crash(nil, 0), testDir, testID, opts, testNow)
 		if err != nil || l.Start() != b.Start || l.End() != b.End {
 			t.Fatalf("killed at call %d, then crashed: %v, want %+v\nrecovery %+v", n, err, b, r)
 		}
 	}
 }
 
-func TestACrashDuringRecoveryLosesNothing(t *testing.T) {
+func TestACrashDuringRecoveryLosesNothing(t *testing.T) { ways(t, aCrashDuringRecoveryLosesNothing) }
+
+func aCrashDuringRecoveryLosesNothing(t *testing.T, opts Options) {
 	for n := int64(3); ; n += 3 {
-		w, disk, over := powerLoss(t, n)
+		w, disk, over := powerLoss(t, opts, n)
 		if over {
 			return
 		}
@@ -404,11 +427,11 @@ func TestACrashDuringRecoveryLosesNothing(t *testing.T) {
 			first := disk.Crash(rng, 0.5)
 			faulty := vfs.NewFaulty(first)
 			faulty.FailNth(m, errPower)
-			_, _, err := Open(faulty, testDir, testID, small, testNow)
+			_, _, err := Open(faulty, testDir, testID, opts, testNow)
 			if err != nil && !errors.Is(err, errPower) {
 				t.Fatalf("crash at call %d, in recovery at %d: %v", n, m, err)
 			}
-			l, r, oerr := Open(first.Crash(rng, 0.5), testDir, testID, small, testNow)
+			l, r, oerr := Open(first.Crash(rng, 0.5), testDir, testID, opts, testNow)
 			if oerr == nil {
 				oerr = w.check(l)
 			}
@@ -425,6 +448,10 @@ func TestACrashDuringRecoveryLosesNothing(t *testing.T) {
 // Every operation may fail once; what was synced stays, and the log either
 // goes on or says that it has failed.
 func TestSyncedRecordsSurviveAnErrorAtAnyMoment(t *testing.T) {
+	ways(t, syncedRecordsSurviveAnErrorAtAnyMoment)
+}
+
+func syncedRecordsSurviveAnErrorAtAnyMoment(t *testing.T, opts Options) {
 	eio := errors.New("input/output error")
 	for n := int64(1); ; n++ {
 		disk := vfs.NewMem()
@@ -439,13 +466,13 @@ func TestSyncedRecordsSurviveAnErrorAtAnyMoment(t *testing.T) {
 			}
 			return nil
 		})
-		w := &workload{before: &model{}, after: &model{}}
+		w := &workload{opts: opts, before: &model{}, after: &model{}}
 		err := w.script(faulty)
 		if err != nil && !errors.Is(err, eio) {
 			t.Fatalf("error at operation %d: %v", n, err)
 		}
 		for seed := range uint64(3) {
-			l, r, oerr := Open(disk.Crash(rand.New(rand.NewPCG(uint64(n), seed)), float64(seed)/2), testDir, testID, small, testNow)
+			l, r, oerr := Open(disk.Crash(rand.New(rand.NewPCG(uint64(n), seed)), float64(seed)/2), testDir, testID, opts, testNow)
 			if oerr == nil {
 				oerr = w.check(l)
 			}

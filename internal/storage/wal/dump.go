@@ -185,6 +185,10 @@ func (d *dump) batches(s *segment, f vfs.File, size int64, last bool, point posi
 		if err == errEnd {
 			break
 		}
+		if ok, perr := padded(f, sc.pos, size); ok && perr == nil {
+			d.printf("    %d zeros fill up the last block\n", size-sc.pos)
+			break
+		}
 		if err != nil {
 			synced := point.segment > s.base || point.segment == s.base && point.pos > sc.pos
 			where := "above the recovery point: Open cuts it off"

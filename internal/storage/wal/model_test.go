@@ -23,6 +23,8 @@ func TestLogDoesWhatANaiveOneDoes(t *testing.T) {
 			CheckpointBytes:    rapid.Int64Range(1, 20_000).Draw(t, "checkpoint bytes"),
 			UnsyncedBytesMax:   rapid.Int64Range(1, 50_000).Draw(t, "unsynced bytes"),
 			OpenSegmentsMax:    1,
+			DirectBytesMin:     rapid.SampledFrom([]int64{-1, 1, 2000}).Draw(t, "direct bytes"),
+			CacheBytes:         rapid.SampledFrom([]int64{1, 3000, 1 << 20}).Draw(t, "cache bytes"),
 		}
 		l, _, err := Open(fs, testDir, testID, opts, testNow)
 		if err != nil {

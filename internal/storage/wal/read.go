@@ -112,6 +112,7 @@ func (l *Log) endRead(r *reading, ok bool) (again bool) {
 		return true
 	}
 	if ok {
+		l.noteReader(r)
 		slot := -1
 		for i := range l.hints {
 			if l.hints[i].segment == r.segment && l.hints[i].pos == r.pos {
@@ -193,7 +194,7 @@ func (l *Log) readSegment(r *reading, from kafka.Offset, maxBytes int, buf []byt
 	want := int(min(int64(max(maxBytes, record.HeaderSize)), r.size-r.pos))
 	for {
 		buf = slices.Grow(buf[:before], want)[:before+want]
-		n, err := readFull(f, buf[before:], r.pos)
+		n, err := l.readInto(r, f, buf[before:])
 		if err != nil {
 			return buf[:before], fmt.Errorf("read %s: %w", s.path, err)
 		}

@@ -583,6 +583,11 @@ func (r *recovery) scan(at int, p position) error {
 		if bad != nil && bad.pos < synced {
 			return bad.in(s)
 		}
+		if bad != nil {
+			if bad, err = r.unlessPadded(s, rb.pos, bad); err != nil {
+				return err
+			}
+		}
 		end := rb.next
 		if i == at && rb.pos == p.pos {
 			end = max(end, p.offset)
@@ -593,7 +598,7 @@ func (r *recovery) scan(at int, p position) error {
 		broken := bad != nil || i+1 < len(l.segments) && l.segments[i+1].base != end
 		if broken || i == len(l.segments)-1 {
 			l.end.Store(int64(end))
-			r.setActive(s, rb)
+			r.setActive(s, rb, broken)
 			if broken {
 				return r.cutTail(i, rb.pos, end, bad)
 			}
@@ -607,6 +612,20 @@ func (r *recovery) scan(at int, p position) error {
 		s.evict()
 	}
 	return nil
+}
+
+// unlessPadded is what is bad about the end of a segment at pos, which is
+// nothing when the file was filled up behind it.
+func (r *recovery) unlessPadded(s *segment, pos int64, bad *badBatch) (*badBatch, error) {
+	f, err := s.hold(r.log.fs)
+	if err != nil {
+		return bad, err
+	}
+	defer s.release()
+	if ok, err := padded(f, pos, s.size); ok || err != nil {
+		return nil, err
+	}
+	return bad, nil
 }
 
 // scanSegment reads the segment from the last index entry below synced on.
@@ -676,9 +695,12 @@ func (l *Log) noteEpoch(e kafka.LeaderEpoch, start kafka.Offset) {
 }
 
 // setActive makes s what it would be had it just been written.
-func (r *recovery) setActive(s *segment, rb *rebuild) {
-	s.size, s.maxTs, s.statsKnown, s.lastEpoch = rb.pos, rb.maxTs, true, rb.lastEpoch
+func (r *recovery) setActive(s *segment, rb *rebuild, broken bool) {
 	s.preallocated = rb.pos
+	if !broken {
+		s.preallocated = s.size // the file, which may be filled up
+	}
+	s.size, s.maxTs, s.statsKnown, s.lastEpoch = rb.pos, rb.maxTs, true, rb.lastEpoch
 	s.index, s.loaded, s.flushed = rb.index, true, rb.kept
 	s.sincePos = -1
 	if n := len(rb.index); n > 0 {
@@ -767,7 +789,7 @@ func (r *recovery) take(unclean bool) error {
 			return err
 		}
 	}
-	cut := size > s.size
+	cut := size > s.preallocated
 	if cut {
 		if err := f.Truncate(s.size); err != nil {
 			return err

@@ -220,7 +220,8 @@ type segment struct {
 	statsKnown   bool  // maxTs is that of the whole segment
 	firstAppend  int64 // ms; 0: nothing was appended by this process
 	lastAppend   int64
-	preallocated int64             // space is reserved up to here
+	preallocated int64             // space is reserved, or the file filled up, to here
+	tail         lastBlock         // guarded by Log.changing
 	sincePos     int64             // of the last index entry, -1 for none
 	lastEpoch    kafka.LeaderEpoch // of the last batch; unknownEpoch at first
 

@@ -13,7 +13,7 @@
 //	cleaned                                     SaveCleaned
 //
 // What is written and what is synced. Append puts batches into the system's
-// page cache; Sync makes all that was appended before it durable. Bounds tells
+// page cache, or past it onto the disk; Sync makes all that was appended before it durable. Bounds tells
 // both ends. Everything below Bounds.Synced survives any crash; of what is
 // above it a crash may leave any part.
 //
@@ -120,6 +120,11 @@ type Options struct {
 	// readers; what is before it is dropped as the log grows. Default 16 MiB;
 	// negative to drop nothing.
 	CacheBytes int64
+	// DirectBytesMin is the size in bytes from which one Append, or one Read of
+	// what is further behind the end than CacheBytes, goes past the page cache.
+	// An Append does so only while nobody reads close to the end. Default 128 KiB;
+	// negative for never, as with CacheBytes negative.
+	DirectBytesMin int64
 	// UnsyncedBytesMax is how much may be written and not synced; an Append
 	// that goes beyond it syncs. It bounds what Open has to read after a
 	// crash. Default 64 MiB.
@@ -152,6 +157,7 @@ func (o Options) withDefaults() Options {
 	set(&o.IndexIntervalBytes, 32<<10)
 	set(&o.PreallocateBytesMax, 32<<20)
 	set(&o.CacheBytes, 16<<20)
+	set(&o.DirectBytesMin, 128<<10)
 	set(&o.UnsyncedBytesMax, 64<<20)
 	set(&o.CheckpointBytes, 32<<20)
 	if o.OpenSegmentsMax == 0 {
@@ -193,6 +199,8 @@ type Log struct {
 	sealed        []*segment // not synced since they were sealed; each holds its file
 	opened        []*segment // sealed ones that are open, least recently used first
 	unsynced      int64      // bytes appended since the last Sync began
+	appended      int64      // bytes since Open
+	cachedUntil   int64      // appended up to which appends stay in the page cache for readers
 	namesUnsynced bool       // files were made since the last SyncDir
 	cuts          uint64     // counts truncations, removals and replacements
 	truncations   uint64     // counts truncations and resets

@@ -1,0 +1,159 @@
+package wal
+
+import (
+	"bytes"
+	"errors"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	"chronik/internal/base/kafka"
+	"chronik/internal/base/vfs"
+	"chronik/internal/format/record"
+)
+
+func fileSize(t testing.TB, fs vfs.FS, name string) int64 {
+	t.Helper()
+	info, err := fs.Stat(name)
+	must(t, err)
+	return info.Size
+}
+
+// What fills up the last block is no tail that did not survive.
+func TestFilledUpBlockIsNotCutOff(t *testing.T) {
+	fs := vfs.NewMem()
+	opts := Options{DirectBytesMin: 1}
+	l, _ := mustOpen(t, fs, opts)
+	fill(t, l, 30, 0)
+	must(t, l.Sync())
+	file := segmentFiles(t, fs)[0]
+	if size := fileSize(t, fs, file); size%blockSize != 0 || size == l.active().size {
+		t.Fatalf("the file has %d bytes", size)
+	}
+	var out bytes.Buffer
+	if err := Dump(&out, fs, "data", DumpOptions{}); err != nil || !strings.Contains(out.String(), "zeros fill up the last block") {
+		t.Errorf("%v\n%s", err, out.String())
+	}
+	for i := range 3 { // opened, written either way and killed again
+		fs = fs.Crash(nil, 1)
+		opts.DirectBytesMin = int64(1 - 2*(i%2))
+		var r Recovery
+		l, r = mustOpen(t, fs, opts)
+		if want := kafka.Offset(60 + 2*i); r.CutBytes != 0 || r.CutReason != "" || l.End() != want || len(readAll(t, l, 5000)) != int(want)/2 {
+			t.Fatalf("killed %d times: %+v", i+1, r)
+		}
+		fill(t, l, 1, 0)
+		must(t, l.Sync())
+	}
+	must(t, l.Close(testNow))
+	if size := fileSize(t, fs, file); size != l.active().size {
+		t.Errorf("closed: the file has %d bytes, the log %d", size, l.active().size)
+	}
+	if _, r := mustOpen(t, fs, opts); !r.Clean {
+		t.Errorf("%+v", r)
+	}
+}
+
+// A write of the block in which synced records end has failed: what they are
+// now is not known.
+func TestFailedDirectWriteIsFatal(t *testing.T) {
+	faulty := vfs.NewFaulty(vfs.NewMem())
+	l, _ := mustOpen(t, faulty, Options{DirectBytesMin: 1})
+	fill(t, l, 3, 0)
+	must(t, l.Sync())
+	fail := func(err error) func(vfs.Op) error {
+		return func(op vfs.Op) error {
+			if op.Kind == vfs.OpWrite && strings.HasSuffix(op.Name, segmentSuffix) {
+				return err
+			}
+			return nil
+		}
+	}
+	faulty.SetHook(fail(vfs.ErrNoSpace))
+	if err := l.Append(testNow, batchOf(6, 2, 0, 1, 100)); !errors.Is(err, vfs.ErrNoSpace) || l.Err() != nil {
+		t.Fatalf("disk full: %v, %v", err, l.Err())
+	}
+	faulty.SetHook(nil)
+	must(t, l.Append(testNow, batchOf(6, 2, 0, 1, 100)))
+	faulty.SetHook(fail(errors.New("input/output error")))
+	if err := l.Append(testNow, batchOf(8, 2, 0, 1, 100)); !errors.Is(err, ErrFailed) {
+		t.Fatal(err)
+	}
+	faulty.SetHook(nil)
+	if err := l.Append(testNow, batchOf(8, 2, 0, 1, 100)); !errors.Is(err, ErrFailed) {
+		t.Error(err)
+	}
+	if n := len(readAll(t, l, 1000)); n != 4 {
+		t.Errorf("%d batches can be read", n)
+	}
+}
+
+// A file system without direct access is written through the cache.
+type cachedOnly struct{ vfs.FS }
+
+type cachedFile struct{ vfs.File }
+
+func (c cachedOnly) Open(name string, flags vfs.Flags) (vfs.File, error) {
+	f, err := c.FS.Open(name, flags)
+	return cachedFile{f}, err
+}
+
+func (cachedFile) ReadDirectAt([]byte, int64) (int, error)  { return 0, vfs.ErrNotDirect }
+func (cachedFile) WriteDirectAt([]byte, int64) (int, error) { return 0, vfs.ErrNotDirect }
+
+func TestFileSystemWithoutDirectAccessWillDo(t *testing.T) {
+	l, _ := mustOpen(t, cachedOnly{vfs.NewMem()}, Options{DirectBytesMin: 1, CacheBytes: 1})
+	fill(t, l, 50, 0)
+	must(t, l.Sync())
+	if n := len(readAll(t, l, 3000)); n != 50 {
+		t.Errorf("%d batches", n)
+	}
+}
+
+// On the real disk: the block in which the log ends is written again and again
+// past the cache, while it is read through it and past it.
+func TestReadersSeeWhatIsWrittenPastTheCache(t *testing.T) {
+	for name, opts := range map[string]Options{
+		"through the cache": {DirectBytesMin: 1, CacheBytes: 1},
+		"in turns":          {DirectBytesMin: 3000, CacheBytes: 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l, _, err := Open(vfs.Disk{}, filepath.Join(t.TempDir(), "log"), testID, opts, testNow)
+			must(t, err)
+			defer l.Close(testNow)
+			const end = 1500
+			var readers sync.WaitGroup
+			for _, most := range []int{1, 10_000, 400_000} {
+				readers.Go(func() {
+					for from := kafka.Offset(0); from < end; {
+						b, err := l.Read(from, l.End(), most, nil)
+						if err != nil {
+							t.Errorf("read at %d: %v", from, err)
+							return
+						}
+						for len(b) > 0 {
+							var one record.Batch
+							if one, b, err = record.Next(b); err != nil {
+								t.Errorf("read at %d: %v", from, err)
+								return
+							}
+							if want := batchOf(from, 1, 0, 0, int(from)*7919%9000); !bytes.Equal(one, want) {
+								t.Errorf("another batch at %d", from)
+								return
+							}
+							from = one.NextOffset()
+						}
+					}
+				})
+			}
+			for o := kafka.Offset(0); o < end; o++ {
+				must(t, l.Append(testNow, batchOf(o, 1, 0, 0, int(o)*7919%9000)))
+				if o%100 == 0 {
+					must(t, l.Sync())
+				}
+			}
+			readers.Wait()
+		})
+	}
+}
