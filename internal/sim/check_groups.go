@@ -68,10 +68,10 @@ func (g *simGroup) taken(m *member, p *groupPart) {
 	for _, o := range g.members {
 		switch {
 		case o == m || !o.owned[p] || o.superseded && o.slot == m.slot:
-		case o.epoch == m.epoch:
+		case o.inForce == m.epoch:
 			g.w.violate("a partition has one owner per epoch", "%s: both %s and %s own it at epoch %d", p.part, o, m, m.epoch)
-		case o.sure() && o.epoch < m.epoch: // else it is m that comes late
-			g.w.violate("a partition has one owner at a time", "%s: %s got it at epoch %d while %s has it from epoch %d, whom the coordinator must keep until %v", p.part, m, m.epoch, o, o.epoch, o.leaseUntil)
+		case o.sure() && o.inForce < m.epoch: // else it is m that comes late
+			g.w.violate("a partition has one owner at a time", "%s: %s got it at epoch %d while %s has it from epoch %d, whom the coordinator must keep until %v", p.part, m, m.epoch, o, o.inForce, o.leaseUntil)
 		}
 	}
 	if m.epoch >= p.ownerEpoch {

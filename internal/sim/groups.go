@@ -163,6 +163,7 @@ func (s *memberSlot) fate(m *member) {
 		case 3:
 			m.frozenUntil = g.w.now + s.c.between(second, 3*g.w.plan.groups.session)
 			m.note("hangs")
+			m.at(m.frozenUntil, m.commitAnything) // before it learns what happened meanwhile
 			s.fate(m)
 		case 4:
 			m.subscribe()

@@ -22,6 +22,7 @@ type member struct {
 
 	id          string
 	epoch       int32 // or generation
+	inForce     int32 // the epoch, or the generation whose assignment it has
 	coordinator int   // nowhere: not known
 	owned       map[*groupPart]bool
 	dead        bool
@@ -283,9 +284,18 @@ func (m *member) work() {
 		case p.reader != m || m.c.rng.IntN(4) == 0:
 			m.fetchOffset(p)
 		default:
-			m.commitOffset(p)
+			m.commitOffset(p, m.work)
 		}
 	})
+}
+
+// commitAnything commits an offset of what the member takes for its own.
+func (m *member) commitAnything() {
+	if owned := m.list(); len(owned) > 0 && !m.joining && m.coordinator != nowhere {
+		if p := owned[m.c.rng.IntN(len(owned))]; !p.part.topic.deleted {
+			m.commitOffset(p, func() {})
+		}
+	}
 }
 
 func (m *member) fetchOffset(p *groupPart) {
@@ -325,7 +335,7 @@ func (m *member) fetchOffset(p *groupPart) {
 	})
 }
 
-func (m *member) commitOffset(p *groupPart) {
+func (m *member) commitOffset(p *groupPart, then func()) {
 	commit := p.beginCommit(m, m.g.w.now)
 	req := kmsg.NewPtrOffsetCommitRequest()
 	req.Version, req.Group, req.MemberID, req.Generation = 8, m.g.name, m.id, m.epoch
@@ -342,7 +352,7 @@ func (m *member) commitOffset(p *groupPart) {
 	req.Topics = append(req.Topics, rt)
 	id := m.id
 	m.ask(req, m.g.w.plan.requestTimeout, func(r kmsg.Response, err error) {
-		defer m.work()
+		defer then()
 		if err != nil {
 			return
 		}

@@ -142,7 +142,7 @@ func (m *member) classicSync(plan []kmsg.SyncGroupRequestGroupAssignment, protoc
 		if m.refused("SyncGroup", kafka.ErrorCode(resp.ErrorCode)) {
 			return
 		}
-		m.durable, m.joining = true, false
+		m.durable, m.joining, m.inForce = true, false, m.epoch
 		m.alive(sent)
 		m.g.synced(m)
 		m.takeAssignment(resp.MemberAssignment)

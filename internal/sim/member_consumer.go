@@ -91,7 +91,7 @@ func (m *member) consumerAnswer(req *kmsg.ConsumerGroupHeartbeatRequest, r kmsg.
 		m.alive(sent) // else its time to give up runs
 	}
 	m.settled = resp.MemberEpoch == m.epoch && !m.revoking && !m.rejoin && !m.full
-	m.epoch = resp.MemberEpoch
+	m.epoch, m.inForce = resp.MemberEpoch, resp.MemberEpoch
 	if resp.Assignment != nil {
 		m.reconcile(resp.Assignment)
 	}

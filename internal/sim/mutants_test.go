@@ -26,12 +26,17 @@ var hunts = map[mutant.Mutant][]string{
 	mutant.ElectAnyone:        {"kill", "isolate"},
 	mutant.MetadataUnsynced:   {"lose power everywhere", "lose power"},
 	mutant.VoteUnsaved:        {"lose power everywhere", "kill all", "kill"},
+
+	mutant.ServeUnloaded:     {"kill", "stop"},
+	mutant.AnswerUncommitted: {"isolate", "kill", "pause"},
+	mutant.SessionsForgotten: {"kill", "stop"},
 }
 
 // scenarios find these, which need several rare things at a time in a cluster.
 var scenarios = map[mutant.Mutant]string{
 	mutant.JoinBeforeEpochStart: "core/replica/testdata/17_join_at_epoch_start.txt",
 	mutant.CountStaleSync:       "core/replica/testdata/05_stale_sync.txt",
+	mutant.StaticRenameUnlogged: "core/group/testdata/classic_reload.txt",
 }
 
 // seedsMax is how many seeds of a minute a mutant may survive.
@@ -54,13 +59,17 @@ func TestMutantsAreFound(t *testing.T) {
 			}
 			mutant.Set(m)
 			defer mutant.Set(mutant.None)
-			for seed := uint64(1); seed <= limit; seed++ {
-				if r := Run(Options{Seed: seed, Length: time.Minute, Faults: hunts[m]}); r.Failed() {
+			o := Options{Length: time.Minute, Faults: hunts[m]}
+			if m >= mutant.GroupsFrom {
+				o.Groups = 3
+			}
+			for o.Seed = 1; o.Seed <= limit; o.Seed++ {
+				if r := Run(o); r.Failed() {
 					v := r.Violations[0]
 					if len(v.Detail) > 200 {
 						v.Detail = v.Detail[:200]
 					}
-					t.Logf("found by seed %d after %v: %v", seed, v.At, v)
+					t.Logf("found by seed %d after %v: %v", o.Seed, v.At, v)
 					return
 				}
 			}

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"chronik/internal/base/mutant"
 	"chronik/internal/format/offsets"
 )
 
@@ -189,7 +190,9 @@ func (c *classicGroup) rename(m *classicMember, id string) {
 	}
 	m.id = id
 	c.members[id] = m
-	c.static[m.instanceID] = id
+	if !mutant.On(mutant.StaticRenameUnnoted) {
+		c.static[m.instanceID] = id
+	}
 }
 
 func (c *classicGroup) allJoined() bool {

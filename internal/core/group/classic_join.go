@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"chronik/internal/base/kafka"
+	"chronik/internal/base/mutant"
 	"chronik/internal/format/offsets"
 )
 
@@ -162,7 +163,10 @@ func (c *classicGroup) joined(m *classicMember) *JoinGroupResponse {
 		Generation: c.generation, ProtocolType: c.protocolType, ProtocolName: c.protocol,
 		Leader: c.leader, MemberID: m.id,
 	}
-	if m.id == c.leader {
+	if mutant.On(mutant.TwoLeaders) {
+		resp.Leader = m.id
+	}
+	if m.id == resp.Leader {
 		resp.Members = make([]JoinedMember, 0, len(c.order))
 		for _, o := range c.order {
 			resp.Members = append(resp.Members, JoinedMember{
@@ -261,7 +265,7 @@ func (s *Shard) replaceStatic(g *group, m *classicMember, id string, r *JoinGrou
 // last generation that was stored. A coordinator that takes over before the next
 // one would fence the new instance in favour of the old one otherwise, for good.
 func (s *Shard) recordRename(g *group, m *classicMember) {
-	if g.stored == nil || m.instanceID == "" {
+	if g.stored == nil || m.instanceID == "" || mutant.On(mutant.StaticRenameUnlogged) {
 		return
 	}
 	i := slices.IndexFunc(g.stored.Members, func(o offsets.GroupMember) bool { return o.InstanceID == m.instanceID && o.MemberID != m.id })
@@ -330,7 +334,7 @@ func (s *Shard) setJoinTimer(g *group, d time.Duration) {
 func (s *Shard) refuseSyncs(g *group) {
 	for _, m := range g.classic.order {
 		m.assignment = nil
-		if m.sync.is {
+		if m.sync.is && !mutant.On(mutant.ParkedSyncsLost) {
 			s.touch(g, m)
 			s.answer(&m.sync, &SyncGroupResponse{Err: kafka.ErrRebalanceInProgress})
 		}
@@ -372,7 +376,9 @@ func (s *Shard) completeJoin(g *group) {
 		s.waitForJoins(g)
 		return
 	}
-	c.generation++
+	if !mutant.On(mutant.GenerationKept) || c.generation == 0 {
+		c.generation++
+	}
 	if c.generation < 0 {
 		c.generation = 1
 	}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"chronik/internal/base/kafka"
+	"chronik/internal/base/mutant"
 	"chronik/internal/format/offsets"
 )
 
@@ -494,7 +495,7 @@ func (c *consumerGroup) free(set partitionSet, m *consumerMember) partitionSet {
 		var list []int32
 		for _, p := range t.Partitions {
 			owner, ok := c.owners[t.TopicID][p]
-			if !ok || owner == m.id || m.about.InstanceID != "" && c.static[m.about.InstanceID] == owner {
+			if !ok || mutant.On(mutant.AssignBeforeRevoked) || owner == m.id || m.about.InstanceID != "" && c.static[m.about.InstanceID] == owner {
 				list = append(list, p)
 			}
 		}

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"chronik/internal/base/kafka"
+	"chronik/internal/base/mutant"
 	"chronik/internal/format/offsets"
 )
 
@@ -64,9 +65,11 @@ func (s *Shard) dropConsumers(g *group, drops ...dropped) {
 		return
 	}
 	s.resolveRegexes(g, p)
-	s.record(offsets.ConsumerGroup{Group: g.id, Value: &offsets.ConsumerGroupValue{
-		Epoch: g.consumer.epoch + 1, MetadataHash: p.hash(s.topics),
-	}})
+	epoch := g.consumer.epoch + 1
+	if mutant.On(mutant.EpochKept) {
+		epoch--
+	}
+	s.record(offsets.ConsumerGroup{Group: g.id, Value: &offsets.ConsumerGroupValue{Epoch: epoch, MetadataHash: p.hash(s.topics)}})
 	if len(p.members) == 0 {
 		s.event(EventGroupEmptied, g, "", cause)
 		return
@@ -115,7 +118,9 @@ func (s *Shard) startConsumer(g *group) {
 	for _, id := range g.consumer.memberIDs() {
 		m := g.consumer.members[id]
 		m.session, m.joinAt, m.syncAt = session{}, time.Time{}, time.Time{}
-		s.touchConsumer(g, m)
+		if !mutant.On(mutant.SessionsForgotten) {
+			s.touchConsumer(g, m)
+		}
 		if m.state == offsets.MemberUnrevokedPartitions {
 			m.revokeAt = s.now.Add(m.rebalanceTimeout())
 			s.schedule(timerConsumerRevoke, g.id, id, m.revokeAt)

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"chronik/internal/base/kafka"
+	"chronik/internal/base/mutant"
 	"chronik/internal/format/offsets"
 )
 
@@ -88,6 +89,9 @@ func (s *Shard) upgradable(g *group) (list []upgraded, why string) {
 			SubscribedTopicNames: sortedNames(sub.topics), RebalanceTimeoutMs: m.rebalanceTimeoutMs,
 			Classic: &offsets.ClassicMember{SessionTimeoutMs: m.sessionTimeoutMs, Protocols: classicProtocols(m.protocols)},
 		}}
+		if mutant.On(mutant.UpgradeForgets) {
+			u.assigned = nil
+		}
 		list = append(list, u)
 	}
 	return list, ""

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"chronik/internal/base/kafka"
+	"chronik/internal/base/mutant"
 	"chronik/internal/format/offsets"
 )
 
@@ -45,6 +46,9 @@ func (s *Shard) offsetCommit(r *OffsetCommit) Response {
 // mayCommit says whether the group takes the commit, and counts it as a sign
 // of life of the member.
 func (s *Shard) mayCommit(g *group, r *OffsetCommit) kafka.ErrorCode {
+	if mutant.On(mutant.CommitFromAnyone) {
+		return kafka.None
+	}
 	if g.consumer != nil {
 		code := g.consumer.mayCommit(r.Version, r.MemberID, r.InstanceID, r.Generation, false)
 		if code == kafka.ErrStaleMemberEpoch && s.keptSince(g.consumer.members[r.MemberID], r.Generation, r.Offsets) {
@@ -274,7 +278,7 @@ func (g *group) isEmpty() bool {
 func (g *group) expired(now, retentionMs int64) (list []kafka.TopicPartition, left int) {
 	since, ok := g.retainedSince()
 	for topic, partitions := range g.offsets {
-		subscribed := !g.isEmpty() && g.isSubscribed(topic)
+		subscribed := !g.isEmpty() && g.isSubscribed(topic) && !mutant.On(mutant.ExpireLive)
 		for p, o := range partitions {
 			start := o.committedAt
 			if since > start {

@@ -9,6 +9,7 @@ import (
 
 	"chronik/internal/base/invariant"
 	"chronik/internal/base/kafka"
+	"chronik/internal/base/mutant"
 	"chronik/internal/format/offsets"
 )
 
@@ -72,7 +73,9 @@ func (s *Shard) Start(now time.Time) Decision {
 			g.classic = restoreClassicGroup(g.stored)
 		}
 		for _, m := range g.classic.order {
-			s.touch(g, m)
+			if !mutant.On(mutant.SessionsForgotten) {
+				s.touch(g, m)
+			}
 		}
 		if len(g.classic.members) > s.opts.MaxSize {
 			s.prepareRebalance(g, "the group is larger than group.max.size")

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"chronik/internal/base/kafka"
+	"chronik/internal/base/mutant"
 	"chronik/internal/core/group"
 	"chronik/internal/format/offsets"
 	"chronik/internal/format/record"
@@ -82,6 +83,9 @@ func (s *shard) loadStep(now time.Time, gen uint64) {
 	start, committed, end := file.Bounds()
 	if l.core == nil {
 		l = load{core: s.groups.newCore(), next: start, target: end, begun: now}
+		if mutant.On(mutant.ServeUnloaded) {
+			l.target = start
+		}
 	}
 	pause := time.Duration(0)
 	if l.next < l.target {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"chronik/internal/base/kafka"
+	"chronik/internal/base/mutant"
 	"chronik/internal/core/group"
 	"chronik/internal/format/record"
 )
@@ -164,6 +165,8 @@ func (s *shard) take(d group.Decision, out *outcome) {
 		s.queue = append(s.queue, &entry{records: d.Records})
 	}
 	switch {
+	case mutant.On(mutant.AnswerUncommitted):
+		s.release(d.Replies, out)
 	case len(s.queue) > 0:
 		e := s.queue[len(s.queue)-1]
 		e.replies = append(e.replies, d.Replies...)
