@@ -179,3 +179,57 @@ func TestDamagedReplicasAreRepairedFromPeers(t *testing.T) {
 		}
 	}
 }
+
+// A node of three whose metadata were damaged while it was down comes back as
+// another member of the quorum, and keeps its records.
+func TestNodeWithDamagedMetadataComesBack(t *testing.T) {
+	for i, what := range []string{"segment_*.wal", "snapshot", "vote"} {
+		c := cluster.Run(t, cluster.Options{Nodes: 3})
+		createTopic(t, c, "kept", 1, map[string]string{"min.insync.replicas": "2"})
+		var h history.History
+		write(t, c.Nodes[0], &h, "kept", 0, 200, 1000)
+		waitInSync(t, c, "kept")
+		n := c.Nodes[i]
+		n.Kill()
+		files, err := filepath.Glob(filepath.Join(n.DataDir, "wal", "__meta", what))
+		if err != nil || len(files) == 0 {
+			t.Fatalf("no %s: %v", what, err)
+		}
+		for _, path := range files {
+			info, err := os.Stat(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			at := info.Size() / 2
+			if strings.HasPrefix(what, "segment") {
+				first := batchesIn(t, path)[0]
+				at = first.position + first.size/2
+			}
+			flipBit(t, path, at)
+		}
+		restart(t, n)
+		waitReplaced(t, c.Nodes[(i+1)%3])
+		waitInSync(t, c, "kept")
+		write(t, c.Nodes[0], &h, "kept", 0, 10, 1000)
+		verify(t, c, &h, map[string]int32{"kept": 1}, once)
+		if strings.Contains(n.Log(), "log reset") || strings.Contains(n.Log(), "it is copied anew") {
+			t.Errorf("node %d threw its records away", n.ID)
+		}
+		for _, n := range c.Nodes {
+			n.Kill()
+		}
+	}
+}
+
+// waitReplaced waits until a voter is replaced by another life of its node.
+func waitReplaced(t *testing.T, n *cluster.Node) {
+	t.Helper()
+	events := ""
+	for until := time.Now().Add(30 * time.Second); time.Now().Before(until); time.Sleep(100 * time.Millisecond) {
+		_, events, _ = cluster.RunToEnd(cluster.Binary(t), 10*time.Second, "cluster", "events", "--http", n.HTTP)
+		if strings.Contains(events, "quorum voter replaced") && strings.Contains(events, "came back as another member") {
+			return
+		}
+	}
+	t.Fatalf("the voter was not replaced after 30 s:\n%s", events)
+}

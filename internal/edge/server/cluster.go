@@ -54,6 +54,27 @@ func (n *node) findCluster(ctx context.Context, o *broker.Options) error {
 	if len(o.Voters) == 0 && n.cfg.Join == "" {
 		return nil // alone
 	}
+	return n.seekCluster(ctx, o, own, slices.Sorted(maps.Keys(o.Voters)))
+}
+
+// comeBack opens a node whose metadata are damaged as another member of its
+// cluster. Alone it has nobody to have the metadata from.
+func (n *node) comeBack(ctx context.Context, o broker.Options, damage error) (*broker.Broker, error) {
+	if len(o.Voters) < 2 && n.cfg.Join == "" {
+		return nil, fmt.Errorf("%w; no other node has them: restore %s/wal/__meta from a backup, or move the whole data directory away and begin anew without its records", damage, o.DataDir)
+	}
+	n.log.Error("metadata are damaged; they are taken from the other nodes", "node", o.Node, "err", damage)
+	own := *n.own.Load()
+	if err := n.seekCluster(ctx, &o, own, nil); err != nil {
+		return nil, err
+	}
+	o.Anew = true
+	return broker.New(time.Now(), o, n.env())
+}
+
+// seekCluster asks the others until it is known what to do. Voters are those
+// that may found a cluster.
+func (n *node) seekCluster(ctx context.Context, o *broker.Options, own broker.Presence, voters []kafka.NodeID) error {
 	started := time.Now()
 	contested := started // since when another process is taken for alive with this id
 	var logged time.Time
@@ -66,7 +87,7 @@ func (n *node) findCluster(ctx context.Context, o *broker.Options) error {
 		if !broker.Contested(answers) {
 			contested = time.Now()
 		}
-		v := broker.Judge(own, slices.Sorted(maps.Keys(o.Voters)), answers, time.Since(started), time.Since(contested))
+		v := broker.Judge(own, voters, answers, time.Since(started), time.Since(contested))
 		switch v.Step {
 		case broker.Found:
 			n.log.Info("founding a cluster", "node", o.Node, "founders", len(v.Founders), "peers", len(o.Voters))
@@ -76,7 +97,7 @@ func (n *node) findCluster(ctx context.Context, o *broker.Options) error {
 			entering := own
 			entering.Fresh = false // no other may found a cluster with this node
 			n.own.Store(&entering)
-			n.log.Info("joining a cluster: this node has no data", "node", o.Node, "cluster", v.Cluster)
+			n.log.Info("joining a cluster: this node has no metadata", "node", o.Node, "cluster", v.Cluster)
 			o.Joining = true
 			if o.Voters == nil {
 				o.Voters = make(map[kafka.NodeID]string)

@@ -152,7 +152,11 @@ func (n *node) open(ctx context.Context, now time.Time) (err error) {
 	if err := n.findCluster(ctx, &opts); err != nil {
 		return err
 	}
-	if n.broker, err = broker.New(time.Now(), opts, n.env()); err != nil {
+	n.broker, err = broker.New(time.Now(), opts, n.env())
+	if errors.Is(err, broker.ErrMetadataDamaged) {
+		n.broker, err = n.comeBack(ctx, opts, err)
+	}
+	if err != nil {
 		return err
 	}
 	n.live.Store(n.broker)

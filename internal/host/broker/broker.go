@@ -8,6 +8,7 @@
 package broker
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -38,7 +39,10 @@ type Options struct {
 	// Joining says that the cluster exists already and the node enters it; it
 	// matters only while the data directory is empty. Then Voters only name
 	// nodes that may know the way.
-	Joining       bool
+	Joining bool
+	// Anew says that New has found the metadata damaged (ErrMetadataDamaged), and
+	// that the node, which is then Joining, comes back as another member.
+	Anew          bool
 	Founders      map[kafka.NodeID]string // data directories of the founders, as Judge has found them
 	AdvertiseHost string                  // for Kafka clients
 	AdvertisePort int32
@@ -199,7 +203,7 @@ func New(now time.Time, opts Options, env Env) (*Broker, error) {
 	b.recovery.Fresh, b.recovery.CleanShutdown = b.identity.fresh, b.identity.clean
 	b.foundCluster = b.identity.ClusterID
 	if err := b.openMetadata(now, metadataDir(opts.DataDir)); err != nil {
-		return nil, err
+		return nil, errors.Join(err, b.identity.lock.Close())
 	}
 	b.partitions.Store(&partitionTable{})
 	b.asked.waiting = make(map[uint64]*ownQuestion)
@@ -210,11 +214,16 @@ func New(now time.Time, opts Options, env Env) (*Broker, error) {
 }
 
 func (b *Broker) openMetadata(now time.Time, dir string) error {
+	if b.opts.Anew {
+		if err := b.enterAnew(dir); err != nil {
+			return err
+		}
+	}
 	exists, err := b.identity.metadataExist()
 	if err != nil {
 		return err
 	}
-	if !exists {
+	if !exists && !b.opts.Anew {
 		if err := b.makeMetadata(dir); err != nil {
 			return fmt.Errorf("make metadata in %s: %w", dir, err)
 		}
@@ -227,6 +236,9 @@ func (b *Broker) openMetadata(now time.Time, dir string) error {
 	}
 	var rec raftlog.Recovery
 	if b.raftLog, rec, err = raftlog.Open(b.env.FS, dir, now); err != nil {
+		if raftlog.Damaged(err) {
+			err = fmt.Errorf("%w: %w", ErrMetadataDamaged, err)
+		}
 		return fmt.Errorf("open metadata in %s: %w", dir, err)
 	}
 	b.recovery.MetadataEntries = rec.Entries

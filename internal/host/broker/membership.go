@@ -233,6 +233,12 @@ func (b *Broker) surveyMembers(now time.Time) *survey {
 		if heir != member && s.has(heir) && (s.active[heir] || !s.active[member]) {
 			s.leave[member] = "its node has lost its disk and came back as another member"
 		}
+		// With the same directory it comes back as another member when its metadata
+		// were damaged, and then never as the former again.
+		again := func(l quorum.Member) bool { return l.Node == member.Node && l != member && s.active[l] }
+		if !s.active[member] && slices.ContainsFunc(s.learners, again) {
+			s.leave[member] = "its node's metadata were damaged and it came back as another member"
+		}
 	}
 	s.nodes = len(registered)
 	applied := image.Offset()

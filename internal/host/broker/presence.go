@@ -61,6 +61,9 @@ func metadataDir(dataDir string) string { return path.Join(dataDir, "wal", "__me
 func (id *identity) metadataExist() (bool, error) {
 	dir := metadataDir(id.dir)
 	exists, err := raftlog.Exists(id.fs, dir)
+	if raftlog.Damaged(err) {
+		return true, nil // who opens them says more
+	}
 	if err != nil {
 		return false, fmt.Errorf("open metadata in %s: %w", dir, err)
 	}

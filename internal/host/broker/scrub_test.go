@@ -311,3 +311,45 @@ func TestDamagedMetadataFilesAreWrittenAnew(t *testing.T) {
 		w.check(want)
 	}
 }
+
+// A node that finds its metadata damaged when it starts comes back as another
+// member of the quorum, with the records that it has.
+func TestNodeWithDamagedMetadataComesBackAsAnotherMember(t *testing.T) {
+	for _, what := range []string{"segment_", "snapshot", "vote"} {
+		w := newWorld(t, 3)
+		w.create(nil, 3)
+		want := w.contents(1)
+		victim := w.nodes[1].b.Controller()
+		n := w.nodes[victim]
+		n.kill()
+		w.until("another controller", func() bool {
+			c := w.nodes[victim%3+1].b.Controller()
+			return c != victim && c != kafka.NoNode
+		})
+		dir := "data/wal/__meta"
+		entries, err := n.fs.List(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range entries {
+			if strings.HasPrefix(e.Name, what) && !strings.HasSuffix(e.Name, "index") {
+				size, _ := n.fs.Stat(path.Join(dir, e.Name))
+				n.edit(path.Join(dir, e.Name), flip(int(size.Size)*2/3))
+			}
+		}
+		n.start()
+		if n.b.identity.Incarnation == 0 {
+			t.Fatalf("%s: it takes itself for the member that it was", what)
+		}
+		w.until("ready", func() bool { return n.ready })
+		w.until("whole", w.whole)
+		w.until("votes", func() bool {
+			voters, learners := w.nodes[victim%3+1].b.quorum.Members()
+			return len(voters) == 3 && len(learners) == 0 && slices.ContainsFunc(voters, n.b.quorum.Is)
+		})
+		w.check(want)
+		if c := total(w.scrub()); c.StartedOver+c.Repairs+c.Damages != 0 {
+			t.Errorf("%s: its logs were not of use: %+v", what, c)
+		}
+	}
+}

@@ -2,6 +2,7 @@ package broker
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -78,8 +79,9 @@ func (n *worldNode) start() {
 			}
 		})
 	}
-	b, err := New(n.w.now, Options{Node: n.id, DataDir: "data", Voters: voters, PeerAddress: voters[n.id], AdvertiseHost: "host", AdvertisePort: int32(n.id),
-		ScrubBytesPerSecond: 1 << 20}, Env{
+	options := Options{Node: n.id, DataDir: "data", Voters: voters, PeerAddress: voters[n.id], AdvertiseHost: "host", AdvertisePort: int32(n.id),
+		ScrubBytesPerSecond: 1 << 20}
+	env := Env{
 		FS: n.fs, Log: slog.New(slog.NewTextHandler(&n.w.log, nil)), Rand: rand.New(rand.NewPCG(uint64(n.id), uint64(life))),
 		Deadlines: n.deadlines, Post: soon, Background: soon,
 		ScheduleSync: func(p *partition.Partition) { soon(p.RunSync) },
@@ -103,7 +105,12 @@ func (n *worldNode) start() {
 		},
 		Peers: func(map[kafka.NodeID]string) {}, Ready: func(ready bool) { n.ready = ready },
 		Fatal: func(err error) { n.w.t.Errorf("node %d: %v", n.id, err) },
-	})
+	}
+	b, err := New(n.w.now, options, env)
+	if errors.Is(err, ErrMetadataDamaged) {
+		options.Joining, options.Anew = true, true
+		b, err = New(n.w.now, options, env)
+	}
 	if err != nil {
 		n.w.t.Fatal(err)
 	}

@@ -104,7 +104,7 @@ func Open(fs vfs.FS, dir string, now time.Time) (*Log, Recovery, error) {
 			return nil, rec, fmt.Errorf("load metadata snapshot: %w", err)
 		}
 	}
-	w, walRec, err := wal.Open(fs, dir, wal.Identity{}, walOptions, now)
+	w, walRec, err := wal.Open(fs, dir, wal.Identity{}, walOptions, now) // damage that is no error is met by load
 	if err != nil {
 		return nil, rec, fmt.Errorf("open metadata log: %w", err)
 	}
@@ -140,7 +140,7 @@ func (l *Log) load() (int, error) {
 		return 0, nil
 	}
 	if uint64(bounds.Start) > next {
-		return 0, fmt.Errorf("metadata log begins at offset %d but the snapshot ends at %d: entries are missing", bounds.Start, l.snapshotIndex)
+		return 0, fmt.Errorf("%w: metadata log begins at offset %d but the snapshot ends at %d: entries are missing", ErrDamaged, bounds.Start, l.snapshotIndex)
 	}
 	var buf []byte
 	count := 0
@@ -308,5 +308,8 @@ func loadProto(fs vfs.FS, name string, m proto.Message) error {
 	if err != nil {
 		return err
 	}
-	return proto.Unmarshal(data, m)
+	if err := proto.Unmarshal(data, m); err != nil {
+		return fmt.Errorf("%w: %w", ErrDamaged, err)
+	}
+	return nil
 }

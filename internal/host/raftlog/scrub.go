@@ -13,6 +13,15 @@ import (
 	"chronik/internal/storage/wal"
 )
 
+// ErrDamaged means that files of a member are not as they were written.
+var ErrDamaged = errors.New("metadata are damaged")
+
+// Damaged says whether an error of Open or Exists means that files are there
+// and not as they were written.
+func Damaged(err error) bool {
+	return errors.Is(err, ErrDamaged) || errors.Is(err, statefile.ErrCorrupt) || errors.Is(err, wal.ErrCorrupt) || errors.Is(err, wal.ErrForeign)
+}
+
 // Durable is what of the log is on disk. Any goroutine may call it, and Verify
 // and VerifyState.
 func (l *Log) Durable() (start, end kafka.Offset) {
