@@ -18,9 +18,9 @@
 // What is kept keeps its offset and timestamp. Each segment keeps its end: if
 // the last batch goes, one without records stands in for it, so that whoever
 // reads gets to the end of the log. Of each producer that its owner knows, the
-// last batch stays, without records if need be, since its sequence number is
-// known from there; others are merged into larger ones when they are small, and
-// are then of no producer.
+// batches that it may send again stay, without records if need be, since their
+// sequence numbers are known from there; others are merged into larger ones when
+// they are small, and are then of no producer.
 //
 // Only sealed segments wholly below the last stable offset are touched, so that
 // each transaction in them has ended. Segments are replaced one group at a time

@@ -101,14 +101,15 @@ func (p *Pass) pass(b record.Batch) error {
 	return p.write(b, false)
 }
 
-// empty drops a batch, or leaves its header when that has its producer's last
-// sequence number.
+// empty drops a batch, or leaves its header when its producer may still send it
+// again: it must be known by its sequence numbers after a restart, and on a new
+// replica, too.
 func (p *Pass) empty(b record.Batch) error {
 	if b.Count() == 0 && b.NextOffset() == p.group.end {
 		return p.pass(b) // it stands in for the end
 	}
 	pr, ok := p.task.Producers[b.ProducerID()]
-	if !ok || b.LastOffset() != pr.Last || b.ProducerEpoch() != pr.Epoch {
+	if !ok || pr.Last == kafka.NoOffset || b.LastOffset() < pr.First || b.LastOffset() > pr.Last || b.ProducerEpoch() != pr.Epoch {
 		p.group.changed = true
 		return nil
 	}
