@@ -14,8 +14,11 @@ type checkers struct {
 
 	images      []*metadata.Image // by node: the last one seen
 	producerIDs map[int64]int
-	marks       map[*partition.Partition]kafka.Offset // high watermarks of open replicas
+	marks       map[*partition.Partition]mark // of open replicas
 }
+
+// mark is what may not go back while a replica is open.
+type mark struct{ highWatermark, start kafka.Offset }
 
 // history is what the checkers know of a partition.
 type history struct {
@@ -24,7 +27,11 @@ type history struct {
 	acks      []ack
 	weak      []ack        // of acks=1: only true while the first leader leads
 	committed kafka.Offset // the highest end that any client has been told of
-	lanes     []*lane
+	starts    kafka.Offset // of the log, at the end
+	mayStart  kafka.Offset // the highest offset up to which a deletion was asked for
+	trimmedTo kafka.Offset // up to which one was acknowledged
+	lanes     map[uint64]*lane
+	epochs    []epochSpan // in the order of epochs
 	leaders   map[kafka.LeaderEpoch]int
 	states    map[kafka.PartitionEpoch]*metadata.Partition
 }
@@ -38,7 +45,7 @@ type ack struct {
 }
 
 func newCheckers(w *world) *checkers {
-	return &checkers{w: w, images: make([]*metadata.Image, len(w.plan.clocks)), producerIDs: make(map[int64]int), marks: make(map[*partition.Partition]kafka.Offset)}
+	return &checkers{w: w, images: make([]*metadata.Image, len(w.plan.clocks)), producerIDs: make(map[int64]int), marks: make(map[*partition.Partition]mark)}
 }
 
 // watchEvery is how often the nodes are looked into.

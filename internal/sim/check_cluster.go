@@ -24,14 +24,17 @@ func (c *checkers) leads(p *topicPart, n *node, epoch kafka.LeaderEpoch) {
 	}
 }
 
-// mark checks that the high watermark of a replica does not go back while it
-// is open: what is below it is committed.
+// mark checks that the high watermark and the start of a replica do not go back
+// while it is open: what is below it is committed, or was deleted.
 func (c *checkers) mark(p *topicPart, n *node, hosted *partition.Partition) {
-	hw := hosted.HighWatermark()
-	if was := c.marks[hosted]; hw < was {
-		c.w.violate("high watermarks do not go back", "%s on node %d: %d after %d", p, n.id, hw, was)
+	m, was := mark{hosted.HighWatermark(), hosted.LogStart()}, c.marks[hosted]
+	if m.highWatermark < was.highWatermark {
+		c.w.violate("high watermarks do not go back", "%s on node %d: %d after %d", p, n.id, m.highWatermark, was.highWatermark)
 	}
-	c.marks[hosted] = hw
+	if m.start < was.start {
+		c.w.violate("log starts do not go back", "%s on node %d: %d after %d", p, n.id, m.start, was.start)
+	}
+	c.marks[hosted] = m
 }
 
 // metadata checks what a node has come to know: the same as others know of the
@@ -101,6 +104,9 @@ func (c *checkers) atRest() (bool, string) {
 			image = n.broker.Image()
 		}
 	}
+	if why := c.metadataAtRest(image); why != "" {
+		return false, why
+	}
 	for _, p := range c.w.load.parts() {
 		if why := c.partitionAtRest(image, p); why != "" {
 			return false, fmt.Sprintf("%s: %s", p, why)
@@ -108,7 +114,11 @@ func (c *checkers) atRest() (bool, string) {
 	}
 	for _, cons := range c.w.load.consumers {
 		for _, r := range cons.reads {
-			if !r.part.topic.deleted && r.next < r.part.committed {
+			read := max(r.next, r.end)
+			if r.part.topic.kind != compacted {
+				read = r.next
+			}
+			if !r.part.topic.deleted && read < r.part.committed {
 				return false, fmt.Sprintf("%s has read %s up to %d of %d, last result %q", cons.c.name, r.part, r.next, r.part.committed, r.last)
 			}
 		}
@@ -128,7 +138,7 @@ func (c *checkers) partitionAtRest(image *metadata.Image, p *topicPart) string {
 	case len(state.InSync) != len(state.Replicas):
 		return fmt.Sprintf("in sync are %v of %v, leader %d", state.InSync, state.Replicas, state.Leader)
 	}
-	end := kafka.NoOffset
+	end, start := kafka.NoOffset, kafka.NoOffset
 	for _, id := range state.Replicas {
 		hosted := c.w.nodes[id-1].broker.Partition(p.topic.id, p.number)
 		if hosted == nil {
@@ -136,7 +146,13 @@ func (c *checkers) partitionAtRest(image *metadata.Image, p *topicPart) string {
 		}
 		s := hosted.Status()
 		if end == kafka.NoOffset {
-			end = s.End
+			end, start = s.End, s.LogStart
+		}
+		if s.LogStart != start {
+			return fmt.Sprintf("node %d has a log from %d on, another one from %d on", id, s.LogStart, start)
+		}
+		if p.topic.kind == retained && s.Size > p.topic.keptMax() {
+			return fmt.Sprintf("node %d has %d bytes, though retention.bytes is %s", id, s.Size, p.topic.configs["retention.bytes"])
 		}
 		if s.End != end || s.HighWatermark != end || s.Synced != end {
 			return fmt.Sprintf("node %d (%s) has end %d, synced %d, high watermark %d; another has end %d", id, s.Role, s.End, s.Synced, s.HighWatermark, end)

@@ -1,7 +1,6 @@
 package sim
 
 import (
-	"encoding/binary"
 	"fmt"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -28,6 +27,7 @@ type reading struct {
 	epoch  int32 // leader epoch of the last batch; -1: none
 	rounds int
 	last   string
+	end    kafka.Offset // the high watermark when nothing more was to be read
 }
 
 func newConsumer(l *load, number int) *consumer {
@@ -37,12 +37,10 @@ func newConsumer(l *load, number int) *consumer {
 	return c
 }
 
-func (c *consumer) take(t *topicState) {
-	for _, p := range t.parts {
-		r := &reading{c: c, part: p, epoch: -1}
-		c.reads = append(c.reads, r)
-		c.c.w.after(c.c.between(0, 200*millisecond), r.fetch)
-	}
+func (c *consumer) take(p *topicPart) {
+	r := &reading{c: c, part: p, epoch: -1}
+	c.reads = append(c.reads, r)
+	c.c.w.after(c.c.between(0, 200*millisecond), r.fetch)
 }
 
 func (r *reading) later() {
@@ -62,11 +60,15 @@ func (r *reading) fetch() {
 	}
 	req := kmsg.NewPtrFetchRequest()
 	req.Version, req.ReplicaID, req.MinBytes, req.MaxBytes, req.SessionEpoch, req.MaxWaitMillis = r.c.version, -1, 1, 1<<20, -1, r.c.wait
+	if r.part.topic.again {
+		req.Version = max(req.Version, 13)
+	}
 	p := kmsg.NewFetchRequestTopicPartition()
 	p.Partition, p.FetchOffset, p.PartitionMaxBytes, p.CurrentLeaderEpoch, p.LastFetchedEpoch = r.part.number, int64(r.next), 64<<10, h.epoch, r.epoch
 	t := kmsg.NewFetchRequestTopic()
 	t.Topic, t.TopicID, t.Partitions = r.part.topic.name, r.part.topic.id, []kmsg.FetchRequestTopicPartition{p}
 	req.Topics = append(req.Topics, t)
+	trimmed := r.part.trimmedTo
 	c.call(h.node, req, c.w.plan.requestTimeout, func(resp kmsg.Response, err error) {
 		if r.part.topic.deleted {
 			return
@@ -84,7 +86,9 @@ func (r *reading) fetch() {
 			r.later()
 			return
 		}
-		r.got(h, &got.Topics[0].Partitions[0])
+		if fp := &got.Topics[0].Partitions[0]; c.w.check.start(r.part, kafka.Offset(fp.LogStartOffset), trimmed, h.node) {
+			r.got(h, fp)
+		}
 	})
 }
 
@@ -103,6 +107,12 @@ func (r *reading) got(h leaderHint, got *kmsg.FetchResponseTopicPartition) {
 		}
 		r.later()
 		return
+	case kafka.ErrOffsetOutOfRange:
+		if r.next < r.part.startMax() {
+			r.restart(h)
+			return
+		}
+		fallthrough
 	default:
 		w.violate("what was read once can be read on", "%s got %v from node %d for %s at offset %d", c.name, code, h.node+1, r.part, r.next)
 		return
@@ -137,6 +147,7 @@ func (r *reading) got(h leaderHint, got *kmsg.FetchResponseTopicPartition) {
 		r.rounds++
 	}
 	if r.next == start && len(got.RecordBatches) == 0 {
+		r.end = kafka.Offset(got.HighWatermark)
 		w.after(c.between(0, 20*millisecond), r.fetch)
 		return
 	}
@@ -160,68 +171,33 @@ func (r *reading) batch(h leaderHint, b record.Batch) bool {
 		if at < r.next {
 			continue
 		}
-		if at != r.next {
+		if at != r.next && r.part.topic.kind != compacted {
 			w.violate("no gaps", "%s: offset %d follows %d", r.part, at, r.next-1)
 			return false
 		}
-		if len(rec.Value) < 8 {
-			w.violate("what is read was written", "%s at offset %d: %d bytes", r.part, at, len(rec.Value))
-			return false
-		}
-		v := value(binary.BigEndian.Uint64(rec.Value))
-		if !w.check.holds(r.part, at, v, fmt.Sprintf("read by %s from node %d", r.c.c.name, h.node+1)) {
+		if !w.check.record(r.part, rec, int32(b.LeaderEpoch()), fmt.Sprintf("read by %s from node %d", r.c.c.name, h.node+1)) {
 			return false
 		}
 		r.next = at + 1
 	}
+	r.next = max(r.next, b.NextOffset())
 	r.epoch = int32(b.LeaderEpoch())
 	return true
 }
 
-// prober asks for the ends of partitions, which must not go back.
-type prober struct {
-	c *client
-	l *load
-}
-
-func newProber(l *load) *prober { return &prober{c: l.w.newClient("prober"), l: l} }
-
-func (p *prober) start() {
-	p.c.w.after(p.c.between(20*millisecond, 150*millisecond), func() {
-		if parts := p.l.parts(); len(parts) > 0 {
-			p.ask(parts[p.c.rng.IntN(len(parts))])
+// restart goes on from the log's beginning, after what was to be read next was
+// deleted.
+func (r *reading) restart(h leaderHint) {
+	c := r.c.c
+	req := listOffsets(r.part, -2, 4)
+	trimmed := r.part.trimmedTo
+	c.call(h.node, req, c.w.plan.requestTimeout, func(resp kmsg.Response, err error) {
+		if err == nil {
+			got := resp.(*kmsg.ListOffsetsResponse).Topics[0].Partitions[0]
+			if got.ErrorCode == 0 && c.w.check.start(r.part, kafka.Offset(got.Offset), trimmed, h.node) {
+				r.next, r.epoch = max(r.next, kafka.Offset(got.Offset)), -1
+			}
 		}
-		p.start()
-	})
-}
-
-func (p *prober) ask(part *topicPart) {
-	h, ok := p.c.leader(part)
-	if !ok {
-		return
-	}
-	node := h.node
-	if p.c.rng.IntN(2) == 0 {
-		node = p.c.rng.IntN(len(p.c.w.nodes)) // who may think that it still leads
-	}
-	req := kmsg.NewPtrListOffsetsRequest()
-	req.Version, req.ReplicaID = 6, -1
-	rp := kmsg.NewListOffsetsRequestTopicPartition()
-	rp.Partition, rp.Timestamp, rp.CurrentLeaderEpoch = part.number, -1, -1
-	rt := kmsg.NewListOffsetsRequestTopic()
-	rt.Topic, rt.Partitions = part.topic.name, []kmsg.ListOffsetsRequestTopicPartition{rp}
-	req.Topics = append(req.Topics, rt)
-	least := part.committed
-	p.c.call(node, req, p.c.w.plan.requestTimeout, func(r kmsg.Response, err error) {
-		if err != nil || part.topic.deleted {
-			p.c.refresh()
-			return
-		}
-		got := r.(*kmsg.ListOffsetsResponse).Topics[0].Partitions[0]
-		if got.ErrorCode != 0 {
-			p.c.refresh()
-			return
-		}
-		p.c.w.check.end(part, kafka.Offset(got.Offset), least, node)
+		r.later()
 	})
 }

@@ -41,6 +41,9 @@ type plan struct {
 	latency        instant
 	loss           float64
 	groups         groupPlan
+	kinds          []topicKind // of topics, to draw from
+	snapshotEvery  int         // entries of the metadata log; 0: the default
+	compactOffsets bool        // the topic of committed offsets has small segments, and is compacted often
 }
 
 func (w *world) draw(o Options) {
@@ -76,9 +79,17 @@ func (w *world) draw(o Options) {
 	if p.mayLoseDisk = p.replicas > 2 && rng.IntN(4) == 0; p.mayLoseDisk {
 		p.minSync = 2
 	}
-	if rng.IntN(2) == 0 {
-		p.segmentBytes = 16384 << rng.IntN(6)
+	if rng.IntN(3) > 0 {
+		p.segmentBytes = 2048 << rng.IntN(8)
 	}
+	p.kinds = []topicKind{plain, plain, plain, trimmed, retained, compacted}
+	if rng.IntN(3) == 0 {
+		p.kinds = []topicKind{plain, topicKind(rng.IntN(int(topicKinds)))}
+	}
+	if rng.IntN(2) == 0 {
+		p.snapshotEvery = 20 << rng.IntN(5)
+	}
+	p.compactOffsets = rng.IntN(2) == 0
 	p.producers = 1 + rng.IntN(3)
 	p.consumers = 1 + rng.IntN(2)
 	p.committers = rng.IntN(3)
@@ -90,6 +101,8 @@ func (w *world) draw(o Options) {
 		"replica.lag.time.max.ms":                 fmt.Sprint(500 << rng.IntN(6)),
 		"offsets.topic.num.partitions":            "3",
 		"offsets.topic.replication.factor":        fmt.Sprint(min(3, nodes)),
+		"log.retention.check.interval.ms":         fmt.Sprint(500 + rng.IntN(4000)),
+		"log.cleaner.backoff.ms":                  fmt.Sprint(100 + rng.IntN(3000)),
 		"leader.imbalance.check.interval.seconds": fmt.Sprint(1 + rng.IntN(60)),
 	}
 	p.latency = instant(50+rng.IntN(1000)) * microsecond
@@ -103,7 +116,7 @@ func (w *world) draw(o Options) {
 func (p *plan) options(n *node) broker.Options {
 	o := broker.Options{
 		Node: n.id, DataDir: "/data", Voters: make(map[kafka.NodeID]string),
-		AdvertiseHost: fmt.Sprintf("node%d", n.id), AdvertisePort: 9092, Static: p.static,
+		AdvertiseHost: fmt.Sprintf("node%d", n.id), AdvertisePort: 9092, Static: p.static, SnapshotEntries: p.snapshotEvery,
 	}
 	for i := range p.founders {
 		o.Voters[kafka.NodeID(i+1)] = fmt.Sprintf("node%d:9093", i+1)

@@ -37,6 +37,7 @@ type producer struct {
 	acks       int16
 	inFlight   int // batches per partition
 	version    int16
+	codec      record.Codec
 	pause      instant // between two batches of a partition, on average
 	id         int64
 	epoch      int16
@@ -56,6 +57,22 @@ type lane struct {
 	node    int      // that one
 	waiting bool     // a retry is set
 	last    string
+	sent    []sent // by count, from 1 on
+}
+
+// sent is what is known of a record beside its value.
+type sent struct {
+	stamp int64  // ms
+	key   string // "": none
+	null  bool   // its value is null: it deletes the key
+}
+
+// record is what was sent as the value.
+func (ln *lane) record(v value) *sent {
+	if n := v.count(); n >= 1 && n <= uint64(len(ln.sent)) {
+		return &ln.sent[n-1]
+	}
+	return nil
 }
 
 // batch is some records that travel together.
@@ -75,6 +92,7 @@ func newProducer(l *load, number int) *producer {
 	p.idempotent = p.c.rng.IntN(4) > 0
 	p.version = []int16{9, 10, 11, 12, 13}[p.c.rng.IntN(5)]
 	p.pause = p.c.between(20*millisecond, 400*millisecond)
+	p.codec = []record.Codec{record.None, record.None, record.None, record.None, record.LZ4, record.Snappy}[p.c.rng.IntN(6)]
 	if p.c.rng.IntN(3) > 0 {
 		p.inFlight = 2 + p.c.rng.IntN(4)
 	}
@@ -104,17 +122,15 @@ func (p *producer) initialise() {
 	})
 }
 
-// take begins to write to some of a topic's partitions.
-func (p *producer) take(t *topicState) {
-	for _, part := range t.parts {
-		if p.c.rng.IntN(3) == 0 && len(t.parts) > 1 {
-			continue
-		}
-		ln := &lane{p: p, number: len(p.lanes), part: part}
-		p.lanes = append(p.lanes, ln)
-		part.lanes = append(part.lanes, ln)
-		ln.later()
+// take begins to write to a partition, or leaves it to others.
+func (p *producer) take(part *topicPart) {
+	if p.c.rng.IntN(3) == 0 && part.number > 0 {
+		return
 	}
+	ln := &lane{p: p, number: len(p.lanes), part: part}
+	p.lanes = append(p.lanes, ln)
+	part.addLane(ln)
+	ln.later()
 }
 
 func (ln *lane) later() {
@@ -135,28 +151,62 @@ func (ln *lane) later() {
 func (ln *lane) add() {
 	c := ln.p.c
 	b := &batch{seq: ln.seq, first: ln.count + 1, records: 1 + c.rng.IntN(4)}
-	opts := record.BuilderOptions{}
+	opts := record.BuilderOptions{Codec: ln.p.codec}
 	if ln.p.idempotent {
 		opts.Producer = &record.Producer{ID: kafka.ProducerID(ln.p.id), Epoch: kafka.ProducerEpoch(ln.p.epoch), Sequence: b.seq}
 	}
 	size := 8 + c.rng.IntN(60)
 	if c.rng.IntN(30) == 0 {
-		size += c.rng.IntN(3500)
+		size += c.rng.IntN(ln.part.topic.recordMax())
 	}
 	build := record.NewBuilder(opts)
-	now := (epoch + int64(c.w.now)) / 1e6
 	for range b.records {
-		ln.count++
-		v := make([]byte, size)
-		binary.BigEndian.PutUint64(v, uint64(makeValue(ln.p.number, ln.number, ln.count)))
-		for i := 8; i < size; i++ {
-			v[i] = byte(ln.count) + byte(i)
-		}
-		build.Append(now, nil, v)
+		ln.append(build, size)
 	}
 	b.bytes = build.Build()
 	ln.seq = record.AddSequence(ln.seq, int32(b.records))
 	ln.pending = append(ln.pending, b)
+}
+
+// append makes a record.
+func (ln *lane) append(build *record.Builder, size int) {
+	c := ln.p.c
+	ln.count++
+	s := sent{stamp: (epoch+int64(c.w.now))/1e6 + c.rng.Int64N(1000) - 500}
+	if ln.part.topic.kind == aged && c.w.now < c.w.plan.length/2 {
+		s.stamp -= agedMillis
+	}
+	id := binary.BigEndian.AppendUint64(nil, uint64(makeValue(ln.p.number, ln.number, ln.count)))
+	v := make([]byte, size)
+	copy(v, id)
+	for i := 8; i < size; i++ {
+		v[i] = byte(ln.count) + byte(i)
+	}
+	if ln.part.topic.kind == compacted {
+		s.key = fmt.Sprintf("k%d", c.rng.IntN(keysPerLane*(ln.p.number+1)))
+		s.null = c.rng.IntN(6) == 0
+	}
+	ln.sent = append(ln.sent, s)
+	switch {
+	case s.null:
+		build.Append(s.stamp, []byte(s.key), nil, record.Header{Key: []byte("v"), Value: id})
+	case s.key != "":
+		build.Append(s.stamp, []byte(s.key), v)
+	default:
+		build.Append(s.stamp, nil, v)
+	}
+}
+
+// valueOf is what a record holds; 0 if it is none that a producer has made.
+func valueOf(r *record.Record) value {
+	b := r.Value
+	if b == nil && len(r.Headers) == 1 {
+		b = r.Headers[0].Value
+	}
+	if len(b) < 8 {
+		return 0
+	}
+	return value(binary.BigEndian.Uint64(b))
 }
 
 // pump sends what may be sent: in order, and after a failure one by one.
@@ -209,6 +259,9 @@ func (ln *lane) send(b *batch, h leaderHint) {
 	ln.node = h.node
 	req := kmsg.NewPtrProduceRequest()
 	req.Version, req.Acks, req.TimeoutMillis = p.version, p.acks, 2000
+	if ln.part.topic.again {
+		req.Version = 13 // by id: a node may still have the topic that had the name before
+	}
 	rp := kmsg.NewProduceRequestTopicPartition()
 	rp.Partition, rp.Records = ln.part.number, b.bytes
 	rt := kmsg.NewProduceRequestTopic()

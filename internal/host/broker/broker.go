@@ -60,6 +60,11 @@ type Options struct {
 	SessionTimeout    time.Duration // without a heartbeat for this long a broker is fenced; default 1 s
 	RaftTick          time.Duration // default 50 ms
 	ElectionTicks     int           // an election timeout is one to two times so many ticks; default 10
+
+	// SnapshotEntries is how many entries behind the last snapshot have the
+	// metadata log compacted; a twentieth of them is kept for nodes that lag a
+	// little. Default 20 000.
+	SnapshotEntries int
 }
 
 func (o Options) withDefaults() Options {
@@ -74,6 +79,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.ElectionTicks == 0 {
 		o.ElectionTicks = 10
+	}
+	if o.SnapshotEntries == 0 {
+		o.SnapshotEntries = 20_000
 	}
 	if len(o.Voters) == 0 {
 		o.Voters = map[kafka.NodeID]string{o.Node: o.PeerAddress}

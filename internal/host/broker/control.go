@@ -13,13 +13,8 @@ import (
 	"chronik/internal/host/quorum"
 )
 
-// The metadata log is compacted when this much has come behind the last
-// snapshot; the last entries are kept for nodes that lag a little.
-const (
-	snapshotEntries = 20_000
-	snapshotBytes   = 32 << 20
-	keepEntries     = 1_000
-)
+// snapshotBytes have the metadata log compacted too, as Options.SnapshotEntries do.
+const snapshotBytes = 32 << 20
 
 // activeController is what the node that leads the metadata quorum has beside
 // the others. It is thrown away when leadership is lost.
@@ -143,8 +138,8 @@ func (b *Broker) applied(now time.Time) {
 		b.tellApplied(offset)
 	}
 	b.asked.imageMoved(now, offset)
-	if entries, bytes := b.quorum.LogLength(); entries >= snapshotEntries || bytes >= snapshotBytes || b.quorum.MembersChanged() {
-		if err := b.quorum.Compact(now, offset, b.image.Load().EncodeSnapshot(nil), keepEntries); err != nil {
+	if entries, bytes := b.quorum.LogLength(); entries >= b.opts.SnapshotEntries || bytes >= snapshotBytes || b.quorum.MembersChanged() {
+		if err := b.quorum.Compact(now, offset, b.image.Load().EncodeSnapshot(nil), b.opts.SnapshotEntries/20); err != nil {
 			b.fail(err)
 		}
 	}

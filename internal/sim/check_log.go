@@ -1,0 +1,332 @@
+package sim
+
+import (
+	"bytes"
+	"fmt"
+	"maps"
+	"math"
+	"slices"
+	"strconv"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"chronik/internal/base/kafka"
+	"chronik/internal/core/metadata"
+	"chronik/internal/format/record"
+	"chronik/internal/storage/wal"
+)
+
+func sortedKeys(m map[string]string) []string { return slices.Sorted(maps.Keys(m)) }
+
+// epochSpan is where records of a leader epoch were seen.
+type epochSpan struct {
+	epoch       int32
+	first, last kafka.Offset
+}
+
+// inEpoch notes which epoch a record is of: epochs rise with offsets.
+func (c *checkers) inEpoch(p *topicPart, at kafka.Offset, epoch int32, how string) bool {
+	i, ok := slices.BinarySearchFunc(p.epochs, epoch, func(s epochSpan, e int32) int { return int(s.epoch) - int(e) })
+	if !ok {
+		p.epochs = slices.Insert(p.epochs, i, epochSpan{epoch, at, at})
+	}
+	s := &p.epochs[i]
+	s.first, s.last = min(s.first, at), max(s.last, at)
+	if i > 0 && p.epochs[i-1].last >= s.first || i+1 < len(p.epochs) && p.epochs[i+1].first <= s.last {
+		c.w.violate("leader epochs rise with offsets", "%s at offset %d: epoch %d, %s; seen were %+v", p, at, epoch, how, p.epochs)
+		return false
+	}
+	return true
+}
+
+// epochEnd takes in what OffsetForLeaderEpoch says: not less than what was read
+// of epochs up to the one asked for, and not more than where later ones begin.
+func (c *checkers) epochEnd(p *topicPart, asked int32, got *kmsg.OffsetForLeaderEpochResponseTopicPartition, known []epochSpan, node int) {
+	if got.LeaderEpoch > asked {
+		c.w.violate("leader epochs end where they ended", "%s: node %d was asked for epoch %d and tells of %d", p, node+1, asked, got.LeaderEpoch)
+		return
+	}
+	end := kafka.Offset(got.EndOffset)
+	if end < 0 && asked > known[len(known)-1].epoch {
+		return // later than any that the leader knows
+	}
+	for _, s := range known {
+		early := s.epoch <= asked && s.last >= max(end, 0) && (end >= 0 || s.last >= p.startMax())
+		// Of an epoch that is gone it says where the log begins now.
+		first := max(s.first, p.startMax())
+		if p.topic.kind == compacted {
+			first = s.last // the first records may be gone, and new replicas not know of them
+		}
+		if late := s.epoch > asked && first < end && first <= s.last; early || late {
+			c.w.violate("leader epochs end where they ended", "%s: node %d says that epoch %d ends at %d, but records of epoch %d were read from %d to %d", p, node+1, asked, end, s.epoch, s.first, s.last)
+			return
+		}
+	}
+}
+
+// startMax is how far a log may have been cut off at its beginning.
+func (p *topicPart) startMax() kafka.Offset {
+	switch p.topic.kind {
+	case trimmed:
+		return p.mayStart
+	case retained, aged:
+		return math.MaxInt64
+	}
+	return 0
+}
+
+// keptMax is the size that a log of the topic has at most after retention.
+func (t *topicState) keptMax() int64 {
+	keep, _ := strconv.ParseInt(t.configs["retention.bytes"], 10, 64)
+	segment, _ := strconv.ParseInt(t.configs["internal.segment.bytes"], 10, 64)
+	return keep + 2*segment + 20_000 // a batch may be larger than a segment
+}
+
+// start takes in where a log begins: not behind what was deleted, nor before
+// what was acknowledged as deleted before the question. -1 says nothing.
+func (c *checkers) start(p *topicPart, start, trimmed kafka.Offset, node int) bool {
+	switch {
+	case start < 0:
+	case start > p.startMax():
+		c.w.violate("only what was deleted is gone", "%s: node %d says that the log begins at %d, but deletion was asked for up to %d", p, node+1, start, p.startMax())
+	case start < trimmed:
+		c.w.violate("what was deleted stays deleted", "%s: node %d says that the log begins at %d, but up to %d all was deleted", p, node+1, start, trimmed)
+	}
+	return !c.w.stopped
+}
+
+// trimmed takes in that records up to an offset were deleted.
+func (c *checkers) trimmed(p *topicPart, to, low kafka.Offset) {
+	if low < to || low > p.mayStart {
+		c.w.violate("only what was deleted is gone", "%s: deletion up to %d was answered with the low watermark %d, asked for was at most %d", p, to, low, p.mayStart)
+		return
+	}
+	p.trimmedTo = max(p.trimmedTo, to)
+}
+
+// time takes in the answer to ListOffsets with a timestamp, or with -3 for the
+// record with the largest.
+func (c *checkers) time(p *topicPart, ms int64, got *kmsg.ListOffsetsResponseTopicPartition, least kafka.Offset, node int) {
+	at := kafka.Offset(got.Offset)
+	s := p.sent(at)
+	if s != nil && (got.Timestamp != s.stamp || ms >= 0 && s.stamp < ms) {
+		c.w.violate("records are found by time", "%s: node %d says for %d that offset %d is of %d, but it is of %d", p, node+1, ms, at, got.Timestamp, s.stamp)
+		return
+	}
+	if p.topic.kind == compacted {
+		return
+	}
+	wrong := func(x *sent) bool { return x.stamp >= ms }
+	end := at
+	switch {
+	case ms == -3 && s == nil:
+		return
+	case ms == -3:
+		wrong, end = func(x *sent) bool { return x.stamp > s.stamp }, least
+	case at < 0:
+		end = least
+	}
+	for o := p.startMax(); o < min(end, kafka.Offset(len(p.truth))); o++ {
+		if x := p.sent(o); x != nil && wrong(x) {
+			c.w.violate("records are found by time", "%s: node %d says for %d that it is offset %d, but that at %d is of %d", p, node+1, ms, at, o, x.stamp)
+			return
+		}
+	}
+}
+
+// replica is what a replica of a partition holds.
+type replicaLog struct {
+	n          *node
+	start, end kafka.Offset
+	bytes      []byte
+	offsets    []kafka.Offset
+}
+
+// afterStart is what follows the batch in which the log begins: of that a
+// replica that was made later has only a part.
+func (r *replicaLog) afterStart() []byte {
+	b, rest, err := record.Next(r.bytes)
+	if err != nil || r.start == 0 || b.BaseOffset() > r.start {
+		return r.bytes
+	}
+	return rest
+}
+
+// replicas checks that all replicas have the same bytes, and that they are what
+// clients have been told. Each replica compacts on its own.
+func (c *checkers) replicas(p *topicPart) {
+	var all []replicaLog
+	for _, n := range c.w.nodes {
+		hosted := n.broker.Partition(p.topic.id, p.number)
+		if hosted == nil {
+			continue
+		}
+		b, err := wholeLog(n, hosted)
+		if err != "" {
+			c.w.violate("replicas can be read", "%s on node %d: %s", p, n.id, err)
+			return
+		}
+		r := replicaLog{n: n, start: hosted.LogStart(), end: hosted.HighWatermark(), bytes: b}
+		if len(all) > 0 && p.topic.kind != compacted {
+			if x, y := all[0].afterStart(), r.afterStart(); !bytes.Equal(x, y) {
+				c.w.violate("replicas are the same", "%s: %s", p, difference(x, y, int(all[0].n.id), int(n.id)))
+				return
+			}
+			if !c.contents(p, &r) {
+				return
+			}
+			continue
+		}
+		if !c.contents(p, &r) {
+			return
+		}
+		all = append(all, r)
+	}
+	if len(all) > 0 {
+		p.starts = all[0].start
+	}
+	if p.topic.kind == compacted {
+		for i := range all {
+			c.lastOfEachKey(p, &all[i])
+		}
+	}
+}
+
+// contents holds what a replica has against what clients were told.
+func (c *checkers) contents(p *topicPart, r *replicaLog) bool {
+	var scratch record.Scratch
+	how := fmt.Sprintf("on node %d at the end", r.n.id)
+	next := r.start
+	for all := r.bytes; len(all) > 0; {
+		b, rest, _ := record.Next(all)
+		for it := b.Records(&scratch); it.Next(); {
+			rec := it.Record()
+			if rec.Offset < r.start {
+				continue
+			}
+			if rec.Offset != next && p.topic.kind != compacted || rec.Offset < next {
+				c.w.violate("no gaps", "%s on node %d: offset %d follows %d", p, r.n.id, rec.Offset, next-1)
+				return false
+			}
+			next = rec.Offset + 1
+			r.offsets = append(r.offsets, rec.Offset)
+			if !c.record(p, rec, int32(b.LeaderEpoch()), how) {
+				return false
+			}
+		}
+		all = rest
+	}
+	if int(r.end) < len(p.truth) || int(r.end) > int(next) && p.topic.kind != compacted {
+		c.w.violate("no acknowledged record is lost", "%s on node %d ends at %d, high watermark %d, but clients were told of %d records", p, r.n.id, next, r.end, len(p.truth))
+		return false
+	}
+	return true
+}
+
+// lastOfEachKey checks that compaction has left the last record of each key,
+// unless that deletes the key. Until delete.retention.ms is over that stays too;
+// a replica that was away for longer may never come to know of it.
+func (c *checkers) lastOfEachKey(p *topicPart, r *replicaLog) {
+	here := make(map[kafka.Offset]bool, len(r.offsets))
+	for _, o := range r.offsets {
+		here[o] = true
+	}
+	last := make(map[string]kafka.Offset)
+	for o := range p.truth {
+		if s := p.sent(kafka.Offset(o)); s != nil {
+			last[s.key] = kafka.Offset(o)
+		}
+	}
+	for _, key := range slices.Sorted(maps.Keys(last)) {
+		o := last[key]
+		switch s := p.sent(o); {
+		case here[o]:
+		case !s.null:
+			c.w.violate("compaction keeps the last record of each key", "%s on node %d: %v with key %s at offset %d is gone", p, r.n.id, p.truth[o], key, o)
+			return
+		case p.topic.configs["delete.retention.ms"] == "":
+			c.w.violate("compaction keeps the last record of each key", "%s on node %d: the record at %d that deletes key %s is gone before its time", p, r.n.id, o, key)
+			return
+		}
+	}
+}
+
+// gone checks that only records have left the log that were to.
+func (c *checkers) gone(p *topicPart) {
+	switch {
+	case p.starts > p.startMax():
+		c.w.violate("only what was deleted is gone", "%s begins at %d, but deletion was asked for up to %d", p, p.starts, p.startMax())
+	case p.starts < p.trimmedTo:
+		c.w.violate("what was deleted stays deleted", "%s begins at %d, but up to %d all was deleted", p, p.starts, p.trimmedTo)
+	case p.topic.kind == retained && p.starts > 0:
+		size := int64(0)
+		for _, n := range c.w.nodes {
+			if hosted := n.broker.Partition(p.topic.id, p.number); hosted != nil {
+				size = hosted.Status().Size
+			}
+		}
+		if keep, _ := strconv.ParseInt(p.topic.configs["retention.bytes"], 10, 64); size < keep {
+			c.w.violate("only what was deleted is gone", "%s has %d bytes left, though retention.bytes is %d", p, size, keep)
+		}
+	case p.topic.kind == aged:
+		young := (epoch+int64(c.w.now))/1e6 - retentionMillis/2
+		for o := range min(p.starts, kafka.Offset(len(p.truth))) {
+			if s := p.sent(o); s != nil && s.stamp > young {
+				c.w.violate("only what was deleted is gone", "%s begins at %d, but the record at %d was %d ms old, less than retention.ms", p, p.starts, o, (epoch+int64(c.w.now))/1e6-s.stamp)
+				return
+			}
+		}
+	}
+}
+
+// metadataAtRest says in which way the nodes do not have what clients were
+// granted.
+func (c *checkers) metadataAtRest(newest *metadata.Image) string {
+	for _, n := range c.w.nodes {
+		if image := n.broker.Image(); image.Offset() != newest.Offset() || !image.Equal(newest) {
+			return fmt.Sprintf("node %d has other metadata at offset %d than another node at %d", n.id, image.Offset(), newest.Offset())
+		}
+	}
+	for _, t := range c.w.load.topics {
+		topic := newest.Topic(t.id)
+		switch {
+		case t.deleted && topic != nil:
+			return fmt.Sprintf("topic %s is not deleted", t.name)
+		case t.deleted || t.asking:
+		case topic == nil:
+			return fmt.Sprintf("the metadata have forgotten topic %s", t.name)
+		case len(topic.Partitions) != len(t.parts):
+			return fmt.Sprintf("topic %s has %d partitions, not %d", t.name, len(topic.Partitions), len(t.parts))
+		default:
+			if got := newest.Config(metadata.ConfigResource{Type: metadata.ResourceTopic, Name: t.name}); !maps.Equal(got, t.configs) {
+				return fmt.Sprintf("topic %s has the configs %v, not %v", t.name, got, t.configs)
+			}
+		}
+	}
+	return c.filesAtRest(newest)
+}
+
+// filesAtRest says which node has files of partitions that it should not have.
+func (c *checkers) filesAtRest(image *metadata.Image) string {
+	for _, n := range c.w.nodes {
+		entries, err := n.disk.mem.List("/data/wal/partitions")
+		if err != nil {
+			return fmt.Sprintf("node %d: %v", n.id, err)
+		}
+		want := make(map[string]bool)
+		for _, t := range image.Topics() {
+			for i, p := range t.Partitions {
+				if p.IsReplica(n.id) {
+					want[fmt.Sprintf("%s-%d", t.Name, i)] = true
+				}
+			}
+		}
+		for _, e := range entries {
+			_, whole, err := wal.ReadIdentity(n.disk.mem, "/data/wal/partitions/"+e.Name)
+			if !want[e.Name] && whole && err == nil {
+				return fmt.Sprintf("node %d has the files of %s, of which it has no replica", n.id, e.Name)
+			}
+		}
+	}
+	return ""
+}

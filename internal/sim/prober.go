@@ -1,0 +1,133 @@
+package sim
+
+import (
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"chronik/internal/base/kafka"
+)
+
+// prober asks where partitions begin and end, where records of a time are, and
+// where leader epochs end.
+type prober struct {
+	c *client
+	l *load
+}
+
+func newProber(l *load) *prober { return &prober{c: l.w.newClient("prober"), l: l} }
+
+func (p *prober) start() {
+	p.c.w.after(p.c.between(20*millisecond, 150*millisecond), func() {
+		if parts := p.l.parts(); len(parts) > 0 {
+			part := parts[p.c.rng.IntN(len(parts))]
+			switch what := p.c.rng.IntN(8); {
+			case part.topic.again: // its requests name no id
+			case what < 4:
+				p.askEnd(part)
+			case what < 6:
+				p.askTime(part)
+			case what < 7:
+				p.askEpoch(part)
+			default:
+				p.askStart(part)
+			}
+		}
+		p.start()
+	})
+}
+
+func listOffsets(part *topicPart, timestamp int64, version int16) *kmsg.ListOffsetsRequest {
+	req := kmsg.NewPtrListOffsetsRequest()
+	req.Version, req.ReplicaID = version, -1
+	rp := kmsg.NewListOffsetsRequestTopicPartition()
+	rp.Partition, rp.Timestamp, rp.CurrentLeaderEpoch = part.number, timestamp, -1
+	rt := kmsg.NewListOffsetsRequestTopic()
+	rt.Topic, rt.Partitions = part.topic.name, []kmsg.ListOffsetsRequestTopicPartition{rp}
+	req.Topics = append(req.Topics, rt)
+	return req
+}
+
+// target is whom to ask: the leader, or one who may think that it still leads.
+func (p *prober) target(part *topicPart) (int, bool) {
+	h, ok := p.c.leader(part)
+	if ok && p.c.rng.IntN(2) == 0 {
+		return p.c.rng.IntN(len(p.c.w.nodes)), true
+	}
+	return h.node, ok
+}
+
+// list asks one question, and passes on what was answered without an error.
+func (p *prober) list(part *topicPart, timestamp int64, version int16, then func(node int, got *kmsg.ListOffsetsResponseTopicPartition)) {
+	node, ok := p.target(part)
+	if !ok {
+		return
+	}
+	p.c.call(node, listOffsets(part, timestamp, version), p.c.w.plan.requestTimeout, func(r kmsg.Response, err error) {
+		if err != nil || part.topic.deleted {
+			p.c.refresh()
+			return
+		}
+		got := r.(*kmsg.ListOffsetsResponse).Topics[0].Partitions[0]
+		if got.ErrorCode != 0 {
+			p.c.refresh()
+			return
+		}
+		then(node, &got)
+	})
+}
+
+func (p *prober) askEnd(part *topicPart) {
+	least := part.committed
+	p.list(part, -1, 6, func(node int, got *kmsg.ListOffsetsResponseTopicPartition) {
+		p.c.w.check.end(part, kafka.Offset(got.Offset), least, node)
+	})
+}
+
+func (p *prober) askStart(part *topicPart) {
+	trimmed := part.trimmedTo
+	p.list(part, -2, 6, func(node int, got *kmsg.ListOffsetsResponseTopicPartition) {
+		p.c.w.check.start(part, kafka.Offset(got.Offset), trimmed, node)
+	})
+}
+
+func (p *prober) askTime(part *topicPart) {
+	if len(part.truth) == 0 {
+		return
+	}
+	s := part.sent(kafka.Offset(p.c.rng.IntN(len(part.truth))))
+	if s == nil {
+		return
+	}
+	ms, least := s.stamp+p.c.rng.Int64N(100)-50, part.committed
+	if p.c.rng.IntN(6) == 0 {
+		ms = -3 // the record with the largest timestamp
+	}
+	p.list(part, ms, 7, func(node int, got *kmsg.ListOffsetsResponseTopicPartition) {
+		p.c.w.check.time(part, ms, got, least, node)
+	})
+}
+
+func (p *prober) askEpoch(part *topicPart) {
+	node, ok := p.target(part)
+	if !ok || len(part.epochs) == 0 {
+		return
+	}
+	last := part.epochs[len(part.epochs)-1]
+	epoch := int32(p.c.rng.IntN(int(last.epoch) + 2))
+	req := kmsg.NewPtrOffsetForLeaderEpochRequest()
+	req.Version, req.ReplicaID = 4, -1
+	rp := kmsg.NewOffsetForLeaderEpochRequestTopicPartition()
+	rp.Partition, rp.CurrentLeaderEpoch, rp.LeaderEpoch = part.number, -1, epoch
+	rt := kmsg.NewOffsetForLeaderEpochRequestTopic()
+	rt.Topic, rt.Partitions = part.topic.name, []kmsg.OffsetForLeaderEpochRequestTopicPartition{rp}
+	req.Topics = append(req.Topics, rt)
+	known := append([]epochSpan(nil), part.epochs...)
+	p.c.call(node, req, p.c.w.plan.requestTimeout, func(r kmsg.Response, err error) {
+		if err != nil || part.topic.deleted {
+			return
+		}
+		got := r.(*kmsg.OffsetForLeaderEpochResponse).Topics[0].Partitions[0]
+		if got.ErrorCode == 0 {
+			p.c.w.check.epochEnd(part, epoch, &got, known, node)
+		}
+	})
+}
