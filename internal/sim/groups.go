@@ -218,7 +218,7 @@ const everything = "t[0-9]+"
 
 // reads says whether the member reads a topic.
 func (m *member) reads(t *topicState) bool {
-	return m.byRegex() || slices.Contains(m.topics, t.name)
+	return m.byRegex() && !t.passing || slices.Contains(m.topics, t.name)
 }
 
 func (m *member) byRegex() bool { return !m.classic && m.g.regex }

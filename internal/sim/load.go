@@ -103,13 +103,17 @@ func (l *load) administer() {
 	switch l.rng.IntN(14) {
 	case 0:
 		if len(l.topics) < 12 {
-			l.createTopic(l.newTopic())
+			t := l.newTopic()
+			if t.passing = l.rng.IntN(2) == 0; t.passing {
+				t.name = fmt.Sprintf("again%d", l.made)
+			}
+			l.createTopic(t)
 		}
-	case 1:
+	case 1, 2:
 		if len(parts) > len(p.topic.parts) {
 			l.deleteTopic(p.topic)
 		}
-	case 2, 3, 4:
+	case 3, 4:
 		l.reassign(p)
 	case 5, 6:
 		l.alterConfig(p.topic)

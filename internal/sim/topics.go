@@ -43,6 +43,7 @@ type topicState struct {
 	rf      int
 	minSync int
 	deleted bool // its deletion was asked for
+	passing bool // no group reads it: its name comes again
 	again   bool // there was one of this name before, so that requests must name its id
 
 	configs map[string]string // that were asked for and granted
@@ -194,7 +195,7 @@ func (l *load) grow(t *topicState) {
 
 func (l *load) deleteTopic(t *topicState) {
 	t.deleted = true
-	again := l.rng.IntN(2) == 0
+	again := t.passing && l.rng.IntN(4) > 0
 	var ask func()
 	ask = func() {
 		req := kmsg.NewPtrDeleteTopicsRequest()
@@ -225,7 +226,7 @@ func (l *load) remake(name string) {
 			return
 		}
 		t := l.newTopic()
-		t.name, t.again = name, true
+		t.name, t.passing, t.again = name, true, true
 		l.createTopic(t)
 	})
 }
