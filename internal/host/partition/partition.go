@@ -447,7 +447,7 @@ func (p *Partition) Producers() []replica.ProducerStatus {
 func (p *Partition) Close(now time.Time) error {
 	p.shut(now)
 	if p.Failure() == nil {
-		p.saveState(true)
+		p.saveState(false)
 	}
 	return p.log.Close(now)
 }

@@ -21,7 +21,7 @@
 // point: up to which offset, in which segment at which byte, Sync has
 // returned. It is written after each Sync (into the page cache, so that it is
 // exact after the process was killed) and is itself synced every
-// Options.CheckpointBytes, at Close, and before anything is truncated or
+// Options.CheckpointBytes, and before anything is truncated or
 // trimmed (so that after a loss of power it is at most that far behind). Open
 // reads every byte above the recovery point. A bad batch above it is the end of
 // what survived: it and all that follows were never synced as far as can be
