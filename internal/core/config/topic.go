@@ -32,6 +32,8 @@ type TopicConfig struct {
 	MinCleanableDirtyRatio float64
 	FlushMessages          int64         // 1: an acknowledgement means on disk
 	FlushTime              time.Duration // how long records may stay unsynced
+	LeaderThrottled        string        // replicas whose catching up is throttled by their leader; ask Throttles
+	FollowerThrottled      string        // and by who follows
 }
 
 // Forever stands for a duration that Kafka's milliseconds hold but Go's
@@ -112,13 +114,13 @@ var topicTable = []topicKey{
 	{Key: Key{Name: "flush.ms", Type: Long, Default: maxLong, Doc: "After how much time the log is synced if flush.messages did not ask for it before."},
 		rule: longFrom(0), brokers: []brokerName{{"log.flush.interval.ms", 1}, {"log.flush.scheduler.interval.ms", 1}},
 		set: milliseconds(func(c *TopicConfig) *time.Duration { return &c.FlushTime })},
-	{Key: Key{Name: "follower.replication.throttled.replicas", Type: List, Default: "", Doc: "Kept for tools that set it, as PARTITION:NODE, or * for all; copying is not throttled here."},
-		rule: throttledReplicas, set: func(*TopicConfig, string) {}},
+	{Key: Key{Name: "follower.replication.throttled.replicas", Type: List, Default: "", Doc: "Replicas, as PARTITION:NODE, or * for all, that catch up at no more than follower.replication.throttled.rate of their node."},
+		rule: throttledReplicas, set: func(c *TopicConfig, v string) { c.FollowerThrottled = v }},
 	{Key: Key{Name: "index.interval.bytes", Type: Int, Default: "4096", Doc: "How many bytes of log there are for each entry of the offset index; at least 4096."},
 		rule: intFrom(0), brokers: same("log.index.interval.bytes"),
 		set: func(c *TopicConfig, v string) { c.IndexIntervalBytes = int32(parseInt(v)) }},
-	{Key: Key{Name: "leader.replication.throttled.replicas", Type: List, Default: "", Doc: "Kept for tools that set it, as PARTITION:NODE, or * for all; copying is not throttled here."},
-		rule: throttledReplicas, set: func(*TopicConfig, string) {}},
+	{Key: Key{Name: "leader.replication.throttled.replicas", Type: List, Default: "", Doc: "Partitions with the node that leads them, as PARTITION:NODE, or * for all, whose followers that catch up get no more than leader.replication.throttled.rate of that node."},
+		rule: throttledReplicas, set: func(c *TopicConfig, v string) { c.LeaderThrottled = v }},
 	{Key: Key{Name: "local.retention.bytes", Type: Long, Default: "-2", Doc: "Kept for tools that set it; there is no tiered storage here."},
 		rule: longFrom(-2), brokers: same("log.local.retention.bytes"),
 		set: func(*TopicConfig, string) {}},

@@ -176,7 +176,7 @@ func (r *Replica) appended(now time.Time, w *write, base kafka.Offset) {
 		if f.synced >= base && f.streaming {
 			f.caughtUpAt = now // it had all until just now
 		}
-		if f.streaming && f.next == base && !f.reading && f.room(&r.opts) {
+		if f.streaming && f.next == base && !f.reading && f.room(&r.opts) && !r.throttled(f) {
 			r.stream(now, f, w.records, w.end)
 		} else {
 			r.fill(now, f)
@@ -239,6 +239,7 @@ func (r *Replica) advance(now time.Time) {
 	r.release()
 	r.reviewOwnDisk(now)
 	r.reviewInSync(now)
+	r.unthrottle(now)
 }
 
 // release answers those whose offset has been reached.

@@ -58,4 +58,9 @@ type Message struct {
 	// ReadMax, when above 0, asks the caller to put up to so many bytes of
 	// batches from Offset of the log into Records, and to report with Loaded.
 	ReadMax int
+	// Throttled, with ReadMax, says that the piece is to wait for its turn
+	// under the limits on replication. Read numbers such requests: one that is
+	// no longer wanted is known by it. Neither is sent.
+	Throttled bool
+	Read      uint64
 }

@@ -1,6 +1,7 @@
 package replica
 
 import (
+	"slices"
 	"time"
 
 	"chronik/internal/base/kafka"
@@ -33,7 +34,9 @@ type follower struct {
 
 	inFlight      []flight // sent and not known to be written
 	inFlightBytes int
-	reading       bool // an append with ReadMax has not been reported with Loaded
+	reading       bool   // an append with ReadMax has not been reported with Loaded
+	waits         bool   // that append is throttled
+	read          uint64 // its number
 	progressAt    time.Time
 
 	// It has caught up with the log as of markAt when it has synced markEnd.
@@ -189,6 +192,23 @@ func (f *follower) sent(now time.Time, end kafka.Offset, bytes int) {
 	f.inFlightBytes += bytes
 }
 
+// throttled says whether what the follower is sent counts towards the limits on
+// replication: it is not in sync nor about to be.
+func (r *Replica) throttled(f *follower) bool {
+	return !f.inSync && !f.wanted && !f.holding && (r.config.ThrottledAll || slices.Contains(r.config.Throttled, f.node))
+}
+
+// unthrottle asks at once for what waits for its turn under a limit, where the
+// limit is not, or no longer, for the follower: the high watermark may wait for it.
+func (r *Replica) unthrottle(now time.Time) {
+	for _, f := range r.leader.followers {
+		if f.reading && f.waits && !r.throttled(f) {
+			f.reading = false
+			r.fill(now, f)
+		}
+	}
+}
+
 // fill has the next piece read from the log for a follower that lags.
 func (r *Replica) fill(now time.Time, f *follower) {
 	if !f.streaming || f.reading || f.next >= r.end || !f.room(&r.opts) {
@@ -198,9 +218,11 @@ func (r *Replica) fill(now time.Time, f *follower) {
 		r.ask(now, f, Reset, 0, r.start)
 		return
 	}
-	f.reading = true
+	f.reading, f.waits = true, r.throttled(f)
+	f.read++
 	f.progressAt = now
-	r.send(Message{Kind: Append, To: f.node, Session: f.session, Epoch: r.epochs.before(f.next), Offset: f.next, ReadMax: r.opts.ReadBytesMax})
+	r.send(Message{Kind: Append, To: f.node, Session: f.session, Epoch: r.epochs.before(f.next), Offset: f.next,
+		ReadMax: r.opts.ReadBytesMax, Throttled: f.waits, Read: f.read})
 }
 
 // Loaded reports what became of an append with ReadMax: so many bytes were
@@ -210,7 +232,7 @@ func (r *Replica) Loaded(now time.Time, m *Message, end kafka.Offset, bytes int)
 		return
 	}
 	for _, f := range r.leader.followers {
-		if f.node != m.To || f.session != m.Session || !f.reading {
+		if f.node != m.To || f.session != m.Session || !f.reading || f.read != m.Read {
 			continue
 		}
 		f.reading = false
@@ -233,7 +255,7 @@ func (r *Replica) Streams(m *Message) bool {
 	}
 	for _, f := range r.leader.followers {
 		if f.node == m.To {
-			return f.session == m.Session && f.reading
+			return f.session == m.Session && f.reading && f.read == m.Read
 		}
 	}
 	return false

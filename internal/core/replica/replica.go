@@ -54,6 +54,10 @@ func (o Options) withDefaults() Options {
 type Config struct {
 	MinInSync int  // min.insync.replicas
 	Relaxed   bool // what is written counts as durable (flush.messages above 1)
+	// Followers whose catching up is throttled (KIP-73): what they are sent
+	// while they are not in sync is marked so.
+	Throttled    []kafka.NodeID
+	ThrottledAll bool
 }
 
 // Log is what a log holds when its Replica is made.

@@ -30,6 +30,7 @@ var statusMetrics = []metrics.Metric{
 	{Kind: metrics.Counter, Name: "chronik_isr_expands_total", Help: "In-sync sets of partitions led by this node that gained a member."},
 	{Kind: metrics.Counter, Name: "chronik_leader_elections_total", Help: "Elections of this node to lead a partition."},
 	{Kind: metrics.Counter, Name: "chronik_unclean_leader_elections_total", Help: "Those by which acknowledged records may have been lost."},
+	{Kind: metrics.Counter, Name: "chronik_replication_throttled_bytes_total", Help: "Bytes sent to followers that catch up under a limit on replication."},
 	{Kind: metrics.Gauge, Name: "chronik_log_bytes", Help: "Bytes of all logs on this node."},
 	{Kind: metrics.Gauge, Name: "chronik_fetch_sessions", Help: "Incremental fetch sessions."},
 }
@@ -130,6 +131,7 @@ func (n *node) readStatus(emit func(metrics.Sample)) {
 	put("chronik_isr_expands_total", float64(counts.Expands))
 	put("chronik_leader_elections_total", float64(counts.Elections))
 	put("chronik_unclean_leader_elections_total", float64(counts.Unclean))
+	put("chronik_replication_throttled_bytes_total", float64(n.broker.ThrottledBytes()))
 	put("chronik_log_bytes", float64(bytes))
 	sessions, _ := n.sessions.Len()
 	put("chronik_fetch_sessions", float64(sessions))

@@ -164,6 +164,7 @@ type Broker struct {
 	lags        lagQuestions
 	inSync      inSyncWishes
 	counts      counts
+	throttles   throttles
 
 	// Owned by the control loop.
 	quorum     *quorum.Node

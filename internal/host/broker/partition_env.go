@@ -159,6 +159,8 @@ func (b *Broker) topicConfig(image *metadata.Image, topic string) partition.Topi
 		MinCompactionLag:    c.MinCompactionLag,
 		MaxCompactionLag:    c.MaxCompactionLag,
 		MinDirtyRatio:       c.MinCleanableDirtyRatio,
+		LeaderThrottled:     c.LeaderThrottled,
+		FollowerThrottled:   c.FollowerThrottled,
 	}
 }
 

@@ -112,6 +112,7 @@ func (b *Broker) placeAll(now time.Time) {
 	b.publish(edit)
 	b.noteSuspects(now, here)
 	b.reviewFitness(now)
+	b.reviewThrottles(now)
 	b.settleGone()
 	b.env.Log.Info("partitions opened", "count", len(edit.open))
 	b.scheduleRetention(now)
@@ -293,6 +294,7 @@ func (b *Broker) follow(now time.Time, d *metadata.Delta) {
 		b.publish(edit)
 	}
 	b.reviewFitness(now)
+	b.reviewThrottles(now)
 	b.settleGone()
 	b.coordinated.imageChanged(now, d)
 }

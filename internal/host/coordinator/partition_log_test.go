@@ -21,13 +21,15 @@ type alone struct {
 	deadlines *deadline.Queue
 }
 
-func (e alone) Send(*partition.Partition, *replica.Message)              { e.t.Error("sent a message") }
-func (e alone) ScheduleSync(p *partition.Partition)                      { p.RunSync(*e.now) }
-func (e alone) Slow(*partition.Partition, time.Duration)                 {}
-func (e alone) RequestInSync(*partition.Partition, replica.InSyncChange) {}
-func (e alone) At(at time.Time, fn func(now time.Time))                  { e.deadlines.At(at, fn) }
-func (e alone) Failed(_ *partition.Partition, err error)                 { e.t.Error(err) }
-func (e alone) Damaged(_ *partition.Partition, d *wal.CorruptError)      { e.t.Error(d) }
+func (e alone) Send(*partition.Partition, *replica.Message)                          { e.t.Error("sent a message") }
+func (e alone) ScheduleSync(p *partition.Partition)                                  { p.RunSync(*e.now) }
+func (e alone) Admit(_ time.Time, _ partition.Limits, want int) (int, time.Duration) { return want, 0 }
+func (e alone) Sent(time.Time, partition.Limits, int)                                {}
+func (e alone) Slow(*partition.Partition, time.Duration)                             {}
+func (e alone) RequestInSync(*partition.Partition, replica.InSyncChange)             {}
+func (e alone) At(at time.Time, fn func(now time.Time))                              { e.deadlines.At(at, fn) }
+func (e alone) Failed(_ *partition.Partition, err error)                             { e.t.Error(err) }
+func (e alone) Damaged(_ *partition.Partition, d *wal.CorruptError)                  { e.t.Error(d) }
 
 // A real partition takes what the coordinator writes, and gives it back to the
 // next coordinator after a restart.

@@ -16,13 +16,15 @@ import (
 // diskEnv syncs on the goroutine that asks, as an idle broker does.
 type diskEnv struct{}
 
-func (diskEnv) Send(*Partition, *replica.Message)              {}
-func (diskEnv) ScheduleSync(p *Partition)                      { p.RunSync(time.Now()) }
-func (diskEnv) Slow(*Partition, time.Duration)                 {}
-func (diskEnv) RequestInSync(*Partition, replica.InSyncChange) {}
-func (diskEnv) At(time.Time, func(time.Time))                  {}
-func (diskEnv) Failed(*Partition, error)                       {}
-func (diskEnv) Damaged(*Partition, *wal.CorruptError)          {}
+func (diskEnv) Send(*Partition, *replica.Message)                          {}
+func (diskEnv) ScheduleSync(p *Partition)                                  { p.RunSync(time.Now()) }
+func (diskEnv) Admit(_ time.Time, _ Limits, want int) (int, time.Duration) { return want, 0 }
+func (diskEnv) Sent(time.Time, Limits, int)                                {}
+func (diskEnv) Slow(*Partition, time.Duration)                             {}
+func (diskEnv) RequestInSync(*Partition, replica.InSyncChange)             {}
+func (diskEnv) At(time.Time, func(time.Time))                              {}
+func (diskEnv) Failed(*Partition, error)                                   {}
+func (diskEnv) Damaged(*Partition, *wal.CorruptError)                      {}
 
 func openOnDisk(b *testing.B, config TopicConfig, env Env) *Partition {
 	p, _, err := Open(time.Now(), vfs.Disk{}, b.TempDir()+"/t-0", Options{Node: 1, Topic: "t", TopicID: kafka.TopicID{1}, Config: config}, env)

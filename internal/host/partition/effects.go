@@ -356,6 +356,16 @@ func (p *Partition) flush(now time.Time, fx *effects) {
 // feed reads a piece of the log for a follower that lags, without the lock,
 // and sends it if it is still wanted.
 func (p *Partition) feed(now time.Time, m *replica.Message, fx *effects) {
+	l := p.limits(m.To)
+	if m.Throttled {
+		bytes, wait := p.env.Admit(now, l, m.ReadMax)
+		if wait > 0 {
+			later := *m
+			p.env.At(now.Add(wait), func(now time.Time) { p.feedLater(now, &later) })
+			return
+		}
+		m.ReadMax = bytes
+	}
 	buf := takeBuffer()
 	defer giveBuffer(buf)
 	b, err := p.log.Read(m.Offset, p.log.End(), m.ReadMax, (*buf)[:0])
@@ -378,6 +388,9 @@ func (p *Partition) feed(now time.Time, m *replica.Message, fx *effects) {
 			break
 		}
 		end, rest = batch.NextOffset(), next
+	}
+	if m.Throttled {
+		p.env.Sent(now, l, len(b)-m.ReadMax)
 	}
 	p.mu.Lock()
 	if vfs.Broken(err) {

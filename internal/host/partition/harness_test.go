@@ -12,6 +12,7 @@ import (
 	"chronik/internal/base/kafka"
 	"chronik/internal/base/vfs"
 	"chronik/internal/core/replica"
+	"chronik/internal/core/throttle"
 	"chronik/internal/format/record"
 	"chronik/internal/host/peer"
 	"chronik/internal/storage/wal"
@@ -53,6 +54,7 @@ type node struct {
 	failed  error
 	damaged []*wal.CorruptError
 	slow    time.Duration
+	limit   *throttle.Bucket
 }
 
 func newCluster(t testing.TB, nodes int, config TopicConfig) *cluster {
@@ -99,7 +101,22 @@ func (n *node) RequestInSync(_ *Partition, change replica.InSyncChange) {
 func (n *node) At(t time.Time, fn func(time.Time))        { n.c.timer = append(n.c.timer, timer{t, fn}) }
 func (n *node) Failed(_ *Partition, err error)            { n.failed = err }
 func (n *node) Damaged(_ *Partition, d *wal.CorruptError) { n.damaged = append(n.damaged, d) }
-func (n *node) Slow(_ *Partition, since time.Duration)    { n.slow = since }
+func (n *node) Admit(now time.Time, l Limits, want int) (int, time.Duration) {
+	if n.limit == nil {
+		return want, 0
+	}
+	if wait := n.limit.Wait(now); wait > 0 {
+		return 0, wait
+	}
+	n.limit.Take(now, want)
+	return want, 0
+}
+func (n *node) Sent(now time.Time, _ Limits, more int) {
+	if n.limit != nil {
+		n.limit.Take(now, more)
+	}
+}
+func (n *node) Slow(_ *Partition, since time.Duration) { n.slow = since }
 
 func (c *cluster) node(id kafka.NodeID) *node { return c.nodes[id-1] }
 

@@ -144,7 +144,7 @@ func (p *Partition) recover(now time.Time, rec *Recovery) error {
 	o := p.opts.Replica
 	o.Node = p.opts.Node
 	s := p.settings.Load()
-	p.core = replica.New(o, replica.Config{MinInSync: s.config.MinInSync, Relaxed: s.relaxed},
+	p.core = replica.New(o, p.coreConfig(s),
 		replica.Log{Start: b.Start, End: b.End, Synced: b.Synced, Epochs: epochs, HighWatermark: highWatermark})
 	from, err := p.core.Restore(snapshot)
 	rec.ReplayedFrom, rec.BadSnapshot = from, err
@@ -262,7 +262,7 @@ func (p *Partition) Configure(now time.Time, c TopicConfig) {
 	fx := p.enter()
 	p.settings.Store(s)
 	p.log.SetOptions(p.walOptions(c))
-	p.core.Configure(now, replica.Config{MinInSync: c.MinInSync, Relaxed: s.relaxed})
+	p.core.Configure(now, p.coreConfig(s))
 	p.leave(now, fx)
 }
 

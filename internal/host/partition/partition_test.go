@@ -13,6 +13,7 @@ import (
 	"chronik/internal/base/kafka"
 	"chronik/internal/base/vfs"
 	"chronik/internal/core/replica"
+	"chronik/internal/core/throttle"
 	"chronik/internal/format/record"
 )
 
@@ -283,6 +284,56 @@ func TestLaggingFollowerIsFedFromTheLog(t *testing.T) {
 	c.want("caught up", c.node(2).p.LogEnd(), 300)
 	c.want("in sync", c.node(1).p.Status().InSync, []kafka.NodeID{1, 2})
 	c.want("queue", len(c.queue), 0)
+}
+
+// A follower that catches up under a limit gets no more than that, over time;
+// one in sync gets everything at once, and so do clients their acknowledgements.
+func TestCatchingUpIsThrottled(t *testing.T) {
+	config := DefaultTopicConfig()
+	config.FollowerThrottled = "0:2"
+	c := newCluster(t, 3, config)
+	c.assign(1, 1, 1, 3)
+	c.cut[2] = true
+	l, behind := c.node(1), c.node(2)
+	value := make([]byte, 10_000)
+	for range 300 {
+		l.produce(1, batchOf(nil, false, string(value)))
+		c.run(time.Millisecond)
+	}
+	const rate = 200_000
+	l.limit = new(throttle.Bucket)
+	l.limit.SetRate(c.now, rate)
+	delete(c.cut, 2)
+	c.run(time.Second)
+	for second := 2; second <= 8; second++ {
+		begun := c.now
+		got := l.produce(-1, batchOf(nil, false, "x"))
+		c.run(30 * time.Millisecond)
+		c.want("acknowledged by those in sync", got.Code, kafka.None)
+		c.run(time.Second - c.now.Sub(begun))
+		bytes := behind.p.Size()
+		if most := int64(rate*second + rate + 1<<20); bytes > most || bytes < int64(rate*(second-1))-1<<20 {
+			t.Fatalf("%d bytes after %d s at %d bytes/s", bytes, second, rate)
+		}
+	}
+	c.want("in sync", l.p.Status().InSync, []kafka.NodeID{1, 3})
+	config.FollowerThrottled = ""
+	for _, n := range c.nodes {
+		n.p.Configure(c.now, config)
+	}
+	c.run(500 * time.Millisecond)
+	c.want("caught up", behind.p.LogEnd(), l.p.LogEnd())
+	c.want("all in sync", l.p.Status().InSync, []kafka.NodeID{1, 2, 3})
+	// In sync, nothing is held back, whatever the limit.
+	config.FollowerThrottled, config.LeaderThrottled = "*", "*"
+	for _, n := range c.nodes {
+		n.p.Configure(c.now, config)
+	}
+	l.limit.SetRate(c.now, 0)
+	got := l.produce(-1, batchOf(nil, false, string(value)))
+	c.run(30 * time.Millisecond)
+	c.want("acknowledged by all", got.Code, kafka.None)
+	c.want("at once", behind.p.LogEnd(), l.p.LogEnd())
 }
 
 func TestTransactionsAreHiddenUntilTheirMarker(t *testing.T) {

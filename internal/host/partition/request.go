@@ -128,6 +128,8 @@ type TopicConfig struct {
 	MinCompactionLag    time.Duration // min.compaction.lag.ms
 	MaxCompactionLag    time.Duration // max.compaction.lag.ms
 	MinDirtyRatio       float64       // min.cleanable.dirty.ratio
+	LeaderThrottled     string        // leader.replication.throttled.replicas
+	FollowerThrottled   string        // follower.replication.throttled.replicas
 }
 
 // LevelDefault stands for a codec's own default level.
@@ -179,6 +181,13 @@ type Status struct {
 	Followers        []replica.FollowerStatus
 }
 
+// Limits says which limits on replication a piece counts towards.
+type Limits struct {
+	Leader   bool         // leader.replication.throttled.rate of this node
+	Follower bool         // follower.replication.throttled.rate of To
+	To       kafka.NodeID // the follower
+}
+
 // Env is what a partition needs of its node. None of its methods may call the
 // partition before it returns, except where it says so.
 type Env interface {
@@ -195,6 +204,12 @@ type Env interface {
 	RequestInSync(p *Partition, change replica.InSyncChange)
 	// At has fn called once when t has come. It is never called back before it returns.
 	At(t time.Time, fn func(now time.Time))
+	// Admit is asked before a piece of the log of up to want bytes is read for a
+	// follower that catches up under a limit. It says how many bytes it may
+	// have, which count as sent, or after how long to ask again.
+	Admit(now time.Time, l Limits, want int) (bytes int, wait time.Duration)
+	// Sent corrects what Admit has counted by so many bytes.
+	Sent(now time.Time, l Limits, more int)
 	// Slow reports that the partition's leader here has waited so long for its
 	// disk for what a follower in sync has on its own. It is repeated now and
 	// then while that is so.
