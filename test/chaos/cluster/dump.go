@@ -3,6 +3,7 @@ package cluster
 import (
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 )
@@ -29,4 +30,10 @@ func (n *Node) Batches(topic string, partition int32) ([]string, error) {
 		return batches, fmt.Errorf("wal dump ended with code %d: %s", code, strings.Join(damage, "; "))
 	}
 	return batches, nil
+}
+
+// Tool runs a command of chronik against this node, from where the node is.
+func (n *Node) Tool(args ...string) (code int, output string, err error) {
+	argv := slices.Concat(n.wrapper, []string{n.binary}, args, []string{"--bootstrap", n.Kafka, "--http", n.HTTP})
+	return RunToEnd(argv[0], 2*time.Minute, argv[1:]...)
 }

@@ -30,12 +30,14 @@ const Clients = 0
 // Verdict is what becomes of the packets of one direction.
 type Verdict string
 
-// Verdicts. Reset also leaves the receiver with a half-open connection: only
-// the sender is told.
+// Verdicts. Reset breaks connections, and new ones as soon as something is said
+// on them; the receiver is left with half-open ones, since only the sender is
+// told. Refuse also answers for a process that nobody could connect to it.
 const (
-	Pass  Verdict = ""
-	Drop  Verdict = "drop"
-	Reset Verdict = "meta l4proto tcp reject with tcp reset"
+	Pass   Verdict = ""
+	Drop   Verdict = "drop"
+	Reset  Verdict = "tcp flags & (fin | syn | rst | ack) != syn reject with tcp reset"
+	Refuse Verdict = "meta l4proto tcp reject with tcp reset"
 )
 
 // Loss drops so many packets of a hundred.

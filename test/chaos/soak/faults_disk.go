@@ -12,16 +12,18 @@ import (
 )
 
 var diskFaults = []kind{
-	{name: "lose disk", begin: (*run).wipe, complete: true, alone: true},                                 // D13
-	{name: "lose power", begin: (*run).losePower, disks: true},                                           // D1, D3
-	{name: "lose power everywhere", begin: (*run).losePowerEverywhere, disks: true, alone: true},         // D2
-	{name: "sync error", begin: (*run).syncError, disks: true, alone: true},                              // D8
-	{name: "write error", begin: (*run).writeError, disks: true, alone: true},                            // D9
-	{name: "slow disk", begin: (*run).slowDisk, disks: true},                                             // D12
-	{name: "hung disk", begin: (*run).hungDisk, disks: true},                                             // D12
-	{name: "full disk", begin: (*run).fullDisk, disks: true, alone: true},                                // D10
-	{name: "bit flip", begin: (*run).bitFlip, disks: true, complete: true, alone: true, onRequest: true}, // D5, for when replicas are repaired
+	{name: "lose disk", begin: (*run).wipe, complete: true, alone: true},                         // D13
+	{name: "lose power", begin: (*run).losePower, disks: true},                                   // D1, D3
+	{name: "lose power everywhere", begin: (*run).losePowerEverywhere, disks: true, alone: true}, // D2
+	{name: "sync error", begin: (*run).syncError, disks: true, alone: true},                      // D8
+	{name: "write error", begin: (*run).writeError, disks: true, alone: true},                    // D9
+	{name: "slow disk", begin: (*run).slowDisk, disks: true},                                     // D12
+	{name: "hung disk", begin: (*run).hungDisk, disks: true},                                     // D12
+	{name: "full disk", begin: (*run).fullDisk, disks: true, alone: true},                        // D10
+	{name: bitFlip, begin: (*run).flipBit, disks: true, complete: true, alone: true},             // D5
 }
+
+const bitFlip = "bit flip"
 
 // disk is the file system of a node.
 func (r *run) disk(n *cluster.Node) string { return r.disks[n.ID-1] }
@@ -134,8 +136,8 @@ func (r *run) fullDisk() (string, func() error, error) {
 	}, nil
 }
 
-// bitFlip damages one partition of a node while it is down.
-func (r *run) bitFlip() (string, func() error, error) {
+// flipBit damages one partition of a node while it is down.
+func (r *run) flipBit() (string, func() error, error) {
 	n, role := r.victim()
 	r.down(n, "is damaged")
 	n.Kill()

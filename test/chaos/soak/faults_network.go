@@ -16,6 +16,8 @@ var networkFaults = []kind{
 	{name: "flap", begin: (*run).flap, network: true, brief: true},   // N6
 	{name: "loss", begin: (*run).loss, network: true},                // N7
 	{name: "reset", begin: (*run).reset, network: true, brief: true}, // N7
+	// Others take a node that refuses connections for ended: see docs/chaos.md.
+	{name: "refuse", begin: (*run).refuse, network: true, brief: true, onRequest: true},
 	{name: "reset clients", begin: (*run).resetClients, network: true, brief: true},
 }
 
@@ -92,11 +94,16 @@ func (r *run) loss() (string, func() error, error) {
 	return fmt.Sprintf("%d %% of all packets", percent), r.net.Heal, r.net.Between(all, all, netns.Loss(percent))
 }
 
-// reset breaks the connections between two nodes; one of the ends is not told.
-func (r *run) reset() (string, func() error, error) {
+// reset breaks the connections to a node; it is not told.
+func (r *run) reset() (string, func() error, error) { return r.answerFor(netns.Reset) }
+
+// refuse is a firewall that answers in a node's place that it does not listen.
+func (r *run) refuse() (string, func() error, error) { return r.answerFor(netns.Refuse) }
+
+func (r *run) answerFor(v netns.Verdict) (string, func() error, error) {
 	n, role := r.victim()
 	for _, o := range r.net.Others(n.ID) {
-		if err := r.net.Set(o, n.ID, netns.Reset); err != nil {
+		if err := r.net.Set(o, n.ID, v); err != nil {
 			return "", nil, err
 		}
 	}

@@ -41,10 +41,25 @@ func (r *run) finish(ctx context.Context) {
 	}
 	cancel()
 	r.awaitWell(ctx, recoveryMax)
+	r.repair()
+	r.awaitWell(ctx, recoveryMax)
 	r.checkContent()
 	r.load.admin.check()
 	r.checkReplicas()
 	r.checkLogs()
+}
+
+// repair has damage looked for and repaired, where there was any done.
+func (r *run) repair() {
+	if !slices.ContainsFunc(r.events, func(e event) bool { return e.kind == bitFlip }) {
+		return
+	}
+	begin := time.Now()
+	code, out, err := r.c.Nodes[0].Tool("cluster", "scrub", "--now", "--wait", "--timeout", "60s")
+	if err != nil || code != 0 {
+		r.violated("damaged-log", "`cluster scrub` ended with code %d, %v:\n%s", code, err, out)
+	}
+	r.say("scrubbed within %v", time.Since(begin).Round(time.Millisecond))
 }
 
 // checkContent reads everything and judges the history by it.
@@ -76,6 +91,7 @@ func (r *run) checkContent() {
 	for _, v := range history.CheckWatches(watches, 5) {
 		r.violated(v.Kind, "%s", v.Detail)
 	}
+	r.say("everything is read; now the groups")
 	for _, g := range r.load.groups {
 		g.drain(all, 60*time.Second)
 	}

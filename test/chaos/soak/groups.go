@@ -115,6 +115,7 @@ func (g *group) drain(final map[history.Place][]history.Record, limit time.Durat
 	for g.missing(final) > 0 && time.Since(begin) < limit {
 		time.Sleep(50 * time.Millisecond)
 	}
+	g.r.say("%v; waited %v for its last records, %d are missing", g, time.Since(begin).Round(time.Millisecond), g.missing(final))
 	g.stop()
 	g.wg.Wait()
 	g.mu.Lock()

@@ -84,6 +84,7 @@ func setUp(t *testing.T, o options) *run {
 	copts := cluster.Options{Nodes: o.nodes, Network: r.net, LogDir: o.logDir, Flags: []string{
 		"--leader-imbalance-check-interval-seconds", "5", "--replica-lag-time-max-ms", "3000",
 		"--group-initial-rebalance-delay-ms", "300", "--offsets-topic-num-partitions", "6",
+		"--scrub-bytes-per-second", "33554432",
 	}}
 	for range o.nodes {
 		mount, unmount, err := harm.MakeFileSystem(t.TempDir(), 3<<30)

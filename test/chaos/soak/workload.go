@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -105,6 +106,11 @@ func (w *workload) names() []string {
 		names = append(names, t.name)
 	}
 	return names
+}
+
+// moves says whether a topic's replicas are moved about.
+func (w *workload) moves(name string) bool {
+	return slices.ContainsFunc(w.topics, func(t topic) bool { return t.name == name && t.moved })
 }
 
 // consume reads all topics without a group, again and again from their starts.
