@@ -26,11 +26,11 @@ func (r *run) report() string {
 	}
 	fmt.Fprintf(&b, "  administrator: %v\n", r.load.admin.done)
 	fmt.Fprintf(&b, "longest time without an acknowledgement (acks=all), of the partitions with three replicas and of those that are moved:\n")
-	fmt.Fprintf(&b, "  %-32s %5s %9s %9s %9s\n", "fault", "times", "for", "three", "moved")
+	fmt.Fprintf(&b, "  %-32s %5s %9s   %-32s %s\n", "fault", "times", "for", "three", "moved")
 	type sum struct {
 		times        int
 		length       time.Duration
-		three, moved time.Duration
+		three, moved gap
 	}
 	sums := map[string]*sum{}
 	for _, e := range r.events {
@@ -46,15 +46,14 @@ func (r *run) report() string {
 		switch s := sums[r.causeOf(g)]; {
 		case s == nil:
 		case r.load.moves(g.place.Topic): // to two replicas as well, which both must be there
-			s.moved = max(s.moved, g.end.Sub(g.begin))
+			s.moved = longer(s.moved, g)
 		default:
-			s.three = max(s.three, g.end.Sub(g.begin))
+			s.three = longer(s.three, g)
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(sums)) {
 		s := sums[name]
-		fmt.Fprintf(&b, "  %-32s %5d %9v %9v %9v\n", name, s.times, s.length.Round(100*time.Millisecond),
-			s.three.Round(time.Millisecond), s.moved.Round(time.Millisecond))
+		fmt.Fprintf(&b, "  %-32s %5d %9v   %-32v %v\n", name, s.times, s.length.Round(100*time.Millisecond), s.three, s.moved)
 	}
 	fmt.Fprintf(&b, "violations: %d\n", len(r.violations))
 	for _, v := range r.violations {
@@ -81,6 +80,22 @@ func (r *run) causeOf(g gap) string {
 type gap struct {
 	place      history.Place
 	begin, end time.Time
+}
+
+func (g gap) length() time.Duration { return g.end.Sub(g.begin) }
+
+func (g gap) String() string {
+	if g.begin.IsZero() {
+		return "under 100 ms"
+	}
+	return fmt.Sprintf("%v, %s-%d from %s", g.length().Round(time.Millisecond), g.place.Topic, g.place.Partition, g.begin.Format("15:04:05.0"))
+}
+
+func longer(a, b gap) gap {
+	if b.length() > a.length() {
+		return b
+	}
+	return a
 }
 
 // gaps are those of 100 ms and more.

@@ -84,7 +84,7 @@ func setUp(t *testing.T, o options) *run {
 	copts := cluster.Options{Nodes: o.nodes, Network: r.net, LogDir: o.logDir, Flags: []string{
 		"--leader-imbalance-check-interval-seconds", "5", "--replica-lag-time-max-ms", "3000",
 		"--group-initial-rebalance-delay-ms", "300", "--offsets-topic-num-partitions", "6",
-		"--scrub-bytes-per-second", "33554432",
+		"--scrub-bytes-per-second", "33554432", "--group-consumer-session-timeout-ms", "10000",
 	}}
 	for range o.nodes {
 		mount, unmount, err := harm.MakeFileSystem(t.TempDir(), 3<<30)
@@ -290,7 +290,7 @@ func keepLogs(t *testing.T) string {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if t.Failed() {
+		if t.Failed() || os.Getenv("CHAOS_KEEP") != "" {
 			t.Logf("the nodes' logs are in %s", dir)
 			return
 		}
