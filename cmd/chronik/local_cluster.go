@@ -27,6 +27,7 @@ type localCluster struct {
 	nodes    []*localNode
 	settings []string // flags for every node
 	log      io.Writer
+	watch    func(node int, line []byte) // takes what nodes write, in place of log; nil: nobody
 }
 
 // localNode is one of them.
@@ -137,7 +138,11 @@ func (c *localCluster) start(n *localNode) error {
 		lines := bufio.NewScanner(out)
 		lines.Buffer(nil, 1<<20)
 		for lines.Scan() {
-			fmt.Fprintf(c.log, "node %d: %s\n", n.id, lines.Text())
+			if c.watch != nil {
+				c.watch(n.id, lines.Bytes())
+			} else {
+				fmt.Fprintf(c.log, "node %d: %s\n", n.id, lines.Bytes())
+			}
 		}
 		io.Copy(io.Discard, out) //nolint:errcheck // a line too long to show
 		err := cmd.Wait()

@@ -1,0 +1,192 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+const (
+	failoverTopic = "failover"
+	failoverWarm  = time.Second
+	failoverWait  = 60 * time.Second
+)
+
+// failoverRun is one cluster and the load on it.
+type failoverRun struct {
+	cluster  *localCluster
+	network  *network // nil unless nodes are cut off
+	admin    *administrator
+	client   *kgo.Client
+	parts    []failoverPart
+	interval time.Duration
+	count    int
+	seen     *timeline
+}
+
+// failoverPart is what is known of one partition's records: their values count
+// up from 0.
+type failoverPart struct {
+	mu      sync.Mutex
+	next    uint64
+	acked   []uint64
+	failed  int
+	last    time.Time     // of the last ack
+	sent    time.Time     // when the last record acked was sent
+	gap     time.Duration // the longest between two acks since it was reset
+	wait    time.Duration // the longest of a record for its ack since then
+	waitEnd time.Time     // of that
+}
+
+func (r *failoverRun) open(ctx context.Context, dir string, log io.Writer, flags []string, network, quick bool) error {
+	var err error
+	if r.cluster, err = newLocalCluster(3, dir, "127.0.0.1:0", "127.0.0.1:0", "", flags, log); err != nil {
+		return err
+	}
+	r.cluster.watch = r.seen.line
+	if network {
+		r.network = newNetwork()
+		for _, n := range r.cluster.nodes {
+			if n.kafkaFront, err = r.network.front(n.id, n.kafka, false); err != nil {
+				return err
+			}
+			if n.peerFront, err = r.network.front(n.id, n.peer, true); err != nil {
+				return err
+			}
+		}
+	}
+	starting, cancel := context.WithTimeout(ctx, failoverWait)
+	defer cancel()
+	if err := r.cluster.startAll(starting); err != nil {
+		return err
+	}
+	seeds := strings.Split(r.cluster.bootstrap(), ",")
+	options := []kgo.Opt{
+		kgo.SeedBrokers(seeds...), kgo.DefaultProduceTopic(failoverTopic), kgo.RecordPartitioner(kgo.ManualPartitioner()),
+		kgo.MaxBufferedRecords(1_000_000),
+	}
+	if quick {
+		options = append(options, quickClient()...)
+	}
+	if r.client, err = kgo.NewClient(options...); err != nil {
+		return err
+	}
+	raw, err := kgo.NewClient(kgo.SeedBrokers(seeds...), kgo.MetadataMinAge(100*time.Millisecond))
+	if err != nil {
+		return err
+	}
+	r.admin = &administrator{kadm.NewClient(raw), raw}
+	return nil
+}
+
+// quickClient has a client give up early and ask again soon.
+func quickClient() []kgo.Opt {
+	return []kgo.Opt{
+		kgo.ProducerLinger(0), kgo.MetadataMinAge(20 * time.Millisecond), kgo.ProduceRequestTimeout(200 * time.Millisecond),
+		kgo.RequestTimeoutOverhead(200 * time.Millisecond), kgo.DialTimeout(200 * time.Millisecond),
+		kgo.RetryBackoffFn(func(int) time.Duration { return 20 * time.Millisecond }),
+	}
+}
+
+func (r *failoverRun) close() {
+	if r.client != nil {
+		r.client.Close()
+		r.admin.raw.Close()
+	}
+	if r.cluster != nil {
+		r.cluster.stopAll(3 * time.Second)
+	}
+	if r.network != nil {
+		r.network.close()
+	}
+}
+
+// createTopic places the leaders so that the victims are what they are called.
+func (r *failoverRun) createTopic(ctx context.Context, victim string) error {
+	controller, err := r.controller(ctx)
+	if err != nil {
+		return err
+	}
+	request := kmsg.NewPtrCreateTopicsRequest()
+	request.TimeoutMillis = 30_000
+	topic := kmsg.NewCreateTopicsRequestTopic()
+	topic.Topic, topic.NumPartitions, topic.ReplicationFactor = failoverTopic, -1, -1
+	config := kmsg.NewCreateTopicsRequestTopicConfig()
+	config.Name, config.Value = "min.insync.replicas", kmsg.StringPtr("2")
+	topic.Configs = append(topic.Configs, config)
+	for p := range r.count {
+		a := kmsg.NewCreateTopicsRequestTopicReplicaAssignment()
+		a.Partition = int32(p)
+		for i := range int32(3) {
+			a.Replicas = append(a.Replicas, 1+(int32(p)+i)%3)
+		}
+		if r.count == 1 && victim != "both" { // another than the controller leads
+			first := controller%3 + 1
+			a.Replicas = []int32{first, first%3 + 1, (first+1)%3 + 1}
+		} else if r.count == 1 {
+			a.Replicas = []int32{controller, controller%3 + 1, (controller+1)%3 + 1}
+		}
+		topic.ReplicaAssignment = append(topic.ReplicaAssignment, a)
+	}
+	request.Topics = append(request.Topics, topic)
+	response, err := kmsgRequest[*kmsg.CreateTopicsResponse](ctx, r.admin, request)
+	if err == nil {
+		err = kerr.ErrorForCode(response.Topics[0].ErrorCode)
+	}
+	return err
+}
+
+// controller is the node that leads the metadata quorum.
+func (r *failoverRun) controller(ctx context.Context) (int32, error) {
+	ctx, cancel := context.WithTimeout(ctx, failoverWait)
+	defer cancel()
+	for {
+		s, err := readClusterStatus(ctx, r.admin, "")
+		if err == nil && s.Controller > 0 {
+			return s.Controller, nil
+		}
+		select {
+		case <-ctx.Done():
+			return -1, fmt.Errorf("there is no controller: %w", errors.Join(ctx.Err(), err))
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+}
+
+// settle waits until all replicas are in sync, and has preferred leaders lead.
+func (r *failoverRun) settle(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, failoverWait)
+	defer cancel()
+	if err := r.cluster.ready(ctx, 0); err != nil {
+		return err
+	}
+	for {
+		preferred := true
+		topics, err := r.admin.ListTopics(ctx, failoverTopic)
+		whole := err == nil && len(topics[failoverTopic].Partitions) == r.count
+		for _, p := range topics[failoverTopic].Partitions {
+			whole = whole && p.Err == nil && len(p.ISR) == 3
+			preferred = preferred && p.Leader == p.Replicas[0]
+		}
+		if whole && preferred {
+			return nil
+		}
+		if whole {
+			r.admin.ElectLeaders(ctx, kadm.ElectPreferredReplica, nil) //nolint:errcheck // asked again below
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("the replicas are not in sync again after %v", failoverWait)
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
+}
