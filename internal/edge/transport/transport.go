@@ -41,7 +41,7 @@ const (
 
 	helloTimeout  = 2 * time.Second
 	dialTimeout   = time.Second
-	redialMin     = 20 * time.Millisecond
+	redialMin     = 2 * time.Millisecond
 	redialMax     = time.Second
 	frameBytesMax = 256 << 20
 )
@@ -84,6 +84,8 @@ type Transport struct {
 	accepted map[net.Conn]struct{}
 	closed   bool
 
+	redialMin, redialMax time.Duration // between two attempts to reach a peer
+
 	unflushedMu sync.Mutex
 	unflushed   []*link // have frames of Queue
 	waiting     atomic.Int32
@@ -98,7 +100,7 @@ func New(socket net.Listener, o Options) *Transport {
 	if o.QueueBytesMax == 0 {
 		o.QueueBytesMax = 64 << 20
 	}
-	t := &Transport{options: o, socket: socket, links: make(map[kafka.NodeID]*[classes]*link), accepted: make(map[net.Conn]struct{})}
+	t := &Transport{options: o, socket: socket, links: make(map[kafka.NodeID]*[classes]*link), accepted: make(map[net.Conn]struct{}), redialMin: redialMin, redialMax: redialMax}
 	t.ctx, t.cancel = context.WithCancel(context.Background())
 	t.tasks.Go(t.accept)
 	return t
@@ -253,6 +255,7 @@ func (t *Transport) receive(c net.Conn) {
 		return
 	}
 	c.SetReadDeadline(time.Time{})
+	t.nudge(from)
 	for {
 		frame, err := r.next()
 		if err != nil {
@@ -261,6 +264,20 @@ func (t *Transport) receive(c net.Conn) {
 		if err := t.options.Receive(from, class, frame, r.more()); err != nil {
 			t.options.Log.Warn("peer connection closed", "peer", from, "address", c.RemoteAddr().String(), "cause", err)
 			return
+		}
+	}
+}
+
+// nudge has the peer, which is there, dialled at once where it is not connected.
+func (t *Transport) nudge(peer kafka.NodeID) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if links := t.links[peer]; links != nil {
+		for _, l := range links {
+			select {
+			case l.nudged <- struct{}{}:
+			default:
+			}
 		}
 	}
 }
@@ -306,6 +323,7 @@ type link struct {
 	class   int
 	ctx     context.Context
 	cancel  context.CancelFunc
+	nudged  chan struct{} // dial now
 
 	mu        sync.Mutex
 	cond      sync.Cond // signalled when the writer may have something to do, or ends
@@ -330,7 +348,7 @@ const (
 )
 
 func newLink(t *Transport, peer kafka.NodeID, address string, class int) *link {
-	l := &link{t: t, peer: peer, address: address, class: class}
+	l := &link{t: t, peer: peer, address: address, class: class, nudged: make(chan struct{}, 1)}
 	l.cond.L = &l.mu
 	l.ctx, l.cancel = context.WithCancel(t.ctx)
 	return l
@@ -421,7 +439,7 @@ func (l *link) close() {
 }
 
 func (l *link) run() {
-	backoff := redialMin
+	backoff := l.t.redialMin
 	refused := ""
 	for l.ctx.Err() == nil {
 		c, err := l.dial()
@@ -446,12 +464,14 @@ func (l *link) run() {
 			}
 			select {
 			case <-time.After(backoff):
+			case <-l.nudged:
+				backoff = l.t.redialMin
 			case <-l.ctx.Done():
 			}
-			backoff = min(2*backoff, redialMax)
+			backoff = min(2*backoff, l.t.redialMax)
 			continue
 		}
-		backoff, refused = redialMin, ""
+		backoff, refused = l.t.redialMin, ""
 		l.serve(c)
 		c.Close()
 		if l.ctx.Err() == nil {

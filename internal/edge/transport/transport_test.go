@@ -28,7 +28,12 @@ type node struct {
 
 func start(t *testing.T, id kafka.NodeID, cluster string) *node {
 	t.Helper()
-	socket, err := net.Listen("tcp", "127.0.0.1:0")
+	return startAt(t, id, cluster, "127.0.0.1:0")
+}
+
+func startAt(t *testing.T, id kafka.NodeID, cluster, address string) *node {
+	t.Helper()
+	socket, err := net.Listen("tcp", address)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -106,6 +111,24 @@ func TestALostProcessIsToldFromALostConnection(t *testing.T) {
 	b.t.Close(0) // the port refuses from here on
 	for !await(t, a.down, "word of the lost peer") {
 	}
+}
+
+func TestAPeerThatCameBackIsDialledWithoutWaiting(t *testing.T) {
+	a, away := start(t, 1, "c"), start(t, 2, "c")
+	defer a.t.Close(0)
+	away.t.Close(0)
+	a.t.redialMin, a.t.redialMax = 24*time.Hour, 24*time.Hour
+	a.t.SetPeers(map[kafka.NodeID]string{2: away.address})
+	for class := range classes { // each has found it away, and would look again tomorrow
+		if !await(t, a.down, "word of the lost peer") {
+			t.Fatalf("class %d: a peer that refuses is not gone", class)
+		}
+	}
+	back := startAt(t, 2, "c", away.address)
+	defer back.t.Close(0)
+	a.t.Send(2, 0, []byte("hi"))
+	back.t.SetPeers(map[kafka.NodeID]string{1: a.address})
+	await(t, back.in, "frame")
 }
 
 func TestAPeerOfAnotherClusterIsRefused(t *testing.T) {
