@@ -25,12 +25,15 @@ func (b *Broker) Counts() Counts {
 	return Counts{c.shrinks.Load(), c.expands.Load(), c.elections.Load(), c.unclean.Load()}
 }
 
-func (c *counts) note(node kafka.NodeID, d *metadata.Delta) {
+// note counts what has changed, and returns how many partitions the node leads
+// since.
+func (c *counts) note(node kafka.NodeID, d *metadata.Delta) (elected int) {
 	for _, p := range d.Partitions {
 		if p.New == nil || p.New.Leader != node {
 			continue
 		}
 		if p.Old == nil || p.New.LeaderEpoch > p.Old.LeaderEpoch {
+			elected++
 			c.elections.Add(1)
 			if p.New.Recovering {
 				c.unclean.Add(1)
@@ -49,4 +52,5 @@ func (c *counts) note(node kafka.NodeID, d *metadata.Delta) {
 			c.expands.Add(1)
 		}
 	}
+	return elected
 }

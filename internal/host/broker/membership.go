@@ -131,6 +131,9 @@ func (b *Broker) noteBrokers(d *metadata.Delta) {
 		if br.New == nil {
 			b.membership.removed[br.Node] = true
 		} else {
+			if br.Old == nil || br.Old.Epoch != br.New.Epoch {
+				delete(b.lost, br.Node) // another process than the one that has ended
+			}
 			delete(b.membership.removed, br.Node)
 			delete(b.membership.joiners, br.Node)
 		}

@@ -185,6 +185,9 @@ func (b *Broker) PeerDown(now time.Time, peer kafka.NodeID, gone bool) {
 	}
 	b.quorum.Unreachable(peer)
 	if gone {
+		if !b.lost[peer] {
+			b.env.Log.Info("process of a peer has ended", "peer", peer)
+		}
 		b.lost[peer] = true
 		if b.active != nil && b.active.begun {
 			b.tellLost(now, peer)
@@ -223,26 +226,31 @@ func (b *Broker) leaderGone(now time.Time) {
 		}
 	}
 	if votes {
-		b.campaign(now, rank, len(voters))
+		b.campaign(now, rank)
 	}
 }
 
-// campaign asks for votes when it is this voter's turn, and again a few times:
-// the others may notice a little later that the leader is gone.
-func (b *Broker) campaign(now time.Time, rank, voters int) {
-	turn := 0
+// campaign asks for votes when it is this voter's turn, and again and again for
+// a while: the others may notice a little later that the leader is gone, and
+// until then they do not vote.
+func (b *Broker) campaign(now time.Time, rank int) {
+	turn, waited := 0, 0
 	var try func(now time.Time)
 	try = func(now time.Time) {
 		if b.closed || b.quorum.State().Leader != kafka.NoNode || turn >= campaignsMax {
 			return
 		}
-		turn++
-		if err := b.quorum.Campaign(); err != nil {
-			b.env.Log.Debug("campaign refused", "cause", err)
-			return
+		if waited++; !b.quorum.Electing() || waited > votesWait { // else votes are on their way
+			waited = 0
+			if err := b.quorum.Campaign(); err != nil {
+				b.env.Log.Debug("campaign refused", "cause", err)
+				return
+			}
+			b.drain(now)
 		}
-		b.drain(now)
-		b.At(now.Add(time.Duration(max(2, voters))*campaignStep), func(time.Time) { b.env.Post(try) })
+		again := min(campaignStep, campaignAgain<<(turn/2))
+		turn++
+		b.At(now.Add(again), func(time.Time) { b.env.Post(try) })
 	}
 	if rank == 0 {
 		try(now)
@@ -251,4 +259,8 @@ func (b *Broker) campaign(now time.Time, rank, voters int) {
 	b.At(now.Add(time.Duration(rank)*campaignStep), func(time.Time) { b.env.Post(try) })
 }
 
-const campaignsMax = 4
+const (
+	campaignAgain = 5 * time.Millisecond // at first; then twice as long every other time
+	campaignsMax  = 16                   // about half a second, which is an election timeout
+	votesWait     = 3                    // turns for which votes are waited for: they may be shared among several
+)

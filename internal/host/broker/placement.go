@@ -268,7 +268,7 @@ func (b *Broker) follow(now time.Time, d *metadata.Delta) {
 	if !b.lifecycle.placed {
 		return
 	}
-	b.counts.note(b.opts.Node, d)
+	elected := b.counts.note(b.opts.Node, d)
 	edit := b.openNew(now, d)
 	touched := make(map[partitionKey]bool, len(d.Partitions))
 	for _, p := range d.Partitions {
@@ -295,6 +295,9 @@ func (b *Broker) follow(now time.Time, d *metadata.Delta) {
 	}
 	b.reviewFitness(now)
 	b.reviewThrottles(now)
+	if elected > 0 {
+		b.env.Log.Info("leads partitions", "node", b.opts.Node, "count", elected, "offset", d.To.Offset())
+	}
 	b.settleGone()
 	b.coordinated.imageChanged(now, d)
 }

@@ -200,6 +200,10 @@ func (n *Node) eachIncarnation(node kafka.NodeID, fn func(id uint64)) {
 // gone, so there is no need to wait for the election timeout.
 func (n *Node) Campaign() error { return n.rn.Campaign() }
 
+// Electing says whether this node has asked for votes, after the others had
+// told that they would give them, and has neither won nor lost.
+func (n *Node) Electing() bool { return n.rn.BasicStatus().RaftState == raft.StateCandidate }
+
 // ForgetLeader makes the node ready to vote again, for the same reason.
 func (n *Node) ForgetLeader() error { return n.rn.ForgetLeader() }
 
