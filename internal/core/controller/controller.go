@@ -111,7 +111,7 @@ type Controller struct {
 // session is what is known of a registered broker's life.
 type session struct {
 	end     time.Time    // fenced unless heard of before
-	applied kafka.Offset // the image that it acts on, as its last heartbeat said
+	applied kafka.Offset // the image that it acts on, as it has said last
 }
 
 // New returns a controller that starts from the image of all metadata records
@@ -170,6 +170,14 @@ func (c *Controller) Apply(offset kafka.Offset, records []metadata.Record) {
 		} else if b.Old == nil || !b.Old.ShuttingDown {
 			c.stopping[b.Node] = offset
 		}
+	}
+}
+
+// NoteApplied takes a broker's word that it acts on the image at the offset,
+// which it may give between its heartbeats.
+func (c *Controller) NoteApplied(node kafka.NodeID, offset kafka.Offset) {
+	if s := c.sessions[node]; s != nil {
+		s.applied = max(s.applied, offset)
 	}
 }
 

@@ -193,6 +193,10 @@ func (w *world) line(line string) {
 		b := w.c.Image().Broker(node)
 		r := w.decide(Heartbeat{Node: node, Epoch: b.Epoch, MetadataOffset: kafka.Offset(number("offset", 0))}).(HeartbeatResult)
 		w.say(fmt.Sprintf("node %d (caught up %v, fenced %v)", node, r.CaughtUp, r.Fenced), r.Status)
+	case "applied": // the named nodes tell that they act on the image
+		for _, n := range ids(words[0]) {
+			w.c.NoteApplied(n, w.c.Image().Offset())
+		}
 	case "wait":
 		delay, _ := time.ParseDuration(words[0])
 		w.now = w.now.Add(delay)

@@ -132,8 +132,7 @@ func (b *Broker) applyEntry(now time.Time, e quorum.Entry) {
 func (b *Broker) applied(now time.Time) {
 	offset := b.image.Load().Offset()
 	if b.active != nil {
-		b.active.applied[b.opts.Node] = offset
-		b.releaseUsable(now)
+		b.noteApplied(now, b.opts.Node, offset)
 	} else {
 		b.tellApplied(offset)
 	}
@@ -379,6 +378,9 @@ func (b *Broker) noteApplied(now time.Time, from kafka.NodeID, offset kafka.Offs
 		return
 	}
 	b.active.applied[from] = offset
+	if b.active.core != nil {
+		b.active.core.NoteApplied(from, offset)
+	}
 	b.releaseUsable(now)
 }
 

@@ -168,9 +168,9 @@ func (b *Broker) heard(now, sent time.Time, epoch kafka.BrokerEpoch, res control
 		done(now)
 		return
 	}
-	if res.Fenced && !res.CaughtUp || l.fenced && l.placed {
-		// The controller waits for this node to have read its registration, or
-		// has not yet decided to unfence it: tell it soon.
+	if res.Fenced && !res.CaughtUp || l.fenced && l.placed || l.stopped != nil {
+		// The controller waits for this node to have read its registration, has
+		// not yet decided to unfence it, or not yet to let it go: tell it soon.
 		b.At(now.Add(b.opts.HeartbeatInterval/10), func(time.Time) { b.env.Post(b.beat) })
 	}
 }
