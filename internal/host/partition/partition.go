@@ -123,6 +123,10 @@ func Open(now time.Time, fs vfs.FS, dir string, opts Options, env Env) (*Partiti
 		p.slog.Error("log is damaged", "topic", opts.Topic, "partition", opts.Partition, "error", walRec.Damage)
 		p.found = append(p.found, walRec.Damage)
 	}
+	for _, d := range walRec.Damages {
+		p.slog.Error("segment is damaged", "topic", opts.Topic, "partition", opts.Partition, "error", d)
+		p.found = append(p.found, d)
+	}
 	if err := p.recover(now, &rec); err != nil {
 		_ = l.Close(now)
 		return nil, rec, fmt.Errorf("recover partition %s-%d: %w", opts.Topic, opts.Partition, err)

@@ -45,6 +45,10 @@ func (l *Log) Headers(from, limit kafka.Offset, v HeaderVisitor) error {
 func (l *Log) walk(r *reading, from kafka.Offset, v *HeaderVisitor) (kafka.Offset, error) {
 	s := r.segment
 	f, err := l.use(s, r.size, r.segmentEnd, r.last)
+	if s.damage != nil {
+		v.Damaged(s.damage)
+		return max(from, min(r.segmentEnd, r.limit)), nil
+	}
 	if err != nil {
 		return from, err
 	}

@@ -135,6 +135,9 @@ func (l *Log) find(offset kafka.Offset) int {
 
 // use opens the segment and its index for reading. The caller releases it.
 func (l *Log) use(s *segment, size int64, end kafka.Offset, active bool) (vfs.File, error) {
+	if s.damage != nil {
+		return nil, s.damage
+	}
 	f, err := s.hold(l.fs)
 	if err != nil {
 		return nil, fmt.Errorf("open segment: %w", err)

@@ -34,6 +34,8 @@ type Recovery struct {
 	// Damage was found below the recovery point, where nothing is cut off;
 	// there may be more that was not looked at. Nil for none.
 	Damage *CorruptError
+	// Damages are sealed segments of which nothing can be read until Repair.
+	Damages []*CorruptError
 }
 
 // Open opens the log in dir or makes an empty one, and repairs what a crash
@@ -363,11 +365,17 @@ func (r *recovery) readHeaders(found bool) error {
 	for i, base := range r.bases {
 		s := r.segment(base)
 		h, err := r.readHeader(s)
+		if err != nil && r.sealedBelow(base, found) {
+			h, err = r.withoutHeader(i, s, err)
+		}
 		if err == nil {
 			if i == 0 && found && base > r.ck.start {
 				err = &CorruptError{s.path, 0, r.ck.start, "the segment before it is missing"}
 			} else if i > 0 {
 				err = r.follows(s, &h)
+			}
+			if err != nil && found && base <= r.ck.point.segment {
+				err = r.amend(s, &h, err)
 			}
 		}
 		if err != nil {

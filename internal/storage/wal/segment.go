@@ -209,6 +209,7 @@ type segment struct {
 	created    int64
 	path       string
 	indexPath  string
+	damage     *CorruptError // set by Open: nothing of it can be read
 
 	gaps atomic.Bool // offsets may leave gaps; it does not become false again
 

@@ -72,6 +72,10 @@ func (v *verifying) run(maxBytes int64) error {
 	v.piece.Compacted = v.gaps || s.generation > 0 && l.cleaned > 0
 	keep := l.opts.CacheBytes
 	l.mu.Unlock()
+	if s.damage != nil {
+		v.damaged(s.damage)
+		return nil
+	}
 	f, err := s.hold(l.fs)
 	if errors.Is(err, vfs.ErrNotExist) {
 		v.damaged(errors.New("the file is missing"))

@@ -28,7 +28,10 @@
 // known, and are cut off, even when good batches follow, as they do when a disk
 // has kept later sectors and lost earlier ones; Recovery says so. Anything
 // bad below the recovery point is ErrCorrupt, from Open if it comes across it
-// and else from Read, and nothing is cut off.
+// and else from Read, and nothing is cut off. A sealed segment below it that is
+// missing, short or another's keeps the log from nothing: Recovery.Damages names
+// it, reading it is ErrCorrupt, what is around it can be read, and Repair makes
+// it anew.
 //
 // Invariants: a segment's base offset is the end of the segment before it; the
 // last segment is the active one, the only one that is written; the recovery

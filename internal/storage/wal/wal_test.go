@@ -465,8 +465,14 @@ func TestForeignFilesAreRefused(t *testing.T) {
 	must(t, fs.Rename(names[1], "x"))
 	must(t, fs.Rename(names[2], names[1]))
 	must(t, fs.Rename("x", names[2]))
-	if _, _, err := Open(fs, testDir, testID, small, testNow); !errors.Is(err, ErrForeign) {
-		t.Errorf("swapped segments: %v", err)
+	l, r, err := Open(fs, testDir, testID, small, testNow)
+	if err != nil || len(r.Damages) != 2 {
+		t.Fatalf("swapped segments: %v, %+v", err, r)
+	}
+	for _, s := range l.segments[1:3] {
+		if b, err := l.Read(s.base, l.End(), 1, nil); !errors.Is(err, ErrCorrupt) {
+			t.Errorf("a swapped segment was read: %d bytes, %v", len(b), err)
+		}
 	}
 }
 
