@@ -17,8 +17,8 @@ import (
 //   - brokers that are fenced are left out; a partition whose leader is among
 //     them has no leader and LEADER_NOT_AVAILABLE
 //   - a topic named twice comes back once
-//   - a topic that does not exist is UNKNOWN_TOPIC_OR_PARTITION, also when the
-//     request has it created; the next request finds it
+//   - a topic that does not exist is UNKNOWN_TOPIC_OR_PARTITION; where the
+//     request has it created, the answer waits for that, a second at most
 //   - an invalid name: INVALID_TOPIC_EXCEPTION
 //   - a topic with neither name nor id, or with an id where those may not be
 //     used yet: INVALID_REQUEST for every topic, and nothing of the cluster
@@ -46,8 +46,28 @@ func serveMetadata(s *Server, now time.Time, req *Request, reply Reply) {
 		reply.respond(refusedMetadata(in, kafka.ErrInvalidRequest))
 		return
 	}
+	resp, missing := s.describeMetadata(in)
+	if len(missing) == 0 || in.Version >= 4 && !in.AllowAutoTopicCreation ||
+		!s.Broker.Settings().BrokerBool(s.Broker.Image(), "auto.create.topics.enable") {
+		reply.respond(resp)
+		return
+	}
+	s.Broker.Control(now, controller.AutoCreateTopics{Names: missing}, autoCreateWait, func(controller.Response, kafka.ErrorCode) {
+		resp, _ := s.describeMetadata(in)
+		reply.respond(resp)
+	})
+}
+
+// autoCreateWait is how long an answer waits for the topics that it has
+// created. Clients that are told that there is no topic go on as if there never
+// were one: groups assign nothing, producers wait.
+const autoCreateWait = time.Second
+
+// describeMetadata is the answer as the metadata are now, and the names of
+// topics that do not exist and might be made.
+func (s *Server) describeMetadata(in *kmsg.MetadataRequest) (resp *kmsg.MetadataResponse, missing []string) {
 	image := s.Broker.Image()
-	resp := kmsg.NewPtrMetadataResponse()
+	resp = kmsg.NewPtrMetadataResponse()
 	resp.Version = in.Version
 	resp.ClusterID = text(image.ClusterID())
 	resp.ControllerID = int32(s.controller(image))
@@ -69,9 +89,9 @@ func serveMetadata(s *Server, now time.Time, req *Request, reply Reply) {
 			resp.Topics = append(resp.Topics, describeTopic(image, t, in))
 		}
 	} else {
-		s.describeNamed(now, image, in, resp)
+		missing = describeNamed(image, in, resp)
 	}
-	reply.respond(resp)
+	return resp, missing
 }
 
 // controller is the broker that clients take for the controller: the active
@@ -124,8 +144,9 @@ func refusedMetadata(in *kmsg.MetadataRequest, code kafka.ErrorCode) *kmsg.Metad
 	return resp
 }
 
-// describeNamed answers for the topics that the request names.
-func (s *Server) describeNamed(now time.Time, image *metadata.Image, in *kmsg.MetadataRequest, resp *kmsg.MetadataResponse) {
+// describeNamed answers for the topics that the request names, and returns the
+// valid names of those that there are not.
+func describeNamed(image *metadata.Image, in *kmsg.MetadataRequest, resp *kmsg.MetadataResponse) (missing []string) {
 	resp.Topics = make([]kmsg.MetadataResponseTopic, 0, len(in.Topics))
 	byID := slices.ContainsFunc(in.Topics, func(t kmsg.MetadataRequestTopic) bool { return t.TopicID != [16]byte{} })
 	type name struct {
@@ -133,7 +154,6 @@ func (s *Server) describeNamed(now time.Time, image *metadata.Image, in *kmsg.Me
 		name string
 	}
 	seen := make(map[name]bool, len(in.Topics))
-	var create []string
 	for i := range in.Topics {
 		t := &in.Topics[i]
 		n := name{id: t.TopicID}
@@ -152,7 +172,7 @@ func (s *Server) describeNamed(now time.Time, image *metadata.Image, in *kmsg.Me
 			if kafka.ValidTopicName(n.name) != nil {
 				code = kafka.ErrInvalidTopicException
 			} else {
-				create = append(create, n.name)
+				missing = append(missing, n.name)
 			}
 		}
 		if topic != nil {
@@ -167,17 +187,7 @@ func (s *Server) describeNamed(now time.Time, image *metadata.Image, in *kmsg.Me
 		out.IsInternal = kafka.IsInternalTopic(n.name)
 		resp.Topics = append(resp.Topics, out)
 	}
-	s.autoCreate(now, image, in, create)
-}
-
-// autoCreate has topics created that a client asks for, if both sides want it.
-// Nobody waits for it: the client asks again.
-func (s *Server) autoCreate(now time.Time, image *metadata.Image, in *kmsg.MetadataRequest, names []string) {
-	if len(names) == 0 || in.Version >= 4 && !in.AllowAutoTopicCreation ||
-		!s.Broker.Settings().BrokerBool(image, "auto.create.topics.enable") {
-		return
-	}
-	s.Broker.Control(now, controller.AutoCreateTopics{Names: names}, s.Limits.controlWait(), func(controller.Response, kafka.ErrorCode) {})
+	return missing
 }
 
 func newTopicMetadata(in *kmsg.MetadataRequest) kmsg.MetadataResponseTopic {
