@@ -35,9 +35,10 @@ import (
 //     INVALID_FETCH_SIZE
 //
 // Version notes:
-//   - v7: sessions; v9: current leader epoch; v10: zstd, before which such
-//     batches are UNSUPPORTED_COMPRESSION_TYPE; v11: followers may be read
-//     (KIP-392); v12: flexible, diverging epochs; v13: topic ids
+//   - v7: sessions; v9: current leader epoch; v10: clients know zstd, but such
+//     batches are served before, too: some old clients read them
+//   - v11: followers may be read (KIP-392); v12: flexible, diverging epochs;
+//     v13: topic ids
 //   - v15: replica state is a tag; v16: node endpoints; v17, v18: for replicas
 var fetch = Handler{Key: 1, Name: "Fetch", Min: 4, Max: 18, Serve: serveFetch}
 
@@ -293,10 +294,6 @@ func (op *fetchOp) read(now time.Time, i int) {
 		return
 	}
 	records := result.Records
-	if op.version < 10 {
-		records, slot.code = withoutZstd(records)
-		op.urgent = op.urgent || slot.code != kafka.None
-	}
 	if len(records) > had {
 		slot.records = op.buffers.keep(records)
 	}
@@ -445,26 +442,6 @@ func endOf(batches []byte, from kafka.Offset) kafka.Offset {
 		from, batches = b.NextOffset(), rest
 	}
 	return from
-}
-
-// withoutZstd cuts the records before the first batch that clients of Fetch
-// before v10 cannot read. The code is for when nothing is left.
-func withoutZstd(batches []byte) ([]byte, kafka.ErrorCode) {
-	for rest := batches; len(rest) > 0; {
-		at := len(batches) - len(rest)
-		b, next, err := record.Next(rest)
-		if err != nil {
-			break
-		}
-		if b.Codec() == record.Zstd {
-			if at == 0 {
-				return batches[:0], kafka.ErrUnsupportedCompressionType
-			}
-			return batches[:at], kafka.None
-		}
-		rest = next
-	}
-	return batches, kafka.None
 }
 
 // mergeAborted joins the aborted transactions of two reads that follow one
