@@ -105,7 +105,7 @@ func TestCreateTopicsWithoutTime(t *testing.T) { // kafka-answers Topics: timeou
 	expect(t, "made by validating", metadataOf(n, 9, false, "t").Topics[0].ErrorCode, kafka.ErrUnknownTopicOrPartition)
 }
 
-func TestDeleteTopicsRefusesWhatKafkaRefuses(t *testing.T) { // kafka-answers Topics, trap 6
+func TestDeleteTopicsRefusesWhatKafkaRefuses(t *testing.T) { // kafka-answers Topics, traps 6, a
 	n := newNode(t, nil)
 	id := n.topic("a", 1)
 	b := n.topic("b", 1)

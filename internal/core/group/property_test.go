@@ -430,7 +430,7 @@ func durable(s *Shard) string {
 	return out + fmt.Sprint(s.open)
 }
 
-func TestGroupsKeepTheirPromises(t *testing.T) {
+func TestGroupsKeepTheirPromises(t *testing.T) { // trap 36
 	rapid.Check(t, func(t *rapid.T) {
 		m := newModel(t)
 		t.Repeat(map[string]func(*rapid.T){

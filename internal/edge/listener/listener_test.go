@@ -140,7 +140,7 @@ func (p *parking) answer(ids ...int32) {
 	}
 }
 
-func TestAnswersComeInTheOrderOfRequests(t *testing.T) {
+func TestAnswersComeInTheOrderOfRequests(t *testing.T) { // trap 9
 	var p parking
 	l := start(t, Options{Serve: p.serve})
 	c := dial(t, l)

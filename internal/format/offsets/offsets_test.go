@@ -126,7 +126,7 @@ func TestRecordsSurviveTheirBytes(t *testing.T) {
 	})
 }
 
-func TestClassicRecordsAreThoseOfKmsg(t *testing.T) {
+func TestClassicRecordsAreThoseOfKmsg(t *testing.T) { // trap 46
 	ptr := func(s string) *string { return &s }
 	commit := OffsetCommit{"g", "t", 3, &OffsetCommitValue{Offset: 42, LeaderEpoch: 7, Metadata: "m", CommitTimestamp: 99, ExpireTimestamp: -1}}
 	key, value := encode(commit)

@@ -60,7 +60,7 @@ func kmsgFrame(client *string, req kmsg.Request) []byte {
 	return f.AppendRequest(nil, req, -7)
 }
 
-func TestResponsesCarryTheHeaderOfTheirVersion(t *testing.T) {
+func TestResponsesCarryTheHeaderOfTheirVersion(t *testing.T) { // trap 4
 	forEachVersion(t, func(t testing.TB, key, version int16) {
 		resp := kmsg.ResponseForKey(key)
 		resp.SetVersion(version)

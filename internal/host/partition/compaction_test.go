@@ -201,6 +201,46 @@ func TestCompactionKeepsWhatIsKnownOfProducers(t *testing.T) {
 	c.want("out of order", n.produce(-1, keyed(p(7, 9), false, "a", "2")).Code, kafka.ErrOutOfOrderSequenceNumber)
 }
 
+// Traps 22 and 23: whatever offset a consumer is at, an answer takes it further,
+// up to the end: through emptied batches, and past the markers of transactions
+// of which nothing else is left.
+func TestConsumersPassEveryOffsetOfACompactedLog(t *testing.T) {
+	c := newCluster(t, 1, compactConfig())
+	n := c.node(1)
+	c.assign(1, 1, 1)
+	filler := strings.Repeat("x", 300)
+	for id := range kafka.ProducerID(3) {
+		guard, _ := n.p.BeginVerification(id, 0, false)
+		res := &ProduceResult{Code: pendingCode}
+		records := keyed(&record.Producer{ID: id}, true, "a", filler, "b", filler, "c", filler)
+		n.p.Produce(c.now, ProduceRequest{Records: records, Acks: -1, Timeout: time.Second, TxnVerification: guard}, func(r ProduceResult) { *res = r })
+		c.want("transaction", res.Code, kafka.None)
+		n.p.WriteTxnMarker(c.now, replica.Marker{ProducerID: id, Commit: id != 1}, time.Second, func(code kafka.ErrorCode) { c.want("marker", code, kafka.None) })
+	}
+	for i := range 200 { // all of one key: most batches are emptied
+		c.want("produce", n.produce(-1, keyed(nil, false, "k", fmt.Sprint(i, filler))).Code, kafka.None)
+	}
+	for range 3 {
+		end := n.p.LogEnd()
+		n.compact()
+		c.now = c.now.Add(48 * time.Hour) // tombstones and markers that may go, go
+		for at := kafka.Offset(0); at < end; at++ {
+			for _, isolation := range []Isolation{ReadUncommitted, ReadCommitted} {
+				res := n.p.Read(c.now, ReadRequest{Offset: at, MaxBytes: 1, MinOneMessage: true, CurrentLeaderEpoch: -1, LastFetchedEpoch: -1, ReplicaID: NoReplicaID, Isolation: isolation})
+				b, _, err := record.Next(res.Records)
+				if res.Code != kafka.None || err != nil || b.NextOffset() <= at {
+					t.Fatalf("at %d of %d, isolation %d: %v, %v, %d bytes", at, end, isolation, res.Code, err, len(res.Records))
+				}
+			}
+		}
+		c.want("end", n.p.LogEnd(), end)
+		n.produce(-1, keyed(nil, false, "k", filler))
+		for range 60 {
+			n.produce(-1, keyed(nil, false, "z", filler))
+		}
+	}
+}
+
 func TestAnIdleSegmentIsSealedAndCompacted(t *testing.T) {
 	config := compactConfig()
 	config.SegmentBytes, config.SegmentTime = 1<<20, time.Hour

@@ -270,6 +270,42 @@ func TestThreeReplicasFailOver(t *testing.T) {
 	c.want("divergence", *c.node(2).p.Read(c.now, ReadRequest{Offset: 2, MaxBytes: 10, CurrentLeaderEpoch: 2, LastFetchedEpoch: 1, ReplicaID: 1}).Diverging, replica.EpochStart{Epoch: 1, Start: 1})
 }
 
+// A new leader may know of less that is committed than clients have seen; until
+// its own epoch is, it says that it does not know (bad-input 5.4).
+func TestOffsetsAreNotToldBeforeTheHighWatermarkIsKnown(t *testing.T) {
+	c := newCluster(t, 3, DefaultTopicConfig())
+	c.assign(1, 1, 1, 2, 3)
+	c.run(20 * time.Millisecond)
+	l := c.node(1)
+	l.produce(-1, batchOf(nil, false, "a"))
+	c.run(20 * time.Millisecond)
+	// The others store a record, and do not hear any more that it is committed.
+	b := l.produce(-1, batchOf(nil, false, "b"))
+	for range 1000 {
+		if c.node(2).p.LogEnd() == 2 && c.node(3).p.LogEnd() == 2 {
+			break
+		}
+		c.run(100 * time.Microsecond)
+	}
+	c.cut[1], c.cut[3] = true, true
+	c.want("stored", c.node(2).p.LogEnd(), 2)
+	c.want("committed", c.node(2).p.HighWatermark() < 2 || b.Code != kafka.None, true)
+	c.node(2).p.Assign(c.now, replica.Assignment{LeaderEpoch: 2, PartitionEpoch: 200, Leader: 2, Replicas: []kafka.NodeID{1, 2, 3}, InSync: []kafka.NodeID{2, 3},
+		Brokers: []replica.Broker{{Node: 1, Epoch: 1, Active: true}, {Node: 2, Epoch: 1, Active: true}, {Node: 3, Epoch: 1, Active: true}}})
+	c.run(5 * time.Millisecond)
+	ask := func(ts int64, isolation Isolation) ListOffsetsResult {
+		return c.node(2).p.ListOffsets(c.now, ListOffsetsRequest{Timestamp: ts, ReplicaID: -1, CurrentLeaderEpoch: -1, Isolation: isolation})
+	}
+	c.want("latest", ask(kafka.TimestampLatest, ReadUncommitted).Code, kafka.ErrOffsetNotAvailable)
+	c.want("latest, committed", ask(kafka.TimestampLatest, ReadCommitted).Code, kafka.ErrOffsetNotAvailable)
+	c.want("a time later than all", ask(1_800_000_000_000, ReadUncommitted).Code, kafka.ErrOffsetNotAvailable)
+	c.want("earliest", ask(kafka.TimestampEarliest, ReadUncommitted).Code, kafka.None)
+	delete(c.cut, 3)
+	c.assign(2, 3, 2, 3)
+	c.run(200 * time.Millisecond)
+	c.want("known again", ask(kafka.TimestampLatest, ReadUncommitted), ListOffsetsResult{0, 2, -1, 3})
+}
+
 func TestLaggingFollowerIsFedFromTheLog(t *testing.T) {
 	c := newCluster(t, 2, DefaultTopicConfig())
 	c.assign(1, 1, 1)
@@ -336,7 +372,7 @@ func TestCatchingUpIsThrottled(t *testing.T) {
 	c.want("at once", behind.p.LogEnd(), l.p.LogEnd())
 }
 
-func TestTransactionsAreHiddenUntilTheirMarker(t *testing.T) {
+func TestTransactionsAreHiddenUntilTheirMarker(t *testing.T) { // traps 32, f
 	c := newCluster(t, 1, DefaultTopicConfig())
 	n := c.node(1)
 	c.assign(1, 1, 1)

@@ -43,6 +43,13 @@ func init() {
 				c.Ask(name, c.fetch(0, topic))
 			}
 		}},
+		Case{Key: 1, Name: "topics that the broker compresses", Run: func(c *Conversation) {
+			for _, kind := range codecNames[1:] {
+				topic := c.Topic(kind, 1, "compression.type="+kind)
+				c.Produce(topic, 0, someRecords()...)
+				c.Ask(kind, c.fetch(0, topic))
+			}
+		}, Ignore: []string{"*Payload", "*CRCRight"}},
 		Case{Key: 1, Name: "limits", Run: func(c *Conversation) {
 			topic := c.filled("t", 3)
 			other := c.filled("u", 2)
