@@ -35,7 +35,7 @@ type member struct {
 	last        string
 
 	durable    bool    // the coordinator has it in its log
-	missed     bool    // a request had no answer since the last that had
+	missed     bool    // a request had no answer: it may still arrive, however late
 	leaseUntil instant // until then the coordinator cannot have given it up
 	joinedAt   instant // when it asked to join last
 	highAtJoin int32   // the highest generation that was known when it joined
@@ -155,7 +155,6 @@ func (m *member) moved(code kafka.ErrorCode) bool {
 // at a time: for a session from then on it keeps the member, and for a
 // rebalance timeout if it asks for something that does not arrive here.
 func (m *member) alive(sent instant) {
-	m.missed = false
 	if !m.durable {
 		return
 	}
