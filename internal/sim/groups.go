@@ -58,6 +58,7 @@ func (w *world) drawGroups(o Options) {
 		w.plan.static["offsets.retention.minutes"] = "1"
 		set("offsets.retention.check.interval.ms", 3*second)
 	}
+	set("group.consumer.assignment.interval.ms", instant(max(0, rng.IntN(6)-3))*700*millisecond)
 }
 
 // simGroup is one group, and what the checkers know of it.

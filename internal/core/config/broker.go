@@ -67,7 +67,7 @@ var ownBrokerTable = []brokerKey{
 	fixed("group.consumer.assignors", List, "uniform,range", list(anyElement), "The server-side assignors of consumer groups (KIP-848), the default first."),
 	fixed("group.consumer.heartbeat.interval.ms", Int, "5000", intFrom(1), "The heartbeat interval of members of consumer groups."),
 	fixed("group.consumer.max.assignment.interval.ms", Int, "15000", intFrom(0), "The greatest assignment interval that a group may set."),
-	fixed("group.consumer.assignment.interval.ms", Int, "1000", intFrom(0), "The least time between two assignments of a consumer group."),
+	dynamic("group.consumer.assignment.interval.ms", Int, "0", intIn(0, 15000), "The least time between two assignments of a consumer group."),
 	fixed("group.consumer.max.heartbeat.interval.ms", Int, "15000", intFrom(1), "The greatest heartbeat interval that a group may set."),
 	fixed("group.consumer.max.session.timeout.ms", Int, "60000", intFrom(1), "The greatest session timeout that a consumer group may set."),
 	fixed("group.consumer.max.size", Int, "2147483647", intFrom(1), "The most members of a consumer group."),

@@ -8,7 +8,7 @@ type groupKey struct {
 }
 
 var groupTable = []groupKey{
-	{Key{Name: "consumer.assignment.interval.ms", Type: Int, Default: "1000", Synonym: "group.consumer.assignment.interval.ms", Doc: "The least time between two assignments of the group."}, intIn(0, 15000)},
+	{Key{Name: "consumer.assignment.interval.ms", Type: Int, Default: "0", Synonym: "group.consumer.assignment.interval.ms", Doc: "The least time between two assignments of the group."}, intIn(0, 15000)},
 	{Key{Name: "consumer.heartbeat.interval.ms", Type: Int, Default: "5000", Synonym: "group.consumer.heartbeat.interval.ms", Doc: "How often a member tells that it is alive."}, intIn(5000, 15000)},
 	{Key{Name: "consumer.session.timeout.ms", Type: Int, Default: "45000", Synonym: "group.consumer.session.timeout.ms", Doc: "After how long a silent member is removed."}, intIn(45000, 60000)},
 	{Key{Name: "share.auto.offset.reset", Type: String, Default: "latest", Doc: "Where a share group begins to read: latest, earliest, or by_duration: and an ISO 8601 duration."}, shareOffsetReset},

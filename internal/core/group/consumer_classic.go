@@ -117,7 +117,7 @@ func (s *Shard) syncConsumer(g *group, r *SyncGroup, t Ticket) kafka.ErrorCode {
 	if r.ProtocolType != "" && r.ProtocolType != protocolTypeConsumer || r.ProtocolName != "" && r.ProtocolName != protocol.Name {
 		return kafka.ErrInconsistentGroupProtocol
 	}
-	if g.consumer.epoch > m.epoch && m.state != offsets.MemberUnrevokedPartitions {
+	if s.mayMove(g, m) && m.state != offsets.MemberUnrevokedPartitions {
 		s.expectJoin(g, m)
 		return kafka.ErrRebalanceInProgress
 	}
@@ -140,7 +140,7 @@ func (s *Shard) heartbeatConsumer(g *group, r *Heartbeat) kafka.ErrorCode {
 	}
 	s.touchConsumer(g, m)
 	switch {
-	case m.epoch < c.epoch, m.state == offsets.MemberUnrevokedPartitions:
+	case s.mayMove(g, m), m.state == offsets.MemberUnrevokedPartitions:
 	case m.state == offsets.MemberUnreleasedPartitions && c.released(m):
 	case s.topicsChanged(g):
 	default:
@@ -148,6 +148,13 @@ func (s *Shard) heartbeatConsumer(g *group, r *Heartbeat) kafka.ErrorCode {
 	}
 	s.expectJoin(g, m)
 	return kafka.ErrRebalanceInProgress
+}
+
+// mayMove says whether joining again takes the member to another epoch: there
+// is an assignment for it, or one can be made.
+func (s *Shard) mayMove(g *group, m *consumerMember) bool {
+	c := g.consumer
+	return m.epoch < c.targetEpoch || m.epoch < c.epoch && s.assignmentWait(g) == 0
 }
 
 // released says whether all that the member waits for is free.
@@ -183,7 +190,7 @@ func (m *consumerMember) rebalanceTimeout() time.Duration {
 
 // touchConsumer gives a member of a consumer group a full session.
 func (s *Shard) touchConsumer(g *group, m *consumerMember) {
-	s.extend(&m.session, timerConsumerSession, g.id, m.id, s.now.Add(s.consumerSession(m.about.Classic)))
+	s.extend(&m.session, timerConsumerSession, g.id, m.id, s.now.Add(s.consumerSession(g.id, m.about.Classic)))
 }
 
 // leaveConsumer takes classic members out of a consumer group.

@@ -27,6 +27,7 @@ type consumerGroup struct {
 	epoch        int32
 	metadataHash int64
 	targetEpoch  int32
+	assignedAt   int64 // when the target assignment was made, milliseconds since 1970; 0: never
 	members      map[string]*consumerMember
 	static       map[string]string // instance id to member id
 	target       map[string]partitionSet
@@ -264,8 +265,8 @@ func (s *Shard) applyConsumerTo(g *group, d offsets.Record) {
 	case offsets.ConsumerMember:
 		s.applyMember(c, r)
 	case offsets.ConsumerTargetEpoch:
-		if c.targetEpoch = 0; r.Value != nil {
-			c.targetEpoch = r.Value.Epoch
+		if c.targetEpoch, c.assignedAt = 0, 0; r.Value != nil {
+			c.targetEpoch, c.assignedAt = r.Value.Epoch, r.Value.Timestamp
 		}
 	case offsets.ConsumerTarget:
 		if delete(c.target, r.MemberID); r.Value != nil {
@@ -294,7 +295,7 @@ func (s *Shard) applyMember(c *consumerGroup, r offsets.ConsumerMember) {
 	}
 	if m == nil {
 		// The timers were set when the join was decided.
-		at := s.now.Add(s.consumerSession(r.Value.Classic))
+		at := s.now.Add(s.consumerSession(r.Group, r.Value.Classic))
 		m = &consumerMember{id: r.MemberID, session: session{deadline: at, entryAt: at}}
 		if r.Value.Classic != nil {
 			m.syncAt = s.now.Add(time.Duration(r.Value.RebalanceTimeoutMs) * time.Millisecond)

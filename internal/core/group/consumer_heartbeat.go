@@ -132,14 +132,14 @@ func (s *Shard) heartbeatMember(g *group, r *ConsumerGroupHeartbeat) (m consumer
 		if len(c.members) >= s.opts.ConsumerMaxSize {
 			return m, kafka.ErrGroupMaxSizeReached, fmt.Sprintf("The consumer group has reached its maximum capacity of %d members.", s.opts.ConsumerMaxSize)
 		}
-		s.schedule(timerConsumerSession, g.id, r.MemberID, s.now.Add(s.consumerSession(r.classic)))
+		s.schedule(timerConsumerSession, g.id, r.MemberID, s.now.Add(s.consumerSession(g.id, r.classic)))
 		s.event(EventMemberJoined, g, r.MemberID, "")
 		return consumerMember{id: r.MemberID}, kafka.None, ""
 	}
 	if old.isFenced(r) {
 		return m, kafka.ErrFencedMemberEpoch, fmt.Sprintf("The consumer group member has epoch %d, which is not the one known by the group coordinator (%d). The member must abandon all its partitions and rejoin.", r.MemberEpoch, old.epoch)
 	}
-	s.extend(&old.session, timerConsumerSession, g.id, old.id, s.now.Add(s.consumerSession(r.classic)))
+	s.extend(&old.session, timerConsumerSession, g.id, old.id, s.now.Add(s.consumerSession(g.id, r.classic)))
 	return *old, kafka.None, ""
 }
 
@@ -169,7 +169,7 @@ func (s *Shard) replaceConsumer(g *group, old *consumerMember, r *ConsumerGroupH
 	about := m.about
 	s.record(offsets.ConsumerMember{Group: g.id, MemberID: id, Value: &about})
 	s.record(offsets.ConsumerTarget{Group: g.id, MemberID: id, Value: &offsets.ConsumerTargetValue{Partitions: target}})
-	s.schedule(timerConsumerSession, g.id, id, s.now.Add(s.consumerSession(r.classic)))
+	s.schedule(timerConsumerSession, g.id, id, s.now.Add(s.consumerSession(g.id, r.classic)))
 	s.event(EventMemberFenced, g, old.id, fmt.Sprintf("instance %s came back as member %s", old.about.InstanceID, id))
 	return m
 }
@@ -205,15 +205,20 @@ func (s *Shard) heartbeatOf(g *group, m consumerMember, r *ConsumerGroupHeartbea
 	if replaced {
 		target = c.target[c.static[m.about.InstanceID]]
 	}
-	targetEpoch := c.targetEpoch
+	targetEpoch, wait := c.targetEpoch, time.Duration(0)
 	if epoch > c.targetEpoch {
-		target = s.assignTarget(g, p, epoch, m.id, replaced)
-		targetEpoch = epoch
+		if wait = s.assignmentWait(g); wait == 0 {
+			target = s.assignTarget(g, p, epoch, m.id, replaced)
+			targetEpoch = epoch
+		}
 	}
 	s.reconcile(g, &m, &before, r, target, targetEpoch, !known)
 	resp := &ConsumerGroupHeartbeatResponse{
 		MemberID: m.id, MemberEpoch: m.epoch,
-		HeartbeatIntervalMs: int32(s.opts.ConsumerHeartbeatInterval.Milliseconds()),
+		HeartbeatIntervalMs: int32(s.opts.settingsOf(g.id).HeartbeatInterval.Milliseconds()),
+	}
+	if wait > 0 { // so that nobody waits for longer than the assignment does
+		resp.HeartbeatIntervalMs = min(resp.HeartbeatIntervalMs, int32(wait.Milliseconds())+1)
 	}
 	full := r.MemberEpoch == epochJoin || r.RebalanceTimeoutMs != -1 && r.Owned != nil &&
 		(r.SubscribedTopicNames != nil || r.SubscribedTopicRegex != nil)
@@ -221,6 +226,18 @@ func (s *Shard) heartbeatOf(g *group, m consumerMember, r *ConsumerGroupHeartbea
 		resp.HasAssignment, resp.Assignment = true, m.assigned
 	}
 	return resp
+}
+
+// assignmentWait is how long the next assignment has to wait for more changes,
+// so that many of them, one after another, do not make as many assignments. The
+// first one does not wait, nor does any after a step back of the clock.
+func (s *Shard) assignmentWait(g *group) time.Duration {
+	c := g.consumer
+	since := time.Duration(s.now.UnixMilli()-c.assignedAt) * time.Millisecond
+	if c.assignedAt == 0 || since < 0 {
+		return 0
+	}
+	return max(s.opts.settingsOf(g.id).AssignmentInterval-since, 0)
 }
 
 // takeOver copies what the heartbeat says about the member.

@@ -87,7 +87,7 @@ func (s *Shard) fireConsumer(g *group, e timer) {
 	d := dropped{member: m}
 	switch {
 	case e.kind == timerConsumerSession && s.passed(&m.session, e):
-		d.kind, d.cause = EventMemberExpired, fmt.Sprintf("missed heartbeats for %s", s.consumerSession(m.about.Classic))
+		d.kind, d.cause = EventMemberExpired, fmt.Sprintf("missed heartbeats for %s", s.consumerSession(g.id, m.about.Classic))
 	case e.kind == timerConsumerRevoke && m.state == offsets.MemberUnrevokedPartitions && m.revokeAt.Equal(e.at):
 		d.kind, d.cause = EventMemberFenced, fmt.Sprintf("did not give up its partitions within %s", m.rebalanceTimeout())
 	case e.kind == timerConsumerJoin && m.joinAt.Equal(e.at):

@@ -125,9 +125,15 @@ type Options struct {
 
 	ConsumerSessionTimeout    time.Duration // group.consumer.session.timeout.ms; default 45 s
 	ConsumerHeartbeatInterval time.Duration // group.consumer.heartbeat.interval.ms; default 5 s
-	ConsumerMaxSize           int           // group.consumer.max.size; default no limit
-	ConsumerAssignors         []string      // group.consumer.assignors, the default first; default uniform, range
-	Migration                 Migration     // group.consumer.migration.policy; default bidirectional
+	// ConsumerAssignmentInterval is the least time between two assignments of a
+	// group (group.consumer.assignment.interval.ms, KIP-1263). Default none.
+	ConsumerAssignmentInterval time.Duration
+	// PerGroup has the settings of groups that have some of their own.
+	PerGroup map[string]ConsumerSettings
+
+	ConsumerMaxSize   int       // group.consumer.max.size; default no limit
+	ConsumerAssignors []string  // group.consumer.assignors, the default first; default uniform, range
+	Migration         Migration // group.consumer.migration.policy; default bidirectional
 }
 
 func (o Options) withDefaults() Options {
@@ -161,6 +167,30 @@ func (o Options) withDefaults() Options {
 		o.ConsumerAssignors = []string{AssignorUniform, AssignorRange}
 	}
 	return o
+}
+
+// ConsumerSettings are those that a group of the KIP-848 protocol may have of
+// its own. Zero values stand for those of all groups; but an assignment interval
+// of none is negative.
+type ConsumerSettings struct {
+	SessionTimeout     time.Duration // consumer.session.timeout.ms
+	HeartbeatInterval  time.Duration // consumer.heartbeat.interval.ms
+	AssignmentInterval time.Duration // consumer.assignment.interval.ms
+}
+
+// settingsOf are the settings of a group of the KIP-848 protocol.
+func (o *Options) settingsOf(group string) ConsumerSettings {
+	c := o.PerGroup[group]
+	if c.SessionTimeout == 0 {
+		c.SessionTimeout = o.ConsumerSessionTimeout
+	}
+	if c.HeartbeatInterval == 0 {
+		c.HeartbeatInterval = o.ConsumerHeartbeatInterval
+	}
+	if c.AssignmentInterval == 0 {
+		c.AssignmentInterval = o.ConsumerAssignmentInterval
+	}
+	return c
 }
 
 // The assignors of the coordinator.

@@ -144,13 +144,13 @@ func (s *Shard) recordUpgrade(g *group, c *classicGroup, members []upgraded) {
 	}
 	for _, u := range members {
 		put(offsets.ConsumerMember{Group: g.id, MemberID: u.member.id, Value: &u.about})
-		s.schedule(timerConsumerSession, g.id, u.member.id, s.now.Add(s.consumerSession(u.about.Classic)))
+		s.schedule(timerConsumerSession, g.id, u.member.id, s.now.Add(s.consumerSession(g.id, u.about.Classic)))
 	}
 	put(offsets.ConsumerGroup{Group: g.id, Value: &offsets.ConsumerGroupValue{Epoch: epoch}})
 	for _, u := range members {
 		put(offsets.ConsumerTarget{Group: g.id, MemberID: u.member.id, Value: &offsets.ConsumerTargetValue{Partitions: u.assigned}})
 	}
-	put(offsets.ConsumerTargetEpoch{Group: g.id, Value: &offsets.ConsumerTargetEpochValue{Epoch: epoch, Timestamp: s.now.UnixMilli()}})
+	put(offsets.ConsumerTargetEpoch{Group: g.id, Value: &offsets.ConsumerTargetEpochValue{Epoch: epoch}})
 	for _, u := range members {
 		put(offsets.ConsumerCurrent{Group: g.id, MemberID: u.member.id, Value: &offsets.ConsumerCurrentValue{
 			MemberEpoch: epoch, PreviousMemberEpoch: epoch, State: offsets.MemberStable, Assigned: u.assigned,
@@ -237,9 +237,9 @@ func (s *Shard) downgradeForStatic(g *group, r *JoinGroup) bool {
 
 // consumerSession is the session of a member of a consumer group: a classic
 // member has its own.
-func (s *Shard) consumerSession(classic *offsets.ClassicMember) time.Duration {
+func (s *Shard) consumerSession(group string, classic *offsets.ClassicMember) time.Duration {
 	if classic != nil {
 		return time.Duration(classic.SessionTimeoutMs) * time.Millisecond
 	}
-	return s.opts.ConsumerSessionTimeout
+	return s.opts.settingsOf(group).SessionTimeout
 }

@@ -261,7 +261,7 @@ func (w *conversation) setOptions(a args) {
 	ms := func(key string) time.Duration { return time.Duration(a.int(key, 0)) * time.Millisecond }
 	w.opts = Options{
 		InitialRebalanceDelay: ms("delay"), MaxSize: a.int("max-size", 0), ConsumerMaxSize: a.int("consumer-max-size", 0),
-		OffsetsRetention: ms("retention"), Migration: Migration(a.str("migration", "")),
+		OffsetsRetention: ms("retention"), ConsumerAssignmentInterval: ms("assignment"), Migration: Migration(a.str("migration", "")),
 	}
 }
 

@@ -72,27 +72,30 @@ type Config struct {
 	ScrubInterval             time.Duration // 0: only when asked for
 
 	// Producers, groups and replication.
-	ProducerIDExpiration           time.Duration
-	OffsetsPartitions              int32
-	OffsetsReplicationFactor       int16
-	OffsetsRetention               time.Duration
-	OffsetsRetentionCheckInterval  time.Duration
-	OffsetMetadataBytesMax         int
-	GroupSessionTimeoutMin         time.Duration
-	GroupSessionTimeoutMax         time.Duration
-	GroupInitialRebalanceDelay     time.Duration
-	GroupSizeMax                   int
-	GroupConsumerSessionTimeout    time.Duration
-	GroupConsumerHeartbeatInterval time.Duration
-	GroupConsumerSizeMax           int
-	GroupLagPartitionsMax          int // whose lag /metrics shows
-	ReplicaLagTimeMax              time.Duration
-	ReplicaLagMessagesMax          int64 // 0: no limit
-	BrokerSessionTimeout           time.Duration
-	BrokerHeartbeatInterval        time.Duration
-	QuorumElectionTimeout          time.Duration
-	LeaderRebalanceEnable          bool
-	LeaderImbalanceCheckInterval   time.Duration
+	ProducerIDExpiration            time.Duration
+	OffsetsPartitions               int32
+	OffsetsReplicationFactor        int16
+	OffsetsRetention                time.Duration
+	OffsetsRetentionCheckInterval   time.Duration
+	OffsetMetadataBytesMax          int
+	GroupSessionTimeoutMin          time.Duration
+	GroupSessionTimeoutMax          time.Duration
+	GroupInitialRebalanceDelay      time.Duration
+	GroupSizeMax                    int
+	GroupConsumerSessionTimeout     time.Duration
+	GroupConsumerHeartbeatInterval  time.Duration
+	GroupConsumerSizeMax            int
+	GroupConsumerAssignmentInterval time.Duration
+	GroupConsumerAssignors          string
+	GroupConsumerMigrationPolicy    string
+	GroupLagPartitionsMax           int // whose lag /metrics shows
+	ReplicaLagTimeMax               time.Duration
+	ReplicaLagMessagesMax           int64 // 0: no limit
+	BrokerSessionTimeout            time.Duration
+	BrokerHeartbeatInterval         time.Duration
+	QuorumElectionTimeout           time.Duration
+	LeaderRebalanceEnable           bool
+	LeaderImbalanceCheckInterval    time.Duration
 
 	sources map[string]Source
 }

@@ -215,6 +215,12 @@ func (c *Config) check(wrong *Error) {
 	}
 	atMost("group.min.session.timeout.ms", "group.max.session.timeout.ms", int64(c.GroupSessionTimeoutMin), int64(c.GroupSessionTimeoutMax))
 	atMost("group.consumer.heartbeat.interval.ms", "group.consumer.session.timeout.ms", int64(c.GroupConsumerHeartbeatInterval), int64(c.GroupConsumerSessionTimeout)-1)
+	if c.GroupConsumerAssignmentInterval.Milliseconds() > 15000 {
+		wrong.add("setting group.consumer.assignment.interval.ms: got %q, takes at most 15000", c.Value("group.consumer.assignment.interval.ms"))
+	}
+	if c.GroupConsumerAssignors == "" {
+		wrong.add("setting group.consumer.assignors: got nothing, takes uniform, range, or both with a comma between them")
+	}
 	if 2*c.BrokerHeartbeatInterval > c.BrokerSessionTimeout {
 		wrong.add("setting broker.heartbeat.interval.ms: got %q, takes at most half of broker.session.timeout.ms, which is %s",
 			c.Value("broker.heartbeat.interval.ms"), c.Value("broker.session.timeout.ms"))

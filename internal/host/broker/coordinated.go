@@ -45,16 +45,18 @@ func (c *coordinated) options() group.Options {
 	}
 	assignors, _ := r.Broker(image, "group.consumer.assignors")
 	o := group.Options{
-		InitialRebalanceDelay:     ms("group.initial.rebalance.delay.ms"),
-		SessionTimeoutMin:         ms("group.min.session.timeout.ms"),
-		SessionTimeoutMax:         ms("group.max.session.timeout.ms"),
-		MaxSize:                   int(r.BrokerInt(image, "group.max.size")),
-		OffsetsRetention:          time.Duration(r.BrokerInt(image, "offsets.retention.minutes")) * time.Minute,
-		RetentionCheck:            ms("offsets.retention.check.interval.ms"),
-		OffsetMetadataMax:         int(r.BrokerInt(image, "offset.metadata.max.bytes")),
-		ConsumerSessionTimeout:    ms("group.consumer.session.timeout.ms"),
-		ConsumerHeartbeatInterval: ms("group.consumer.heartbeat.interval.ms"),
-		ConsumerMaxSize:           int(r.BrokerInt(image, "group.consumer.max.size")),
+		InitialRebalanceDelay:      ms("group.initial.rebalance.delay.ms"),
+		SessionTimeoutMin:          ms("group.min.session.timeout.ms"),
+		SessionTimeoutMax:          ms("group.max.session.timeout.ms"),
+		MaxSize:                    int(r.BrokerInt(image, "group.max.size")),
+		OffsetsRetention:           time.Duration(r.BrokerInt(image, "offsets.retention.minutes")) * time.Minute,
+		RetentionCheck:             ms("offsets.retention.check.interval.ms"),
+		OffsetMetadataMax:          int(r.BrokerInt(image, "offset.metadata.max.bytes")),
+		ConsumerSessionTimeout:     ms("group.consumer.session.timeout.ms"),
+		ConsumerHeartbeatInterval:  ms("group.consumer.heartbeat.interval.ms"),
+		ConsumerAssignmentInterval: ms("group.consumer.assignment.interval.ms"),
+		PerGroup:                   c.perGroup(image),
+		ConsumerMaxSize:            int(r.BrokerInt(image, "group.consumer.max.size")),
 	}
 	migration, _ := r.Broker(image, "group.consumer.migration.policy")
 	o.Migration = group.Migration(strings.ToLower(migration))
@@ -65,6 +67,36 @@ func (c *coordinated) options() group.Options {
 		o.InitialRebalanceDelay = -1 // none, where 0 would mean the default
 	}
 	return o
+}
+
+// perGroup are the settings of groups that have some of their own.
+func (c *coordinated) perGroup(image *metadata.Image) map[string]group.ConsumerSettings {
+	var all map[string]group.ConsumerSettings
+	for _, res := range image.ConfigResources() {
+		if res.Type != metadata.ResourceGroup {
+			continue
+		}
+		set := image.Config(res)
+		ms := func(name string) time.Duration {
+			if _, ok := set[name]; !ok {
+				return 0
+			}
+			return time.Duration(c.b.resolver.GroupInt(image, res.Name, name)) * time.Millisecond
+		}
+		own := group.ConsumerSettings{
+			SessionTimeout:     ms("consumer.session.timeout.ms"),
+			HeartbeatInterval:  ms("consumer.heartbeat.interval.ms"),
+			AssignmentInterval: ms("consumer.assignment.interval.ms"),
+		}
+		if _, ok := set["consumer.assignment.interval.ms"]; ok && own.AssignmentInterval == 0 {
+			own.AssignmentInterval = -1 // none, where 0 would mean that of all groups
+		}
+		if all == nil {
+			all = map[string]group.ConsumerSettings{}
+		}
+		all[res.Name] = own
+	}
+	return all
 }
 
 // imageChanged follows the leadership of the internal topic's partitions.
@@ -102,7 +134,7 @@ func (c *coordinated) imageChanged(now time.Time, d *metadata.Delta) {
 		c.groups.TopicsDeleted(now, deleted)
 	}
 	for _, r := range d.Configs {
-		if r.Type == metadata.ResourceBroker {
+		if r.Type == metadata.ResourceBroker || r.Type == metadata.ResourceGroup {
 			c.groups.SetOptions(c.options())
 			break
 		}
