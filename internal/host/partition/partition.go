@@ -221,6 +221,9 @@ func (p *Partition) walOptions(c TopicConfig) wal.Options {
 	o := p.opts.WAL
 	o.SegmentBytes = c.SegmentBytes
 	o.SegmentMs = millis(c.SegmentTime)
+	if c.FlushMessages > 1 { // records may be acknowledged unsynced, so they must outlive the process
+		o.DirectBytesMin = -1
+	}
 	if c.Compact { // only what is in a sealed segment is compacted
 		o.SegmentMs = min(o.SegmentMs, millis(c.MaxCompactionLag))
 	}

@@ -103,10 +103,14 @@ func (l *Log) mustRoll(now time.Time, first record.Batch, total int64) bool {
 func (l *Log) write(batches []record.Batch, total int64) (unsynced bool, err error) {
 	s := l.active() // only who holds changing replaces it
 	at := s.size
-	l.preallocate(s, at+total)
-	if err := l.writeAt(s, batches, at, total); err != nil {
-		if s.tail.doubtful {
-			return false, l.fail("append to "+s.path, err)
+	left, err := l.leaveBehind(s, batches, at, total)
+	if err == nil && !left {
+		l.preallocate(s, at+total, preallocateMin)
+		err = l.writeAt(s, batches, at)
+	}
+	if err != nil {
+		if l.Err() != nil {
+			return false, err
 		}
 		// What was written in part must not be taken for batches later on.
 		if terr := s.file.Truncate(at); terr != nil {
@@ -134,20 +138,30 @@ func (l *Log) write(batches []record.Batch, total int64) (unsynced bool, err err
 	l.end.Store(int64(batches[len(batches)-1].NextOffset()))
 	l.unsynced += total
 	l.appended += total
-	return l.unsynced > l.opts.UnsyncedBytesMax, nil
+	return l.unsynced > l.opts.UnsyncedBytesMax || left && l.unsynced > behindBytesMax, nil
 }
 
-func (l *Log) writeAt(s *segment, batches []record.Batch, at, total int64) error {
+// leaveBehind says whether it has left the batches to the next Sync to write.
+func (l *Log) leaveBehind(s *segment, batches []record.Batch, at, total int64) (bool, error) {
 	l.mu.Lock()
 	direct := l.direct(total)
 	l.mu.Unlock()
-	if direct {
-		err := l.writeDirect(s, batches, at)
-		if !errors.Is(err, vfs.ErrNotDirect) {
-			return err
-		}
+	some := s.behind.some()
+	if !direct && !some {
+		return false, nil
 	}
-	s.tail.known = false
+	// A disk that is full must show now.
+	whole := (at + total + blockSize - 1) / blockSize * blockSize
+	if l.preallocate(s, whole, 0); whole <= s.preallocated {
+		return true, s.appendBehind(batches, at)
+	}
+	l.syncing.Lock()
+	defer l.syncing.Unlock()
+	return false, l.writeOut(s)
+}
+
+func (l *Log) writeAt(s *segment, batches []record.Batch, at int64) error {
+	s.behind.forget()
 	if len(batches) == 1 {
 		_, err := s.file.WriteAt(batches[0], at)
 		return err
@@ -181,9 +195,9 @@ const preallocateMin = 1 << 20
 // preallocate reserves space in pieces that grow with the segment, so that a
 // partition with little data takes little space. That it fails shows when the
 // space is needed.
-func (l *Log) preallocate(s *segment, end int64) {
+func (l *Log) preallocate(s *segment, end, least int64) {
 	most := l.options().PreallocateBytesMax
-	if most <= 0 || end <= s.preallocated || s.size < preallocateMin {
+	if most <= 0 || end <= s.preallocated || s.size < least {
 		return
 	}
 	from := max(s.preallocated, s.size)
@@ -193,12 +207,15 @@ func (l *Log) preallocate(s *segment, end int64) {
 	}
 }
 
-// settleFirst makes the checkpoint durable before there is a second segment. So
-// Open knows that segments without a checkpoint were damaged, unless there is
-// but the first one.
+// settleFirst writes out the active segment before it is sealed, and makes the
+// checkpoint durable before there is a second segment. So Open knows that
+// segments without a checkpoint were damaged, unless there is but the first one.
 func (l *Log) settleFirst() error {
 	l.syncing.Lock()
 	defer l.syncing.Unlock()
+	if err := l.writeOut(l.active()); err != nil {
+		return err
+	}
 	if l.checkpoint.durable {
 		return nil
 	}
@@ -222,7 +239,7 @@ func (l *Log) roll() error {
 		old.preallocated = old.size
 	}
 	l.seal(old)
-	old.tail = lastBlock{}
+	old.behind.reset()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	old.statsKnown = true
@@ -276,7 +293,7 @@ func (l *Log) create(base kafka.Offset, old *segment) (*segment, error) {
 		}
 		return nil, fmt.Errorf("write header of %s: %w", s.path, err)
 	}
-	s.file, s.writable, s.users, s.loaded, s.statsKnown = f, true, 1, true, true
+	s.file, s.writable, s.users, s.loaded, s.statsKnown = behindFile{f, &s.behind}, true, 1, true, true
 	return s, nil
 }
 
@@ -312,6 +329,9 @@ func (l *Log) sync() error {
 			return l.fail("sync "+s.path, err)
 		}
 		s.release()
+	}
+	if err := l.writeOut(active); err != nil {
+		return err
 	}
 	if err := active.file.Sync(); err != nil && !(mutant.On(mutant.RetrySync) && active.file.Sync() == nil) {
 		return l.fail("sync "+active.path, err)

@@ -92,7 +92,8 @@ func (l *Log) cut(s *segment, at entry, start kafka.Offset) error {
 	l.forget(removed)
 	l.opened = slices.DeleteFunc(l.opened, func(o *segment) bool { return o == s })
 	s.size, s.maxTs, s.statsKnown = at.pos, at.maxTs, true
-	s.lastEpoch, s.preallocated, s.tail.known = unknownEpoch, at.pos, false
+	s.lastEpoch, s.preallocated = unknownEpoch, at.pos
+	s.behind.forget()
 	l.synced.Store(int64(at.offset))
 	l.end.Store(int64(at.offset))
 	l.start.Store(int64(start))

@@ -15,6 +15,11 @@ import (
 // are used again and again: filling the cache with pages that nobody reads
 // costs more than all else that a log does.
 //
+// A large append is copied into chunks, and Sync writes them: so appends go on
+// while the disk is busy, and one write takes what several appends have left.
+// Until then the bytes are in this process only, which is why whoever wants
+// them to outlive it without a sync must set DirectBytesMin negative.
+//
 // A direct write is of whole blocks. It begins with the block in which the log
 // ends, whose bytes the segment remembers, and ends with a block filled up with
 // zeros, so that the file may be longer than the log by less than a block; Open
@@ -27,24 +32,64 @@ const (
 	// directReadMin is the least that is read past the cache: less is better
 	// read ahead by the system.
 	directReadMin = 256 << 10
+	// behindBytesMax is how much an Append may leave to the next Sync.
+	behindBytesMax = 16 << 20
 )
 
 // directBuffers hold buffers for one chunk, aligned.
 var directBuffers = sync.Pool{New: func() any { b := vfs.DirectBuffer(directChunk); return &b }}
 
-// lastBlock is what there is of the block in which a segment ends, as far as it
-// is known without reading.
-type lastBlock struct {
-	bytes    []byte // of the block, up to the end
-	known    bool
-	doubtful bool // a write of it has failed, so that what it held before may be gone
+// chunk is bytes of a segment from pos on, which is the begin of a block.
+type chunk struct {
+	pos int64
+	buf *[]byte
+	n   int
+}
+
+// behind is what of a segment was appended and is not yet in its file.
+type behind struct {
+	mu      sync.Mutex
+	chunks  []chunk // one behind the other
+	writing []chunk // before them; if there are both, they share a block
+	block   []byte  // when there are no chunks: the bytes of the block in which the segment ends,
+	end     int64   // if it ends here; -1 when they are not known
+}
+
+// some says whether there is anything.
+func (w *behind) some() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return len(w.chunks)+len(w.writing) > 0
+}
+
+// forget is for when the segment's end was changed in another way.
+func (w *behind) forget() {
+	w.mu.Lock()
+	w.end = -1
+	w.mu.Unlock()
+}
+
+// reset drops everything.
+func (w *behind) reset() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.recycle(w.writing)
+	w.recycle(w.chunks)
+	w.chunks, w.writing, w.block, w.end = nil, nil, nil, -1
+}
+
+func (w *behind) recycle(chunks []chunk) {
+	for _, c := range chunks {
+		directBuffers.Put(c.buf)
+	}
+	clear(chunks)
 }
 
 // direct says whether an append of so many bytes goes past the cache: not one
 // that somebody who is at the end of the log is going to read. mu is held.
 func (l *Log) direct(total int64) bool {
 	o := &l.opts
-	return o.DirectBytesMin > 0 && total >= o.DirectBytesMin && o.CacheBytes >= 0 && l.appended >= l.cachedUntil
+	return o.DirectBytesMin > 0 && total >= o.DirectBytesMin && o.CacheBytes >= 0 && l.appended >= l.cachedUntil && !l.cachedOnly.Load()
 }
 
 // noteReader has what is appended next stay in the cache, if a reader is close
@@ -55,52 +100,142 @@ func (l *Log) noteReader(r *reading) {
 	}
 }
 
-// writeDirect writes the batches at the segment's end, at.
-func (l *Log) writeDirect(s *segment, batches []record.Batch, at int64) error {
-	chunk := directBuffers.Get().(*[]byte)
-	defer directBuffers.Put(chunk)
-	buf := *chunk
-	n := int(at % blockSize)
-	if s.tail.known {
-		copy(buf, s.tail.bytes)
-	} else if got, err := readFull(s.file, buf[:n], at-int64(n)); err != nil {
-		return err
-	} else if got < n {
-		return io.ErrUnexpectedEOF
-	}
-	pos := at - int64(n)
-	s.tail.known = false
-	for _, b := range batches {
-		for rest := []byte(b); len(rest) > 0; {
-			if n == len(buf) {
-				if err := s.writeBlocks(buf, pos, at); err != nil {
-					return err
-				}
-				pos += int64(n)
-				n = 0
-			}
-			m := copy(buf[n:], rest)
-			n, rest = n+m, rest[m:]
+// appendBehind leaves the batches, which are appended at the segment's end, to
+// writeOut. There is space for them on the disk.
+func (s *segment) appendBehind(batches []record.Batch, at int64) error {
+	w := &s.behind
+	w.mu.Lock()
+	known := len(w.chunks) > 0 || w.end == at
+	w.mu.Unlock()
+	first := int(at % blockSize)
+	var read [blockSize]byte
+	if !known {
+		if n, err := readFull(s.file, read[:first], at-int64(first)); err != nil {
+			return err
+		} else if n < first {
+			return io.ErrUnexpectedEOF
 		}
 	}
-	whole := (n + blockSize - 1) / blockSize * blockSize
-	clear(buf[n:whole])
-	if err := s.writeBlocks(buf[:whole], pos, at); err != nil {
-		return err
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if len(w.chunks) == 0 {
+		w.add(at - int64(first))
+		before := read[:first]
+		if known {
+			before = w.block
+		}
+		w.chunks[0].n = copy(*w.chunks[0].buf, before)
 	}
-	s.preallocated = max(s.preallocated, pos+int64(whole))
-	s.tail.bytes = append(slices.Grow(s.tail.bytes[:0], blockSize), buf[n-n%blockSize:n]...)
-	s.tail.known = true
+	for _, b := range batches {
+		for rest := []byte(b); len(rest) > 0; {
+			c := &w.chunks[len(w.chunks)-1]
+			if c.n == directChunk {
+				w.add(c.pos + directChunk)
+				continue
+			}
+			n := copy((*c.buf)[c.n:], rest)
+			c.n += n
+			rest = rest[n:]
+		}
+	}
 	return nil
 }
 
-// writeBlocks writes at pos; what is before at was written already.
-func (s *segment) writeBlocks(b []byte, pos, at int64) error {
-	_, err := s.file.WriteDirectAt(b, pos)
-	if err != nil && pos < at && !errors.Is(err, vfs.ErrNotDirect) && !errors.Is(err, vfs.ErrNoSpace) {
-		s.tail.doubtful = true
+func (w *behind) add(pos int64) {
+	w.chunks = append(w.chunks, chunk{pos: pos, buf: directBuffers.Get().(*[]byte)})
+}
+
+// take hands over what is to be written: whole blocks, which nobody changes.
+func (w *behind) take() []chunk {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if len(w.chunks) == 0 {
+		return nil
 	}
-	return err
+	last := &w.chunks[len(w.chunks)-1]
+	whole := (last.n + blockSize - 1) / blockSize * blockSize
+	clear((*last.buf)[last.n:whole])
+	w.block = append(w.block[:0], (*last.buf)[last.n-last.n%blockSize:last.n]...)
+	w.end = last.pos + int64(last.n)
+	w.writing, w.chunks = w.chunks, w.writing[:0]
+	return w.writing
+}
+
+// writeOut writes what was appended before the call to the file, past the
+// cache. One that fails leaves the log in doubt: what is written shares a block
+// with what was written before. syncing is held.
+func (l *Log) writeOut(s *segment) error {
+	w := &s.behind
+	chunks := w.take()
+	for _, c := range chunks {
+		whole := (c.n + blockSize - 1) / blockSize * blockSize
+		_, err := s.file.WriteDirectAt((*c.buf)[:whole], c.pos)
+		if errors.Is(err, vfs.ErrNotDirect) {
+			l.cachedOnly.Store(true)
+			_, err = s.file.WriteAt((*c.buf)[:c.n], c.pos)
+		}
+		if err != nil {
+			return l.fail("write "+s.path, err)
+		}
+	}
+	w.mu.Lock()
+	w.recycle(w.writing)
+	w.writing = w.writing[:0]
+	w.mu.Unlock()
+	return nil
+}
+
+// behindFile is the file of a segment with what is not written yet.
+type behindFile struct {
+	vfs.File
+	w *behind
+}
+
+// ReadAt reads from memory what is there, and the rest from the file.
+func (f behindFile) ReadAt(b []byte, off int64) (int, error) {
+	from, to := f.w.read(b, off)
+	if from < 0 {
+		return f.File.ReadAt(b, off)
+	}
+	if from > off {
+		if n, err := f.File.ReadAt(b[:from-off], off); n < int(from-off) {
+			return n, err
+		}
+	}
+	if n := int(to - off); n < len(b) {
+		return n, io.EOF
+	}
+	return len(b), nil
+}
+
+// ReadDirectAt is ReadAt where that has something in memory.
+func (f behindFile) ReadDirectAt(b []byte, off int64) (int, error) {
+	if from, _ := f.w.read(b, off); from >= 0 {
+		return f.ReadAt(b, off)
+	}
+	return f.File.ReadDirectAt(b, off)
+}
+
+// read copies what is in memory of the bytes from off on: those from one
+// position to another; -1 for none.
+func (w *behind) read(b []byte, off int64) (from, to int64) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	from, to = -1, -1
+	for _, chunks := range [...][]chunk{w.writing, w.chunks} {
+		for _, c := range chunks {
+			lo, hi := max(off, c.pos), min(off+int64(len(b)), c.pos+int64(c.n))
+			if lo >= hi {
+				continue
+			}
+			copy(b[lo-off:hi-off], (*c.buf)[lo-c.pos:])
+			if from < 0 {
+				from = lo
+			}
+			to = hi
+		}
+	}
+	return from, to
 }
 
 // padded says whether nothing but what writeDirect fills up a block with is

@@ -70,22 +70,40 @@ func TestFailedDirectWriteIsFatal(t *testing.T) {
 			return nil
 		}
 	}
-	faulty.SetHook(fail(vfs.ErrNoSpace))
-	if err := l.Append(testNow, batchOf(6, 2, 0, 1, 100)); !errors.Is(err, vfs.ErrNoSpace) || l.Err() != nil {
-		t.Fatalf("disk full: %v, %v", err, l.Err())
-	}
-	faulty.SetHook(nil)
-	must(t, l.Append(testNow, batchOf(6, 2, 0, 1, 100)))
 	faulty.SetHook(fail(errors.New("input/output error")))
-	if err := l.Append(testNow, batchOf(8, 2, 0, 1, 100)); !errors.Is(err, ErrFailed) {
+	must(t, l.Append(testNow, batchOf(6, 2, 0, 1, 100)))
+	if err := l.Sync(); !errors.Is(err, ErrFailed) {
 		t.Fatal(err)
 	}
 	faulty.SetHook(nil)
-	if err := l.Append(testNow, batchOf(8, 2, 0, 1, 100)); !errors.Is(err, ErrFailed) {
-		t.Error(err)
+	if err := l.Append(testNow, batchOf(8, 2, 0, 1, 100)); !errors.Is(err, ErrFailed) || l.Synced() != 6 {
+		t.Errorf("%v, synced up to %d", err, l.Synced())
 	}
 	if n := len(readAll(t, l, 1000)); n != 4 {
 		t.Errorf("%d batches can be read", n)
+	}
+}
+
+// A disk that is full refuses an append, not the sync of one that it has taken.
+func TestFullDiskRefusesLargeAppends(t *testing.T) {
+	faulty := vfs.NewFaulty(vfs.NewMem())
+	l, _ := mustOpen(t, faulty, Options{DirectBytesMin: 1})
+	fill(t, l, 3, 0)
+	must(t, l.Sync())
+	l.active().preallocated = l.active().size // nothing is left of what was reserved
+	faulty.SetHook(func(op vfs.Op) error {
+		if op.Kind == vfs.OpPreallocate || op.Kind == vfs.OpWrite && strings.HasSuffix(op.Name, segmentSuffix) {
+			return vfs.ErrNoSpace
+		}
+		return nil
+	})
+	if err := l.Append(testNow, batchOf(6, 2, 0, 1, 5000)); !errors.Is(err, vfs.ErrNoSpace) || l.Err() != nil {
+		t.Fatalf("disk full: %v, %v", err, l.Err())
+	}
+	faulty.SetHook(nil)
+	must(t, errors.Join(l.Append(testNow, batchOf(6, 2, 0, 1, 5000)), l.Sync()))
+	if n := len(readAll(t, l, 1000)); n != 4 {
+		t.Errorf("%d batches", n)
 	}
 }
 
@@ -115,8 +133,8 @@ func TestFileSystemWithoutDirectAccessWillDo(t *testing.T) {
 // past the cache, while it is read through it and past it.
 func TestReadersSeeWhatIsWrittenPastTheCache(t *testing.T) {
 	for name, opts := range map[string]Options{
-		"through the cache": {DirectBytesMin: 1, CacheBytes: 1},
-		"in turns":          {DirectBytesMin: 3000, CacheBytes: 1},
+		"past the cache": {DirectBytesMin: 1, CacheBytes: 1},
+		"in turns":       {DirectBytesMin: 3000, CacheBytes: 1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			l, _, err := Open(vfs.Disk{}, filepath.Join(t.TempDir(), "log"), testID, opts, testNow)

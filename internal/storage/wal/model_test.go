@@ -107,6 +107,8 @@ func TestLogDoesWhatANaiveOneDoes(t *testing.T) {
 			"reopen": func(t *rapid.T) {
 				if rapid.Bool().Draw(t, "close") {
 					fail(l.Close(testNow))
+				} else if opts.DirectBytesMin > 0 { // what is not written yet does not outlive the process
+					fail(l.Sync())
 				}
 				l, _, err = Open(fs, testDir, testID, opts, testNow)
 				fail(err)

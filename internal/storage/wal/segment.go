@@ -222,7 +222,7 @@ type segment struct {
 	firstAppend  int64 // ms; 0: nothing was appended by this process
 	lastAppend   int64
 	preallocated int64             // space is reserved, or the file filled up, to here
-	tail         lastBlock         // guarded by Log.changing
+	behind       behind            // appended and not written; a lock of its own
 	sincePos     int64             // of the last index entry, -1 for none
 	lastEpoch    kafka.LeaderEpoch // of the last batch; unknownEpoch at first
 
@@ -246,6 +246,7 @@ func newSegment(dir string, base kafka.Offset, generation uint32) *segment {
 		path:       filepath.Join(dir, segmentName(base, generation, segmentSuffix)),
 		indexPath:  filepath.Join(dir, segmentName(base, generation, indexSuffix)),
 		whole:      kafka.NoOffset,
+		behind:     behind{end: -1},
 		size:       headerSize,
 		maxTs:      noTimestamp,
 		sincePos:   -1,
@@ -265,7 +266,7 @@ func (s *segment) hold(fs vfs.FS) (vfs.File, error) {
 		if err != nil {
 			return nil, err
 		}
-		s.file, s.writable = f, false
+		s.file, s.writable = behindFile{f, &s.behind}, false
 	}
 	s.users++
 	s.idleClose = s.gone
@@ -288,7 +289,7 @@ func (s *segment) holdWritable(fs vfs.FS) (vfs.File, error) {
 		}
 		// A reader that still holds the old file goes on with it; the system
 		// closes it when it is collected.
-		s.file, s.writable = f, true
+		s.file, s.writable = behindFile{f, &s.behind}, true
 	}
 	s.users++
 	s.idleClose = false
@@ -326,6 +327,7 @@ func (s *segment) drop() {
 		s.file.Close()
 		s.file = nil
 	}
+	s.behind.reset()
 	s.index, s.loaded, s.flushed = nil, false, 0
 	s.closeIndex()
 }

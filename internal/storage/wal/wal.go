@@ -13,7 +13,7 @@
 //	cleaned                                     SaveCleaned
 //
 // What is written and what is synced. Append puts batches into the system's
-// page cache, or past it onto the disk; Sync makes all that was appended before it durable. Bounds tells
+// page cache, or large ones into memory from where Sync writes them; Sync makes all that was appended before it durable. Bounds tells
 // both ends. Everything below Bounds.Synced survives any crash; of what is
 // above it a crash may leave any part.
 //
@@ -125,8 +125,9 @@ type Options struct {
 	CacheBytes int64
 	// DirectBytesMin is the size in bytes from which one Append, or one Read of
 	// what is further behind the end than CacheBytes, goes past the page cache.
-	// An Append does so only while nobody reads close to the end. Default 128 KiB;
-	// negative for never, as with CacheBytes negative.
+	// An Append does so only while nobody reads close to the end, and is then in
+	// the memory of this process until it is synced. Default 128 KiB; negative
+	// for never, as with CacheBytes negative.
 	DirectBytesMin int64
 	// UnsyncedBytesMax is how much may be written and not synced; an Append
 	// that goes beyond it syncs. It bounds what Open has to read after a
@@ -188,6 +189,8 @@ type Log struct {
 
 	changing sync.Mutex // held by whoever changes the log
 	pieces   [][]byte   // of the Append that runs
+
+	cachedOnly atomic.Bool // the file system has no direct access
 
 	syncing    sync.Mutex // held by whoever syncs, truncates or removes
 	checkpoint checkpointFile
