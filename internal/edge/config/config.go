@@ -68,6 +68,8 @@ type Config struct {
 	LogRetentionCheckInterval time.Duration
 	LogCacheBytes             int64 // behind the synced end of each log; 0: the kernel decides
 	LogCleanerBackoff         time.Duration
+	LogCleanerThreads         int
+	LogCleanerMemoryBytes     int64
 	ScrubBytesPerSecond       int64         // 0: off
 	ScrubInterval             time.Duration // 0: only when asked for
 

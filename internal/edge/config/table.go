@@ -155,6 +155,10 @@ var table = inSections(
 			Help: "From the begin of one verification of all logs to that of the next; the first begins ten minutes after the start at the latest. 0: only when `chronik cluster scrub --now` asks for it."},
 		{Name: "log.cleaner.backoff.ms", Default: "15000", kind: ms(1), field: func(c *Config) any { return milliseconds(&c.LogCleanerBackoff) },
 			Help: "How often logs are searched for what can be compacted."},
+		{Name: "log.cleaner.threads", Default: "1", kind: count(1, 1024), field: func(c *Config) any { return &c.LogCleanerThreads },
+			Help: "How many logs are compacted at a time."},
+		{Name: "log.cleaner.dedupe.buffer.size", Default: "134217728", kind: size(1<<20, int64Max), field: func(c *Config) any { return &c.LogCleanerMemoryBytes },
+			Help: "Memory for the keys of all logs that are compacted at a time, 24 bytes each. A log with more keys than its share takes several passes."},
 	}},
 	section{"Producers and groups", []Setting{
 		{Name: "producer.id.expiration.ms", Default: "86400000", kind: ms(1), field: func(c *Config) any { return milliseconds(&c.ProducerIDExpiration) },

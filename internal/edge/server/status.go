@@ -35,18 +35,22 @@ var statusMetrics = []metrics.Metric{
 	{Kind: metrics.Gauge, Name: "chronik_fetch_sessions", Help: "Incremental fetch sessions."},
 }
 
-var metricIndex = func() map[string]int {
-	index := make(map[string]int, len(statusMetrics))
-	for i, m := range statusMetrics {
+var metricIndex = indexOf(statusMetrics)
+
+// indexOf finds metrics by their names.
+func indexOf(list []metrics.Metric) map[string]int {
+	index := make(map[string]int, len(list))
+	for i, m := range list {
 		index[m.Name] = i
 	}
 	return index
-}()
+}
 
 func (n *node) openMetrics() {
 	n.metrics = metrics.New(broker.Version)
 	n.metrics.Status(statusMetrics, n.readStatus)
 	n.metrics.Status(lagMetrics, n.readLag)
+	n.metrics.Status(cleaningMetrics, n.readCleaning)
 	n.metrics.Status(scrubMetrics, n.readScrub)
 }
 

@@ -1,7 +1,10 @@
 package broker
 
 import (
+	"cmp"
 	"errors"
+	"maps"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -11,13 +14,20 @@ import (
 	"chronik/internal/storage/cleaner"
 )
 
-// cleaning compacts the logs of compacted topics, one at a time, the dirtiest
-// first. Each piece of work is one call of Env.Background; there is never more
-// than one.
+// cleaning compacts the logs of compacted topics: log.cleaner.threads of them at
+// a time, which share the memory of log.cleaner.dedupe.buffer.size. The dirtiest
+// comes first, but none comes again before every other that is due has had its
+// turn. Each piece of work is one call of Env.Background.
 type cleaning struct {
-	mu     sync.Mutex
-	status CleaningStatus
-	failed map[cleanedLog]time.Time // when its compaction has failed
+	mu        sync.Mutex
+	status    CleaningStatus
+	running   map[cleanedLog]*CleaningRun
+	failed    map[cleanedLog]Uncleanable
+	had       map[cleanedLog]bool // their turn, in the present round
+	granted   int64               // memory of those that run
+	scheduled bool                // a timer will look for more
+	looking   bool                // somebody looks for more
+	again     bool                // and is to look once more
 }
 
 type cleanedLog struct {
@@ -25,11 +35,29 @@ type cleanedLog struct {
 	number int32
 }
 
+// CleaningRun is a compaction that runs.
+type CleaningRun struct {
+	Topic     string
+	Partition int32
+	Progress  float64 // from 0 to 1
+	Memory    int64   // bytes that its keys may take
+	Since     time.Time
+}
+
+// Uncleanable is a log whose compaction has failed. It is tried again an hour later.
+type Uncleanable struct {
+	Topic     string
+	Partition int32
+	Cause     string
+	At        time.Time
+}
+
 // CleaningStatus says what compaction does on this node and has done since it
 // started.
 type CleaningStatus struct {
-	Topic     string // that is being compacted, "" for none
-	Partition int32
+	Running     []CleaningRun // by topic and partition
+	Uncleanable []Uncleanable // likewise
+	MemoryMax   int64         // bytes for the keys of all that run
 
 	Logs          int       // that are compacted topics'
 	DirtyLogs     int       // of which there was something to compact when they were last looked at
@@ -47,55 +75,135 @@ type CleaningStatus struct {
 
 const (
 	cleaningStepBytes  = 8 << 20
+	cleaningMemoryMin  = 64 << 10 // less than this is not worth a pass
 	cleaningBackoffMin = 100 * time.Millisecond
 	cleaningRetryAfter = time.Hour // after a compaction that has failed
 )
 
 // Cleaning says what compaction does on this node.
 func (b *Broker) Cleaning() CleaningStatus {
-	b.cleaning.mu.Lock()
-	defer b.cleaning.mu.Unlock()
-	return b.cleaning.status
-}
-
-func (c *cleaning) note(fn func(*CleaningStatus)) {
+	c := &b.cleaning
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	fn(&c.status)
+	s := c.status
+	s.MemoryMax = b.resolver.BrokerInt(b.image.Load(), "log.cleaner.dedupe.buffer.size")
+	for _, r := range c.running {
+		s.Running = append(s.Running, *r)
+	}
+	for _, u := range c.failed {
+		s.Uncleanable = append(s.Uncleanable, u)
+	}
+	slices.SortFunc(s.Running, func(a, b CleaningRun) int {
+		return cmp.Or(cmp.Compare(a.Topic, b.Topic), cmp.Compare(a.Partition, b.Partition))
+	})
+	slices.SortFunc(s.Uncleanable, func(a, b Uncleanable) int {
+		return cmp.Or(cmp.Compare(a.Topic, b.Topic), cmp.Compare(a.Partition, b.Partition))
+	})
+	return s
 }
+
+func logOf(p *partition.Partition) cleanedLog { return cleanedLog{p.TopicID(), p.Number()} }
 
 // scheduleCleaning looks for something to compact after log.cleaner.backoff.ms.
 func (b *Broker) scheduleCleaning(now time.Time) {
-	backoff := time.Duration(b.resolver.BrokerInt(b.image.Load(), "log.cleaner.backoff.ms")) * time.Millisecond
-	b.At(now.Add(max(backoff, cleaningBackoffMin)), func(time.Time) { b.env.Background(b.clean) })
-}
-
-// clean begins to compact the log that needs it most, if any does.
-func (b *Broker) clean(now time.Time) {
-	p, dirt := b.dirtiest(now)
-	if p == nil {
-		b.scheduleCleaning(now)
+	c := &b.cleaning
+	c.mu.Lock()
+	was := c.scheduled
+	c.scheduled = true
+	c.mu.Unlock()
+	if was {
 		return
 	}
-	memory := b.resolver.BrokerInt(b.image.Load(), "log.cleaner.dedupe.buffer.size")
+	backoff := time.Duration(b.resolver.BrokerInt(b.image.Load(), "log.cleaner.backoff.ms")) * time.Millisecond
+	b.At(now.Add(max(backoff, cleaningBackoffMin)), func(time.Time) {
+		b.env.Background(func(now time.Time) {
+			c.mu.Lock()
+			c.scheduled = false
+			c.mu.Unlock()
+			b.clean(now)
+		})
+	})
+}
+
+// clean begins to compact the logs that need it most, as many as may be
+// compacted at a time. One caller does so for all.
+func (b *Broker) clean(now time.Time) {
+	c := &b.cleaning
+	c.mu.Lock()
+	if c.looking {
+		c.again = true
+		c.mu.Unlock()
+		return
+	}
+	c.looking = true
+	c.mu.Unlock()
+	for more := true; more; {
+		begun := b.cleanOne(now)
+		c.mu.Lock()
+		if more = begun || c.again; !more {
+			c.looking = false
+		}
+		c.again = false
+		c.mu.Unlock()
+	}
+	b.scheduleCleaning(now)
+}
+
+// cleanOne begins to compact one log. It says no when there is none that is
+// due, or when as many are compacted as may be.
+func (b *Broker) cleanOne(now time.Time) bool {
+	p, dirt := b.dirtiest(now)
+	if p == nil {
+		return false
+	}
+	memory := b.cleaningMemory(dirt)
+	if memory == 0 {
+		return false
+	}
 	run, err := p.Compact(now, dirt, cleaner.Options{DedupeBytes: memory})
 	if err != nil {
 		b.cleaningFailed(now, p, err)
 	}
-	if run == nil {
-		b.scheduleCleaning(now)
-		return
+	c := &b.cleaning
+	c.mu.Lock()
+	c.had[logOf(p)] = true
+	if run != nil {
+		c.running[logOf(p)] = &CleaningRun{Topic: p.Topic(), Partition: p.Number(), Memory: memory, Since: now}
+		c.granted += memory
 	}
-	b.cleaning.note(func(s *CleaningStatus) { s.Topic, s.Partition = p.Topic(), p.Number() })
-	b.cleanOn(now, run)
+	c.mu.Unlock()
+	if run == nil {
+		return false
+	}
+	b.env.Background(func(now time.Time) { b.cleanOn(now, run) })
+	return true
+}
+
+// cleaningMemory is what one more compaction may use: an equal share, less if
+// there are fewer keys to come, 0 if as many run as may.
+func (b *Broker) cleaningMemory(dirt partition.Dirt) int64 {
+	image, c := b.image.Load(), &b.cleaning
+	threads := max(b.resolver.BrokerInt(image, "log.cleaner.threads"), 1)
+	total := b.resolver.BrokerInt(image, "log.cleaner.dedupe.buffer.size")
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	memory := min(total/threads, total-c.granted)
+	if int64(len(c.running)) >= threads || memory < min(cleaningMemoryMin, total) {
+		return 0
+	}
+	return min(memory, max(cleaner.MemoryFor(int64(dirt.To-dirt.From)), cleaningMemoryMin))
 }
 
 // dirtiest finds the log to compact: one that is overdue, else the one of
-// which the largest share is dirty.
+// which the largest share is dirty; of those that have not had their turn.
 func (b *Broker) dirtiest(now time.Time) (best *partition.Partition, dirt partition.Dirt) {
-	status := CleaningStatus{}
+	status, there := CleaningStatus{}, map[cleanedLog]bool{}
+	var second *partition.Partition
+	var secondDirt partition.Dirt
 	for _, p := range b.Partitions() {
-		if at := b.cleaningFailure(p); !at.IsZero() && now.Sub(at) < cleaningRetryAfter {
+		there[logOf(p)] = true
+		failed, had := b.cleaningPast(p)
+		if !failed.IsZero() && now.Sub(failed) < cleaningRetryAfter {
 			continue
 		}
 		d, ok, err := p.Dirt(now)
@@ -110,15 +218,42 @@ func (b *Broker) dirtiest(now time.Time) (best *partition.Partition, dirt partit
 		if d.DirtyBytes > 0 {
 			status.DirtyLogs++
 		}
-		first := best == nil || d.Overdue && !dirt.Overdue || d.Overdue == dirt.Overdue && d.Ratio() > dirt.Ratio()
-		if d.Due && first {
+		switch {
+		case !d.Due:
+		case had:
+			if second == nil || dirtier(d, secondDirt) {
+				second, secondDirt = p, d
+			}
+		case best == nil || dirtier(d, dirt):
 			best, dirt = p, d
 		}
 	}
-	b.cleaning.note(func(s *CleaningStatus) {
+	b.cleaning.note(func(c *cleaning) {
+		s := &c.status
 		s.Logs, s.DirtyLogs, s.DirtyRatioMax, s.LookedAt = status.Logs, status.DirtyLogs, status.DirtyRatioMax, now
+		if best == nil { // everybody has had a turn: another round
+			c.had = map[cleanedLog]bool{}
+		}
+		maps.DeleteFunc(c.failed, func(l cleanedLog, _ Uncleanable) bool { return !there[l] })
 	})
+	if best == nil {
+		return second, secondDirt
+	}
 	return best, dirt
+}
+
+// dirtier says whether a comes before b.
+func dirtier(a, b partition.Dirt) bool {
+	return a.Overdue && !b.Overdue || a.Overdue == b.Overdue && a.Ratio() > b.Ratio()
+}
+
+func (c *cleaning) note(fn func(*cleaning)) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.running == nil {
+		c.running, c.failed, c.had = map[cleanedLog]*CleaningRun{}, map[cleanedLog]Uncleanable{}, map[cleanedLog]bool{}
+	}
+	fn(c)
 }
 
 // cleanOn does a piece of a compaction, and sees to the next one.
@@ -134,6 +269,8 @@ func (b *Broker) cleanOn(now time.Time, run *partition.Compaction) {
 	}
 	if done {
 		b.cleaned(now, run, err == nil)
+	} else {
+		b.cleaning.note(func(c *cleaning) { c.running[logOf(run.Partition())].Progress = run.Progress() })
 	}
 	next := func(now time.Time) {
 		if done {
@@ -152,15 +289,17 @@ func (b *Broker) cleanOn(now time.Time, run *partition.Compaction) {
 	}
 }
 
-// cleaningRate is the most that may be read and written in a second, 0 for no
-// limit.
+// cleaningRate is the most that one compaction may read and write in a second,
+// its share of what all may, 0 for no limit.
 func (b *Broker) cleaningRate() float64 {
 	v, _ := b.resolver.Broker(b.image.Load(), "log.cleaner.io.max.bytes.per.second")
 	rate, err := strconv.ParseFloat(v, 64)
 	if err != nil || rate <= 0 || rate >= 1<<50 {
 		return 0
 	}
-	return rate
+	b.cleaning.mu.Lock()
+	defer b.cleaning.mu.Unlock()
+	return rate / float64(max(len(b.cleaning.running), 1))
 }
 
 // cleaningPause is how long so many bytes take at most.
@@ -175,11 +314,16 @@ func cleaningPause(used int64, rate float64) time.Duration {
 func (b *Broker) cleaned(now time.Time, run *partition.Compaction, whole bool) {
 	p, r := run.Partition(), run.Result()
 	freed := r.SizeBefore - r.SizeAfter
-	b.cleaning.note(func(s *CleaningStatus) {
-		s.Topic, s.Partition = "", 0
+	b.cleaning.note(func(c *cleaning) {
+		s := &c.status
+		if r := c.running[logOf(p)]; r != nil {
+			c.granted -= r.Memory
+			delete(c.running, logOf(p))
+		}
 		s.BytesRead += r.BytesRead
 		s.BytesWritten += r.BytesWritten
 		if whole {
+			delete(c.failed, logOf(p))
 			s.FinishedAt, s.Last = now, r
 			s.Passes++
 			s.BytesFreed += freed
@@ -197,19 +341,17 @@ func (b *Broker) cleaningFailed(now time.Time, p *partition.Partition, err error
 	if errors.Is(err, cleaner.ErrInterrupted) {
 		return
 	}
-	b.env.Log.Error("log could not be compacted", "topic", p.Topic(), "partition", p.Number(), "err", err)
-	c := &b.cleaning
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.status.Failures++
-	if c.failed == nil {
-		c.failed = make(map[cleanedLog]time.Time)
-	}
-	c.failed[cleanedLog{p.TopicID(), p.Number()}] = now
+	b.env.Log.Error("log could not be compacted", "topic", p.Topic(), "partition", p.Number(), "err", err, "retry_after", cleaningRetryAfter)
+	b.cleaning.note(func(c *cleaning) {
+		c.status.Failures++
+		c.failed[logOf(p)] = Uncleanable{p.Topic(), p.Number(), err.Error(), now}
+	})
 }
 
-func (b *Broker) cleaningFailure(p *partition.Partition) time.Time {
+// cleaningPast says when a compaction of the log has failed, if one has, and
+// whether it has had its turn.
+func (b *Broker) cleaningPast(p *partition.Partition) (failed time.Time, had bool) {
 	b.cleaning.mu.Lock()
 	defer b.cleaning.mu.Unlock()
-	return b.cleaning.failed[cleanedLog{p.TopicID(), p.Number()}]
+	return b.cleaning.failed[logOf(p)].At, b.cleaning.had[logOf(p)]
 }

@@ -133,6 +133,9 @@ func (c *Compaction) Step(now time.Time, budget int64) (done bool, used int64, e
 // Result is what was done so far.
 func (c *Compaction) Result() cleaner.Result { return c.pass.Result }
 
+// Progress is about how much is done, from 0 to 1.
+func (c *Compaction) Progress() float64 { return c.pass.Progress() }
+
 // Abort gives up. What was compacted stays so.
 func (c *Compaction) Abort() {
 	c.pass.Abort()

@@ -204,6 +204,20 @@ func (p *Pass) Step(now time.Time, budget int64) (done bool, used int64, err err
 	return p.done, p.used, nil
 }
 
+// Progress is about how much of the pass is done, from 0 to 1.
+func (p *Pass) Progress() float64 {
+	part := func(from, to kafka.Offset) float64 {
+		return min(max(float64(p.next-from)/float64(max(to-from, 1)), 0), 1) / 2
+	}
+	if p.done {
+		return 1
+	}
+	if p.mapping {
+		return part(p.From, p.To)
+	}
+	return 0.5 + part(p.log.Start(), p.to)
+}
+
 // interrupted sorts out what is no fault of the log.
 func interrupted(err error) error {
 	for _, kind := range []error{wal.ErrClosed, wal.ErrOutOfRange, wal.ErrStale} {

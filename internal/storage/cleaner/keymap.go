@@ -34,6 +34,9 @@ type keyMap struct {
 	max   int
 }
 
+// MemoryFor is how many bytes a map for so many records takes at most.
+func MemoryFor(records int64) int64 { return slotBytes * (records + records/4 + 1) }
+
 // newKeyMap makes a map in so many bytes, or fewer when there are no more than
 // so many keys to come.
 func newKeyMap(bytes, keys int64) keyMap {
