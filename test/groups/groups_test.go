@@ -19,6 +19,10 @@ import (
 var long = flag.Bool("long", os.Getenv("CHRONIK_LONG") == "1", "run the long versions (also CHRONIK_LONG=1)")
 
 func TestMain(m *testing.M) {
+	if seeds := os.Getenv(memberEnv); seeds != "" {
+		consumerMain(seeds)
+		return
+	}
 	flag.Parse()
 	code := m.Run()
 	cluster.RemoveBinary()
