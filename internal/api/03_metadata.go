@@ -17,8 +17,8 @@ import (
 //   - brokers that are fenced are left out; a partition whose leader is among
 //     them has no leader and LEADER_NOT_AVAILABLE
 //   - a topic named twice comes back once
-//   - a topic that does not exist is UNKNOWN_TOPIC_OR_PARTITION; where the
-//     request has it created, the answer waits for that, a second at most
+//   - a topic that does not exist is UNKNOWN_TOPIC_OR_PARTITION, also when the
+//     request has it created; a later request finds it
 //   - an invalid name: INVALID_TOPIC_EXCEPTION
 //   - a topic with neither name nor id, or with an id where those may not be
 //     used yet: INVALID_REQUEST for every topic, and nothing of the cluster
@@ -46,28 +46,8 @@ func serveMetadata(s *Server, now time.Time, req *Request, reply Reply) {
 		reply.respond(refusedMetadata(in, kafka.ErrInvalidRequest))
 		return
 	}
-	resp, missing := s.describeMetadata(in)
-	if len(missing) == 0 || in.Version >= 4 && !in.AllowAutoTopicCreation ||
-		!s.Broker.Settings().BrokerBool(s.Broker.Image(), "auto.create.topics.enable") {
-		reply.respond(resp)
-		return
-	}
-	s.Broker.Control(now, controller.AutoCreateTopics{Names: missing}, autoCreateWait, func(controller.Response, kafka.ErrorCode) {
-		resp, _ := s.describeMetadata(in)
-		reply.respond(resp)
-	})
-}
-
-// autoCreateWait is how long an answer waits for the topics that it has
-// created. Clients that are told that there is no topic go on as if there never
-// were one: groups assign nothing, producers wait.
-const autoCreateWait = time.Second
-
-// describeMetadata is the answer as the metadata are now, and the names of
-// topics that do not exist and might be made.
-func (s *Server) describeMetadata(in *kmsg.MetadataRequest) (resp *kmsg.MetadataResponse, missing []string) {
 	image := s.Broker.Image()
-	resp = kmsg.NewPtrMetadataResponse()
+	resp := kmsg.NewPtrMetadataResponse()
 	resp.Version = in.Version
 	resp.ClusterID = text(image.ClusterID())
 	resp.ControllerID = int32(s.controller(image))
@@ -89,9 +69,9 @@ func (s *Server) describeMetadata(in *kmsg.MetadataRequest) (resp *kmsg.Metadata
 			resp.Topics = append(resp.Topics, describeTopic(image, t, in))
 		}
 	} else {
-		missing = describeNamed(image, in, resp)
+		s.describeNamed(now, image, in, resp)
 	}
-	return resp, missing
+	reply.respond(resp)
 }
 
 // controller is the broker that clients take for the controller: the active
@@ -144,9 +124,8 @@ func refusedMetadata(in *kmsg.MetadataRequest, code kafka.ErrorCode) *kmsg.Metad
 	return resp
 }
 
-// describeNamed answers for the topics that the request names, and returns the
-// valid names of those that there are not.
-func describeNamed(image *metadata.Image, in *kmsg.MetadataRequest, resp *kmsg.MetadataResponse) (missing []string) {
+// describeNamed answers for the topics that the request names.
+func (s *Server) describeNamed(now time.Time, image *metadata.Image, in *kmsg.MetadataRequest, resp *kmsg.MetadataResponse) {
 	resp.Topics = make([]kmsg.MetadataResponseTopic, 0, len(in.Topics))
 	byID := slices.ContainsFunc(in.Topics, func(t kmsg.MetadataRequestTopic) bool { return t.TopicID != [16]byte{} })
 	type name struct {
@@ -154,6 +133,7 @@ func describeNamed(image *metadata.Image, in *kmsg.MetadataRequest, resp *kmsg.M
 		name string
 	}
 	seen := make(map[name]bool, len(in.Topics))
+	var create []string
 	for i := range in.Topics {
 		t := &in.Topics[i]
 		n := name{id: t.TopicID}
@@ -172,7 +152,7 @@ func describeNamed(image *metadata.Image, in *kmsg.MetadataRequest, resp *kmsg.M
 			if kafka.ValidTopicName(n.name) != nil {
 				code = kafka.ErrInvalidTopicException
 			} else {
-				missing = append(missing, n.name)
+				create = append(create, n.name)
 			}
 		}
 		if topic != nil {
@@ -187,8 +167,26 @@ func describeNamed(image *metadata.Image, in *kmsg.MetadataRequest, resp *kmsg.M
 		out.IsInternal = kafka.IsInternalTopic(n.name)
 		resp.Topics = append(resp.Topics, out)
 	}
-	return missing
+	s.autoCreate(now, image, in, create)
 }
+
+// autoCreate has topics created that a client asks for, if both sides want it.
+// Nobody waits for it: the client asks again.
+func (s *Server) autoCreate(now time.Time, image *metadata.Image, in *kmsg.MetadataRequest, names []string) {
+	if len(names) == 0 || in.Version >= 4 && !in.AllowAutoTopicCreation ||
+		!s.Broker.Settings().BrokerBool(image, "auto.create.topics.enable") {
+		return
+	}
+	s.Broker.At(now.Add(autoCreateDelay), func(now time.Time) {
+		s.Broker.Control(now, controller.AutoCreateTopics{Names: names}, s.Limits.controlWait(), func(controller.Response, kafka.ErrorCode) {})
+	})
+}
+
+// autoCreateDelay is how long topics that a client asks for are not there. A
+// reader of segmentio/kafka-go asks for its topics when it joins a group, and
+// again at once to see whether that changed later: one that was made in between
+// it would never read. Who asks again does so after 100 ms or more.
+const autoCreateDelay = 50 * time.Millisecond
 
 func newTopicMetadata(in *kmsg.MetadataRequest) kmsg.MetadataResponseTopic {
 	out := kmsg.NewMetadataResponseTopic()

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 
@@ -184,7 +185,7 @@ func autoCreate(n *node, name string) {
 	req.Version, req.AllowAutoTopicCreation = 9, true
 	req.Topics = append(req.Topics, kmsg.MetadataRequestTopic{Topic: &name})
 	ask[*kmsg.MetadataResponse](n, req)
-	n.settle()
+	n.advance(100 * time.Millisecond)
 }
 
 func TestZstdNeedsProduceV7(t *testing.T) { // bad-input 5.2, trap 28
