@@ -177,6 +177,7 @@ type Broker struct {
 	lastLeader kafka.NodeID           // the leader of the quorum before the present one
 	deleted    map[kafka.TopicID]bool // topics whose deletion this process has seen
 	gone       gone
+	opening    opening
 	fitness    fitness
 	closed     bool
 }

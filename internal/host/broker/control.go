@@ -48,8 +48,9 @@ type usableWait struct {
 }
 
 // usableTimeout bounds how long an answer waits for a live node that does not
-// tell that it has applied the change; its session will end soon after.
-const usableTimeout = time.Second
+// tell that it has applied the change: one that is silent is fenced much
+// earlier, one that opens thousands of logs is not.
+const usableTimeout = 10 * time.Second
 
 // entryHeader stands before the records in an entry of the metadata log.
 //
@@ -131,11 +132,7 @@ func (b *Broker) applyEntry(now time.Time, e quorum.Entry) {
 // node is and keeps the log short.
 func (b *Broker) applied(now time.Time) {
 	offset := b.image.Load().Offset()
-	if b.active != nil {
-		b.noteApplied(now, b.opts.Node, offset)
-	} else {
-		b.tellApplied(offset)
-	}
+	b.tellActsOn(now)
 	b.asked.imageMoved(now, offset)
 	if entries, bytes := b.quorum.LogLength(); entries >= b.opts.SnapshotEntries || bytes >= snapshotBytes || b.quorum.MembersChanged() {
 		if err := b.quorum.Compact(now, offset, b.image.Load().EncodeSnapshot(nil), b.opts.SnapshotEntries/20); err != nil {

@@ -102,7 +102,7 @@ func (b *Broker) beat(now time.Time) {
 	}
 	epoch := l.epoch
 	req := controller.Heartbeat{
-		Node: b.opts.Node, Epoch: epoch, MetadataOffset: b.image.Load().Offset(),
+		Node: b.opts.Node, Epoch: epoch, MetadataOffset: b.actsOn(),
 		WantFence: !l.placed || l.fenced && b.unreported(), WantShutdown: l.stopped != nil,
 	}
 	b.ask(now, req, b.opts.SessionTimeout, true, func(now time.Time, r controller.Response, code kafka.ErrorCode) {

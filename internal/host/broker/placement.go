@@ -81,44 +81,32 @@ func (b *Broker) placeAll(now time.Time) {
 		b.fail(err)
 		return
 	}
+	// Registered again: only the broker epoch is another.
+	for _, p := range b.Partitions() {
+		p.SetBrokerEpoch(now, b.lifecycle.epoch)
+	}
 	if b.lifecycle.placed {
-		// Registered again: only the broker epoch is another.
-		for _, p := range b.Partitions() {
-			p.SetBrokerEpoch(now, b.lifecycle.epoch)
-		}
 		b.reviewFitness(now)
 		return
 	}
-	b.lifecycle.placed = true
+	if b.opening.first {
+		return // under way; place uses the broker epoch that is known by then
+	}
 	if err := vfs.MkdirAllSync(b.env.FS, b.partitionsDir()); err != nil {
 		b.fail(fmt.Errorf("make %s: %w", b.partitionsDir(), err))
 		return
 	}
 	b.sortOut(image)
-	edit := b.editPartitions()
-	var here []placed
+	b.opening.first = true
 	for _, t := range image.Topics() {
 		for i, p := range t.Partitions {
 			if p.IsReplica(b.opts.Node) {
-				here = append(here, placed{t, int32(i), p})
+				b.openLater(partitionKey{t.ID, int32(i)})
 			}
 		}
 	}
-	b.openAll(now, edit, here)
-	for _, p := range here {
-		b.markFitness(partitionKey{p.topic.ID, p.number}, p.state)
-		b.place(now, edit, p.topic, p.number, p.state)
-	}
-	b.publish(edit)
-	b.noteSuspects(now, here)
-	b.reviewFitness(now)
 	b.reviewThrottles(now)
-	b.settleGone()
-	b.env.Log.Info("partitions opened", "count", len(edit.open))
-	b.scheduleRetention(now)
-	b.scheduleCleaning(now)
-	b.scheduleScrub(now)
-	b.coordinated.imageChanged(now, nil)
+	b.openSome(now)
 }
 
 // sortOut deals with directories of partitions that the image does not place
@@ -265,7 +253,7 @@ func (b *Broker) follow(now time.Time, d *metadata.Delta) {
 	if len(d.Brokers) > 0 {
 		b.noteBrokers(d)
 	}
-	if !b.lifecycle.placed {
+	if !b.lifecycle.placed && !b.opening.first {
 		return
 	}
 	elected := b.counts.note(b.opts.Node, d)
@@ -276,7 +264,13 @@ func (b *Broker) follow(now time.Time, d *metadata.Delta) {
 		touched[key] = true
 		here := p.New != nil && p.New.IsReplica(b.opts.Node)
 		b.markFitness(key, p.New)
-		if !here && b.Partition(p.Topic, p.Partition) == nil {
+		switch waits := b.opening.queued[key]; {
+		case here && waits:
+			continue // openSome tells it its part
+		case waits: // deleted or moved away before its turn, for which there is nothing to open any more
+			b.discard(b.partitionDir(p.Name, p.Partition), wal.Identity{TopicID: p.Topic, Partition: p.Partition})
+			continue
+		case !here && b.Partition(p.Topic, p.Partition) == nil:
 			continue
 		}
 		if edit == nil {
@@ -293,6 +287,7 @@ func (b *Broker) follow(now time.Time, d *metadata.Delta) {
 	if edit != nil {
 		b.publish(edit)
 	}
+	b.goOnOpening()
 	b.reviewFitness(now)
 	b.reviewThrottles(now)
 	if elected > 0 {
@@ -300,28 +295,6 @@ func (b *Broker) follow(now time.Time, d *metadata.Delta) {
 	}
 	b.settleGone()
 	b.coordinated.imageChanged(now, d)
-}
-
-// openNew opens the partitions of new topics, many at a time. Where a topic of
-// the same name may have just gone, place sees to each in its turn.
-func (b *Broker) openNew(now time.Time, d *metadata.Delta) *partitionEdit {
-	var here []placed
-	for _, t := range d.Topics {
-		if t.New == nil {
-			return nil
-		}
-	}
-	for _, p := range d.Partitions {
-		if p.New != nil && p.New.IsReplica(b.opts.Node) && b.Partition(p.Topic, p.Partition) == nil && b.fitness.found[partitionKey{p.Topic, p.Partition}] == nil {
-			here = append(here, placed{d.To.Topic(p.Topic), p.Partition, p.New})
-		}
-	}
-	if len(here) == 0 {
-		return nil
-	}
-	edit := b.editPartitions()
-	b.openAll(now, edit, here)
-	return edit
 }
 
 // followBrokers tells partitions of changes to brokers that have a replica.
