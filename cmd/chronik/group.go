@@ -29,14 +29,25 @@ func newGroup() *cobra.Command {
 	return cmd
 }
 
+// namesGroups wants the name of a group at least.
+func namesGroups(_ *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return usage("which group is missing; `chronik group list` shows what there is")
+	}
+	return nil
+}
+
+// groupStates are those that a group may be in, of all types.
+var groupStates = []string{"Empty", "Stable", "PreparingRebalance", "CompletingRebalance", "Assigning", "Reconciling", "Dead"}
+
 // groupTypes are the types that groups are listed by, one question each: the
 // answer does not say.
 var groupTypes = []string{"classic", "consumer"}
 
 func newGroupList(t *topicCommand) *cobra.Command {
 	cmd := &cobra.Command{Use: "list", Short: "List groups", Args: cobra.NoArgs}
-	states := cmd.Flags().StringSlice("state", nil, "only groups in one of these states: Empty, Stable, PreparingRebalance, Reconciling, ...")
-	cmd.RunE = t.with(func(ctx context.Context, cmd *cobra.Command, admin *kadm.Client, _ []string) error {
+	states := cmd.Flags().StringSlice("state", nil, "only groups in one of these states: "+strings.Join(groupStates, ", "))
+	run := t.with(func(ctx context.Context, cmd *cobra.Command, admin *kadm.Client, _ []string) error {
 		type row struct {
 			Group       string `json:"group"`
 			Type        string `json:"type"`
@@ -65,6 +76,16 @@ func newGroupList(t *topicCommand) *cobra.Command {
 		}
 		return w.Flush()
 	})
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		for i, state := range *states {
+			at := slices.IndexFunc(groupStates, func(s string) bool { return strings.EqualFold(s, strings.TrimSpace(state)) })
+			if at < 0 {
+				return usage("flag --state: got %q, takes %s", state, strings.Join(groupStates, ", "))
+			}
+			(*states)[i] = groupStates[at]
+		}
+		return run(cmd, args)
+	}
 	return cmd
 }
 
@@ -106,7 +127,7 @@ type groupPartition struct {
 }
 
 func newGroupDescribe(t *topicCommand) *cobra.Command {
-	cmd := &cobra.Command{Use: "describe NAME...", Short: "Show groups: members, offsets, lag", Args: cobra.MinimumNArgs(1)}
+	cmd := &cobra.Command{Use: "describe NAME...", Short: "Show groups: members, offsets, lag", Args: namesGroups}
 	cmd.RunE = t.with(func(ctx context.Context, cmd *cobra.Command, admin *kadm.Client, args []string) error {
 		described := []groupDescription{}
 		for _, name := range args {
@@ -332,7 +353,7 @@ func partitionsText(m map[string][]int32) string {
 }
 
 func newGroupDelete(t *topicCommand) *cobra.Command {
-	cmd := &cobra.Command{Use: "delete NAME...", Short: "Delete groups without members, and their offsets", Args: cobra.MinimumNArgs(1)}
+	cmd := &cobra.Command{Use: "delete NAME...", Short: "Delete groups without members, and their offsets", Args: namesGroups}
 	cmd.RunE = t.with(func(ctx context.Context, cmd *cobra.Command, admin *kadm.Client, args []string) error {
 		var wrong []error
 		for _, name := range args {

@@ -32,7 +32,12 @@ func newGroupReset(t *topicCommand) *cobra.Command {
 			"Without --topic it is every topic that the group has offsets for.",
 		Example: "  chronik group reset-offsets billing --to-datetime 2026-01-31T08:00:00Z --dry-run\n" +
 			"  chronik group reset-offsets billing --topic orders:0,1 --shift-by -100",
-		Args: cobra.ExactArgs(1),
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) != 1 {
+				return usage("got %d names, takes that of one group; `chronik group list` shows what there is", len(args))
+			}
+			return nil
+		},
 	}
 	to := &resetTo{}
 	topics := cmd.Flags().StringArray("topic", nil, "TOPIC, or TOPIC:PARTITION,PARTITION; may be repeated")
@@ -43,9 +48,7 @@ func newGroupReset(t *topicCommand) *cobra.Command {
 	cmd.Flags().Int64Var(&to.offset, "to-offset", 0, "to this offset")
 	cmd.Flags().Bool("dry-run", false, "show what would be done, and do nothing")
 	strategies := []string{"to-earliest", "to-latest", "to-datetime", "shift-by", "to-offset"}
-	cmd.MarkFlagsMutuallyExclusive(strategies...)
-	cmd.MarkFlagsOneRequired(strategies...)
-	cmd.RunE = t.with(func(ctx context.Context, cmd *cobra.Command, admin *kadm.Client, args []string) error {
+	run := t.with(func(ctx context.Context, cmd *cobra.Command, admin *kadm.Client, args []string) error {
 		plan, err := to.plan(ctx, cmd, admin, args[0], *topics)
 		if err != nil {
 			return err
@@ -58,6 +61,21 @@ func newGroupReset(t *topicCommand) *cobra.Command {
 		}
 		return plan.print(cmd, t.output)
 	})
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		var given []string
+		for _, s := range strategies {
+			if cmd.Flags().Changed(s) {
+				given = append(given, "--"+s)
+			}
+		}
+		switch len(given) {
+		case 0:
+			return usage("where to is missing: takes one of --%s", strings.Join(strategies, ", --"))
+		case 1:
+			return run(cmd, args)
+		}
+		return usage("got %s, takes one of them: a group goes on from one place", strings.Join(given, " and "))
+	}
 	return cmd
 }
 
