@@ -9,6 +9,8 @@ import (
 	"math/rand/v2"
 	"os"
 	"slices"
+	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -20,8 +22,9 @@ import (
 // work is one workload on one topic, and what of it is measured.
 type work struct {
 	kind    string // stream, single or consume
-	broker  string
-	pid     int // the broker's
+	broker  string // HOST:PORT of each, with commas between them
+	pids    []int  // of the brokers
+	clients int    // stream: so many at a time
 	topic   string
 	size    int // of a record's value
 	warm    time.Duration
@@ -46,8 +49,9 @@ func client(args []string) error {
 	var w work
 	f := flag.NewFlagSet("client", flag.ContinueOnError)
 	f.StringVar(&w.kind, "kind", "stream", "stream, single or consume")
-	f.StringVar(&w.broker, "broker", "", "HOST:PORT")
-	f.IntVar(&w.pid, "pid", 0, "process id of the broker")
+	f.StringVar(&w.broker, "broker", "", "HOST:PORT of brokers, with commas between them")
+	pids := f.String("pid", "", "process ids of the brokers, with commas between them")
+	f.IntVar(&w.clients, "clients", 1, "stream: clients, each with its own connections")
 	f.StringVar(&w.topic, "topic", "", "topic, which exists")
 	f.IntVar(&w.size, "size", 1024, "bytes of a value")
 	f.DurationVar(&w.warm, "warm", time.Second, "time before the sample")
@@ -55,6 +59,13 @@ func client(args []string) error {
 	f.Int64Var(&w.records, "records", 0, "consume: records that there are")
 	if err := f.Parse(args); err != nil {
 		return err
+	}
+	for _, text := range strings.Split(*pids, ",") {
+		pid, err := strconv.Atoi(text)
+		if err != nil {
+			return fmt.Errorf("process id %q: %w", text, err)
+		}
+		w.pids = append(w.pids, pid)
 	}
 	run := map[string]func(work) (result, error){"stream": stream, "single": single, "consume": consume}[w.kind]
 	if run == nil {
@@ -69,7 +80,7 @@ func client(args []string) error {
 
 func producer(w work, more ...kgo.Opt) (*kgo.Client, error) {
 	return kgo.NewClient(append([]kgo.Opt{
-		kgo.SeedBrokers(w.broker), kgo.DefaultProduceTopic(w.topic), kgo.RequiredAcks(kgo.AllISRAcks()),
+		kgo.SeedBrokers(strings.Split(w.broker, ",")...), kgo.DefaultProduceTopic(w.topic), kgo.RequiredAcks(kgo.AllISRAcks()),
 		kgo.ProducerLinger(0), kgo.ProducerBatchCompression(kgo.NoCompression()),
 	}, more...)...)
 }
@@ -86,75 +97,91 @@ func noise(size int) func() []byte {
 	}
 }
 
-// stream produces as fast as acknowledgements come.
-func stream(w work) (result, error) {
-	c, err := producer(w, kgo.ProducerBatchMaxBytes(1_000_000), kgo.MaxBufferedRecords(10_000))
-	if err != nil {
-		return result{}, err
-	}
-	defer c.Close()
-	var r result
-	var acked, failed atomic.Int64
-	var mu sync.Mutex
-	var latencies []time.Duration
-	var measuring, stop atomic.Bool
-	var firstErr atomic.Pointer[error]
+// load is clients that produce as fast as acknowledgements come.
+type load struct {
+	w             work
+	acked, failed atomic.Int64
+	measuring     atomic.Bool
+	stop          atomic.Bool
+	firstErr      atomic.Pointer[error]
+	mu            sync.Mutex
+	latencies     []time.Duration
+}
+
+// produce is one client's loop.
+func (l *load) produce(c *kgo.Client) {
 	records := sync.Pool{New: func() any { return new(kgo.Record) }}
-	value := noise(w.size)
-	finished := make(chan struct{})
-	go func() {
-		defer close(finished)
-		for i := 0; !stop.Load(); i++ {
-			rec := records.Get().(*kgo.Record)
-			*rec = kgo.Record{Value: value()}
-			var begin time.Time
-			if i%32 == 0 && measuring.Load() {
-				begin = time.Now()
-			}
-			c.Produce(context.Background(), rec, func(rec *kgo.Record, err error) {
-				if err != nil {
-					failed.Add(1)
-					firstErr.CompareAndSwap(nil, &err)
-					return
-				}
-				acked.Add(1)
-				if !begin.IsZero() && measuring.Load() {
-					mu.Lock()
-					latencies = append(latencies, time.Since(begin))
-					mu.Unlock()
-				}
-				records.Put(rec)
-			})
+	value := noise(l.w.size)
+	for i := 0; !l.stop.Load(); i++ {
+		rec := records.Get().(*kgo.Record)
+		*rec = kgo.Record{Value: value()}
+		var begin time.Time
+		if i%32 == 0 && l.measuring.Load() {
+			begin = time.Now()
 		}
-	}()
+		c.Produce(context.Background(), rec, func(rec *kgo.Record, err error) {
+			if err != nil {
+				l.failed.Add(1)
+				l.firstErr.CompareAndSwap(nil, &err)
+				return
+			}
+			l.acked.Add(1)
+			if !begin.IsZero() && l.measuring.Load() {
+				l.mu.Lock()
+				l.latencies = append(l.latencies, time.Since(begin))
+				l.mu.Unlock()
+			}
+			records.Put(rec)
+		})
+	}
+}
+
+// stream produces as fast as acknowledgements come.
+func stream(w work) (r result, err error) {
+	l := &load{w: w}
+	var clients []*kgo.Client
+	for range w.clients {
+		c, err := producer(w, kgo.ProducerBatchMaxBytes(1_000_000), kgo.MaxBufferedRecords(10_000))
+		if err != nil {
+			return r, err
+		}
+		defer c.Close()
+		clients = append(clients, c)
+	}
+	var producing sync.WaitGroup
+	for _, c := range clients {
+		producing.Go(func() { l.produce(c) })
+	}
 	time.Sleep(w.warm)
-	from, err := readMeter(w.pid)
+	from, err := readMeter(w.pids)
 	if err != nil {
 		return r, err
 	}
-	measuring.Store(true)
-	before := acked.Load()
+	l.measuring.Store(true)
+	before := l.acked.Load()
 	time.Sleep(w.sample)
-	r.Records = acked.Load() - before
-	to, err := readMeter(w.pid)
+	r.Records = l.acked.Load() - before
+	to, err := readMeter(w.pids)
 	if err != nil {
 		return r, err
 	}
-	measuring.Store(false)
-	stop.Store(true)
-	<-finished
-	if err := c.Flush(context.Background()); err != nil {
-		return r, err
+	l.measuring.Store(false)
+	l.stop.Store(true)
+	producing.Wait()
+	for _, c := range clients {
+		if err := c.Flush(context.Background()); err != nil {
+			return r, err
+		}
 	}
 	r.usage, r.Bytes = to.since(from), r.Records*int64(w.size)
-	r.Acked, r.Errors = acked.Load(), failed.Load()
-	mu.Lock()
-	r.P50, r.P99 = percentiles(latencies)
-	mu.Unlock()
-	if e := firstErr.Load(); e != nil {
+	r.Acked, r.Errors = l.acked.Load(), l.failed.Load()
+	l.mu.Lock()
+	r.P50, r.P99 = percentiles(l.latencies)
+	l.mu.Unlock()
+	if e := l.firstErr.Load(); e != nil {
 		return r, fmt.Errorf("%d records were not acknowledged: %w", r.Errors, *e)
 	}
-	return r, r.check(c, w)
+	return r, r.check(clients[0], w)
 }
 
 // single produces one record after the other, each when the last is acknowledged.
@@ -177,7 +204,7 @@ func single(w work) (result, error) {
 			return r, err
 		}
 	}
-	from, err := readMeter(w.pid)
+	from, err := readMeter(w.pids)
 	if err != nil {
 		return r, err
 	}
@@ -189,7 +216,7 @@ func single(w work) (result, error) {
 		}
 		latencies = append(latencies, took)
 	}
-	to, err := readMeter(w.pid)
+	to, err := readMeter(w.pids)
 	if err != nil {
 		return r, err
 	}
@@ -215,7 +242,7 @@ func (r *result) check(c *kgo.Client, w work) error {
 
 // consume reads the whole topic, which has just been written.
 func consume(w work) (result, error) {
-	c, err := kgo.NewClient(kgo.SeedBrokers(w.broker), kgo.ConsumeTopics(w.topic),
+	c, err := kgo.NewClient(kgo.SeedBrokers(strings.Split(w.broker, ",")...), kgo.ConsumeTopics(w.topic),
 		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.FetchMaxBytes(32<<20), kgo.FetchMaxPartitionBytes(8<<20))
 	if err != nil {
 		return result{}, err
@@ -225,7 +252,7 @@ func consume(w work) (result, error) {
 	if err := c.Ping(context.Background()); err != nil {
 		return r, err
 	}
-	from, err := readMeter(w.pid)
+	from, err := readMeter(w.pids)
 	if err != nil {
 		return r, err
 	}
@@ -241,7 +268,7 @@ func consume(w work) (result, error) {
 			r.Bytes += int64(len(rec.Value))
 		})
 	}
-	to, err := readMeter(w.pid)
+	to, err := readMeter(w.pids)
 	if err != nil {
 		return r, err
 	}

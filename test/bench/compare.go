@@ -27,13 +27,18 @@ type workload struct {
 	partitions int32
 	size       int
 	flushEach  bool // Kafka too syncs before it acknowledges
+	nodes      int  // of the cluster, and replicas of each partition
+	clients    int  // in the client's process, each with its own connections
 	note       string
 }
 
 var workloads = []workload{
-	{"tp-6p-1k", "stream", 6, 1024, false, "acks=all, 10,000 records buffered; chronik syncs before each ack, Kafka does not sync"},
-	{"consume-hot", "consume", 6, 1024, false, "what tp-6p-1k has just written, from the page cache"},
-	{"sync1", "single", 1, 256, true, "one request in flight; both sync before each ack (Kafka: flush.messages=1)"},
+	{"tp-6p-1k", "stream", 6, 1024, false, 1, 1, "acks=all, 10,000 records buffered; chronik syncs before each ack, Kafka does not sync"},
+	{"consume-hot", "consume", 6, 1024, false, 1, 1, "what tp-6p-1k has just written, from the page cache"},
+	{"sync1", "single", 1, 256, true, 1, 1, "one request in flight; both sync before each ack (Kafka: flush.messages=1)"},
+	{"r3-6p-1k", "stream", 6, 1024, false, 3, 1, "tp-6p-1k on three nodes, three replicas, min.insync.replicas=2; chronik syncs on all three before each ack, Kafka on none"},
+	{"r3-6p-1k-4c", "stream", 6, 1024, false, 3, 4, "r3-6p-1k with four clients"},
+	{"r3-sync1", "single", 1, 256, false, 3, 1, "one request in flight, three replicas; chronik syncs on all three before each ack, Kafka on none"},
 }
 
 // sample is one line of the output.
@@ -156,9 +161,11 @@ func (s *settings) run(placement string, out *json.Encoder) (all []sample, err e
 		}
 		brokerCPU, clientCPU = "0", "1"
 	}
-	arms := []func() (*arm, error){
-		func() (*arm, error) { return startChronik(s.dir, s.binary, brokerCPU) },
-		func() (*arm, error) { return startKafka(s.dir, s.script, brokerCPU) },
+	var arms []func() (*arm, error)
+	for _, nodes := range s.nodeCounts() {
+		arms = append(arms,
+			func() (*arm, error) { return startChronik(s.dir, s.binary, brokerCPU, nodes) },
+			func() (*arm, error) { return startKafka(s.dir, s.script, brokerCPU, nodes) })
 	}
 	if s.brokers == "kept" {
 		for i, start := range arms {
@@ -193,6 +200,17 @@ func (s *settings) run(placement string, out *json.Encoder) (all []sample, err e
 	return all, nil
 }
 
+// nodeCounts lists the sizes of clusters that the workloads need.
+func (s *settings) nodeCounts() []int {
+	var counts []int
+	for _, w := range workloads {
+		if slices.Contains(s.names, w.name) && !slices.Contains(counts, w.nodes) {
+			counts = append(counts, w.nodes)
+		}
+	}
+	return counts
+}
+
 // take starts a broker, or takes the one that is kept, and visits it.
 func (s *settings) take(start func() (*arm, error), pair int, placement, clientCPU string) ([]sample, error) {
 	a, err := start()
@@ -219,9 +237,9 @@ func (s *settings) visit(a *arm, pair int, placement, clientCPU string) (samples
 	}()
 	var streamed int64
 	for _, w := range workloads {
-		wanted := slices.Contains(s.names, w.name)
+		wanted := slices.Contains(s.names, w.name) && w.nodes == a.nodes()
 		// What is consumed must have been produced.
-		if w.kind == "stream" && slices.Contains(s.names, "consume-hot") {
+		if w.name == "tp-6p-1k" && slices.Contains(s.names, "consume-hot") && a.nodes() == 1 {
 			wanted = true
 		}
 		if !wanted {
@@ -233,10 +251,15 @@ func (s *settings) visit(a *arm, pair int, placement, clientCPU string) (samples
 			if err := createTopic(a, w, topic); err != nil {
 				return samples, err
 			}
+			if old := topics[w.kind]; old != "" {
+				if _, err := a.admin.DeleteTopic(context.Background(), old); err != nil {
+					return samples, err
+				}
+			}
 			topics[w.kind] = topic
 		}
 		waited := s.waitForQuiet()
-		r, err := s.runClient(clientCPU, "-kind", w.kind, "-broker", a.address, "-pid", strconv.Itoa(a.pid), "-topic", topic,
+		r, err := s.runClient(clientCPU, "-kind", w.kind, "-broker", a.address, "-pid", a.pidList(), "-clients", strconv.Itoa(w.clients), "-topic", topic,
 			"-size", strconv.Itoa(w.size), "-warm", s.warm.String(), "-sample", s.sample.String(), "-records", strconv.FormatInt(streamed, 10))
 		if err != nil {
 			return samples, fmt.Errorf("%s: %w", w.name, err)
@@ -258,7 +281,10 @@ func createTopic(a *arm, w workload, topic string) error {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
-	_, err := a.admin.CreateTopic(ctx, w.partitions, 1, configs, topic)
+	if w.nodes > 1 {
+		configs["min.insync.replicas"] = kadm.StringPtr(strconv.Itoa(w.nodes - 1))
+	}
+	_, err := a.admin.CreateTopic(ctx, w.partitions, int16(w.nodes), configs, topic)
 	if err != nil {
 		return fmt.Errorf("create topic %s: %w", topic, err)
 	}
@@ -287,7 +313,7 @@ func (s *settings) describe(a *arm, w workload, pair int, placement string, r re
 	gb := float64(r.Bytes) / 1e9
 	one := sample{
 		Time: time.Now().UTC().Format(time.RFC3339), Commit: commit(), Kernel: kernel(), Workload: w.name, Placement: placement,
-		Pair: pair + 1, Arm: a.name, Brokers: s.brokers, Version: a.version(), PeakRSS: peakRSS(a.pid), result: r,
+		Pair: pair + 1, Arm: a.name, Brokers: s.brokers, Version: a.version(), PeakRSS: a.peakRSS(), result: r,
 		MBs: float64(r.Bytes) / 1e6 / r.Seconds, BrokerPerGB: r.BrokerCPU / gb, ClientPerGB: r.ClientCPU / gb,
 		RecordsPerS: float64(r.Records) / r.Seconds, WaitedForCPU: waited.Seconds(), Quality: "noisy",
 	}

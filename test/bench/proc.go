@@ -65,10 +65,14 @@ type meter struct {
 	broker, client, machine time.Duration
 }
 
-func readMeter(broker int) (m meter, err error) {
+func readMeter(brokers []int) (m meter, err error) {
 	m.at = time.Now()
-	if m.broker, err = processCPU(broker); err != nil {
-		return m, err
+	for _, pid := range brokers {
+		one, err := processCPU(pid)
+		if err != nil {
+			return m, err
+		}
+		m.broker += one
 	}
 	if m.client, err = processCPU(os.Getpid()); err != nil {
 		return m, err
