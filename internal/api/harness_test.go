@@ -78,8 +78,8 @@ func (w *world) start(id kafka.NodeID, voters map[kafka.NodeID]string, nodes []*
 		FS: n.fs, Log: slog.New(slog.DiscardHandler), Rand: rand.New(rand.NewPCG(1, uint64(id))), Deadlines: w.queue,
 		Post:         post,
 		ScheduleSync: func(p *partition.Partition) { w.syncs = append(w.syncs, p) },
-		Send: func(to kafka.NodeID, class broker.Class, frame []byte) {
-			frame = bytes.Clone(frame)
+		Send: func(to kafka.NodeID, class broker.Class, pieces ...[]byte) {
+			frame := bytes.Join(pieces, nil)
 			post(func(now time.Time) {
 				handle := nodes[to-1].broker.HandleControl
 				if class == broker.ClassBulk {

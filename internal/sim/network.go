@@ -240,17 +240,16 @@ func (l *link) sever(notice instant) {
 	})
 }
 
-// send is edge/transport's Send.
+// send is edge/transport's Send. It keeps the frame.
 func (l *link) send(frame []byte) {
-	own := append([]byte(nil), frame...)
 	if l.conn == nil {
-		if l.queued+len(own) <= idleQueueMax {
-			l.queue = append(l.queue, own)
-			l.queued += len(own)
+		if l.queued+len(frame) <= idleQueueMax {
+			l.queue = append(l.queue, frame)
+			l.queued += len(frame)
 		}
 		return
 	}
-	l.carry(l.from.clockNow(), own)
+	l.carry(l.from.clockNow(), frame)
 }
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)

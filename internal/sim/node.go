@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"time"
 
@@ -305,9 +306,9 @@ func (n *node) env(fs *mounted) broker.Env {
 				n.scheduleSync(p)
 			}
 		},
-		Send: func(to kafka.NodeID, class broker.Class, frame []byte) {
+		Send: func(to kafka.NodeID, class broker.Class, frame ...[]byte) {
 			if l, ok := n.links[to]; ok && alive() {
-				l[class].send(frame)
+				l[class].send(slices.Concat(frame...))
 			}
 		},
 		Background: func(fn func(now time.Time)) {

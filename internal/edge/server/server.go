@@ -242,13 +242,13 @@ func (n *node) env() broker.Env {
 		FS: vfs.Disk{}, Log: n.log, Rand: newRand(), Deadlines: n.clock.Deadlines,
 		Post:         n.loop.Post,
 		ScheduleSync: func(p *partition.Partition) { n.syncer.Schedule(syncedLog{p}) },
-		Send: func(to kafka.NodeID, class broker.Class, frame []byte) {
+		Send: func(to kafka.NodeID, class broker.Class, frame ...[]byte) {
 			switch {
 			case n.peers == nil:
 			case class == broker.ClassBulk:
-				n.peers.Queue(to, int(class), frame)
+				n.peers.Queue(to, int(class), frame...)
 			default:
-				n.peers.Send(to, int(class), frame)
+				n.peers.Send(to, int(class), frame...)
 			}
 		},
 		Background: func(fn func(now time.Time)) {

@@ -28,12 +28,14 @@ type queue struct {
 	pieces [][]byte
 }
 
-// frame appends a frame with its length.
-func (q *queue) frame(frame []byte) {
+// frame appends a frame of so many bytes with its length.
+func (q *queue) frame(pieces [][]byte, size int) {
 	var length [4]byte
-	binary.BigEndian.PutUint32(length[:], uint32(len(frame)))
+	binary.BigEndian.PutUint32(length[:], uint32(size))
 	q.append(length[:])
-	q.append(frame)
+	for _, piece := range pieces {
+		q.append(piece)
+	}
 }
 
 func (q *queue) append(b []byte) {

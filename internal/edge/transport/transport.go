@@ -136,8 +136,9 @@ func (t *Transport) SetPeers(peers map[kafka.NodeID]string) {
 	}
 }
 
-// Send queues a frame for the peer and returns at once. The frame is copied.
-func (t *Transport) Send(to kafka.NodeID, class int, frame []byte) {
+// Send queues a frame, which may be in pieces, for the peer and returns at once.
+// The frame is copied.
+func (t *Transport) Send(to kafka.NodeID, class int, frame ...[]byte) {
 	if l := t.link(to, class); l == nil || !l.send(frame, true) {
 		t.Dropped.Add(1)
 	}
@@ -145,7 +146,7 @@ func (t *Transport) Send(to kafka.NodeID, class int, frame []byte) {
 
 // Queue is Send for those who call Flush soon: what they queue until then goes
 // out together, and where it is little without waking another goroutine.
-func (t *Transport) Queue(to kafka.NodeID, class int, frame []byte) {
+func (t *Transport) Queue(to kafka.NodeID, class int, frame ...[]byte) {
 	if l := t.link(to, class); l == nil || !l.send(frame, false) {
 		t.Dropped.Add(1)
 	}
@@ -356,17 +357,21 @@ func newLink(t *Transport, peer kafka.NodeID, address string, class int) *link {
 
 // send queues a frame. Without a connection only a little is kept, so that
 // what is sent in the moment before it stands is not lost.
-func (l *link) send(frame []byte, now bool) bool {
+func (l *link) send(frame [][]byte, now bool) bool {
+	size := 0
+	for _, piece := range frame {
+		size += len(piece)
+	}
 	l.mu.Lock()
 	limit := l.t.options.QueueBytesMax
 	if !l.connected {
 		limit = 1 << 20
 	}
-	if l.closed || l.queue.bytes > 0 && l.queue.bytes+len(frame) > limit {
+	if l.closed || l.queue.bytes > 0 && l.queue.bytes+size > limit {
 		l.mu.Unlock()
 		return false
 	}
-	l.queue.frame(frame)
+	l.queue.frame(frame, size)
 	mark := !now && !l.unflushed
 	if mark {
 		l.unflushed = true
@@ -494,6 +499,7 @@ func (l *link) dial() (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
+	tune(c)
 	c.SetDeadline(time.Now().Add(helloTimeout))
 	if err := sayHello(c, hello{class: l.class, from: l.t.options.Node, to: l.peer, cluster: l.t.options.ClusterID()}); err != nil {
 		c.Close()

@@ -105,9 +105,10 @@ type Env struct {
 	// and never twice at a time for the same p.
 	ScheduleSync func(p *partition.Partition)
 
-	// Send hands a frame to the connection with a peer, which may lose it. It
-	// does not block and has copied the frame when it returns.
-	Send func(to kafka.NodeID, class Class, frame []byte)
+	// Send hands a frame, in one piece or several, to the connection with a
+	// peer, which may lose it. It does not block and has copied the frame when
+	// it returns.
+	Send func(to kafka.NodeID, class Class, frame ...[]byte)
 
 	// Background has fn called soon on some goroutine: slow work on files that
 	// nothing waits for.

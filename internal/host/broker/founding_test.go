@@ -111,7 +111,7 @@ func openBroker(t *testing.T, fs vfs.FS, o Options) *Broker {
 	o.Node, o.DataDir, o.PeerAddress = 1, "data", "h:1"
 	b, err := New(time.Unix(1000, 0), o, Env{
 		FS: fs, Log: slog.New(slog.DiscardHandler), Rand: rand.New(rand.NewPCG(3, 4)), Deadlines: deadline.New(nil),
-		Post: func(func(time.Time)) {}, Send: func(kafka.NodeID, Class, []byte) {}, Peers: func(map[kafka.NodeID]string) {},
+		Post: func(func(time.Time)) {}, Send: func(kafka.NodeID, Class, ...[]byte) {}, Peers: func(map[kafka.NodeID]string) {},
 		Ready: func(bool) {}, Fatal: func(err error) { t.Error(err) }, Background: func(func(time.Time)) {},
 	})
 	if err != nil {

@@ -25,7 +25,7 @@ func TestCleanStopIsKnownAtTheNextStart(t *testing.T) {
 		b, err := New(now, Options{Node: 1, DataDir: "data"}, Env{
 			FS: fs, Log: slog.New(slog.DiscardHandler), Rand: rng, Deadlines: deadline.New(nil),
 			Post: func(func(time.Time)) {}, Background: func(func(time.Time)) {}, Ready: func(bool) {},
-			ScheduleSync: func(*partition.Partition) {}, Send: func(kafka.NodeID, Class, []byte) {},
+			ScheduleSync: func(*partition.Partition) {}, Send: func(kafka.NodeID, Class, ...[]byte) {},
 			Peers: func(map[kafka.NodeID]string) {}, Fatal: func(err error) { t.Error(err) },
 		})
 		if err != nil {

@@ -17,15 +17,23 @@ import (
 // partitionEnv is what the node offers its partitions.
 type partitionEnv struct{ b *Broker }
 
-var frames = sync.Pool{New: func() any { return new([]byte) }}
+// outgoing is a frame on its way to the transport: a header, and the records
+// from where they are.
+type outgoing struct {
+	header []byte
+	frame  [2][]byte
+}
+
+var outgoings = sync.Pool{New: func() any { return new(outgoing) }}
 
 // Send implements partition.Env.
 func (e partitionEnv) Send(p *partition.Partition, msg *replica.Message) {
-	buf := frames.Get().(*[]byte)
-	frame := peer.Encode((*buf)[:0], p.TopicID(), p.Number(), msg)
-	e.b.env.Send(msg.To, ClassBulk, frame)
-	*buf = frame
-	frames.Put(buf)
+	o := outgoings.Get().(*outgoing)
+	o.header = peer.EncodeHeader(o.header[:0], p.TopicID(), p.Number(), msg)
+	o.frame = [2][]byte{o.header, msg.Records}
+	e.b.env.Send(msg.To, ClassBulk, o.frame[:]...)
+	o.frame = [2][]byte{}
+	outgoings.Put(o)
 }
 
 // HandleBulk takes a frame of ClassBulk from a peer, on any goroutine. The

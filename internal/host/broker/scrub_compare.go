@@ -60,10 +60,10 @@ func (b *Broker) answered(now time.Time, id uint64, answer *peer.Scrub) {
 }
 
 func (b *Broker) sendScrub(to kafka.NodeID, m *peer.Scrub) {
-	buf := frames.Get().(*[]byte)
-	*buf = peer.EncodeScrub((*buf)[:0], m)
-	b.env.Send(to, ClassBulk, *buf)
-	frames.Put(buf)
+	o := outgoings.Get().(*outgoing)
+	o.header = peer.EncodeScrub(o.header[:0], m)
+	b.env.Send(to, ClassBulk, o.header)
+	outgoings.Put(o)
 }
 
 // handleScrub takes a message of another node's scrubber, on any goroutine.

@@ -85,8 +85,8 @@ func (n *worldNode) start() {
 		FS: n.fs, Log: slog.New(slog.NewTextHandler(&n.w.log, nil)), Rand: rand.New(rand.NewPCG(uint64(n.id), uint64(life))),
 		Deadlines: n.deadlines, Post: soon, Background: soon,
 		ScheduleSync: func(p *partition.Partition) { soon(p.RunSync) },
-		Send: func(to kafka.NodeID, class Class, frame []byte) {
-			frame = bytes.Clone(frame)
+		Send: func(to kafka.NodeID, class Class, pieces ...[]byte) {
+			frame := bytes.Join(pieces, nil)
 			n.w.queue = append(n.w.queue, func() {
 				other := n.w.nodes[to]
 				if other == nil || other.b == nil {
