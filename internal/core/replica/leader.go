@@ -18,6 +18,7 @@ type leading struct {
 	onCommit   waitlist    // acks=all
 	onStart    waitlist    // DeleteRecords: upTo is a low watermark
 	expiry     time.Time   // of the first ticket that may expire
+	refuseAt   time.Time   // when those who wait are told that the node is fenced
 	change     pendingChange
 	changeAt   time.Time // no wish for another in-sync set before
 	changeSeq  uint64
@@ -331,6 +332,10 @@ func (r *Replica) tickLeader(now time.Time) {
 		refuse := func(w waiting) { r.refuse(w.ticket, kafka.ErrRequestTimedOut) }
 		l.expiry = earlier(earlier(l.onSync.expire(now, refuse), l.onCommit.expire(now, refuse)), l.onStart.expire(now, refuse))
 	}
+	if due(l.refuseAt, now) {
+		l.refuseAt = time.Time{}
+		r.refuseWaiting(func(w waiting) { r.refuse(w.ticket, kafka.ErrNotLeaderOrFollower) })
+	}
 	for _, f := range l.followers {
 		r.tickFollower(now, f)
 	}
@@ -339,7 +344,7 @@ func (r *Replica) tickLeader(now time.Time) {
 
 func (r *Replica) wakeLeader() time.Time {
 	l := &r.leader
-	at := l.expiry
+	at := earlier(l.expiry, l.refuseAt)
 	for _, f := range l.followers {
 		at = earlier(at, f.wake(r))
 	}

@@ -212,14 +212,26 @@ func (r *Replica) SetBrokerEpoch(now time.Time, e kafka.BrokerEpoch) {
 }
 
 // Fence makes the node take itself for fenced, or no longer. While it does, a
-// leader refuses proposals, and acknowledges nothing: those who wait are told
-// to look for another leader, rather than when their own time is over.
-func (r *Replica) Fence(fenced bool) {
+// leader refuses proposals, and acknowledges nothing. Those who wait already
+// are told to look for another leader when that has lasted for a while, rather
+// than when their own time is over.
+func (r *Replica) Fence(now time.Time, fenced bool) {
+	was := r.fenced
 	r.fenced = fenced
-	if r.role == Leader && fenced {
-		r.refuseWaiting(func(w waiting) { r.refuse(w.ticket, kafka.ErrNotLeaderOrFollower) })
+	switch {
+	case r.role != Leader || was == fenced:
+	case fenced:
+		r.leader.refuseAt = now.Add(fencedWait)
+	default:
+		r.leader.refuseAt = time.Time{}
+		r.release()
 	}
 }
+
+// fencedWait is how long those who wait for an acknowledgement are not told
+// that the node is fenced: it may not be any more in a moment, when it was only
+// late.
+const fencedWait = 250 * time.Millisecond
 
 // Written reports that Ready.Write is in the log, though maybe not on disk.
 func (r *Replica) Written(now time.Time) {

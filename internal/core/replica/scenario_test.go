@@ -118,7 +118,7 @@ func (s *scenario) run(t *testing.T, d *datadriven.TestData) string {
 		n.config.MinInSync = intArg(d, "min", n.config.MinInSync)
 		n.r.Configure(s.now, n.config)
 	case "fence":
-		s.node(id).r.Fence(!d.HasArg("off"))
+		s.node(id).r.Fence(s.now, !d.HasArg("off"))
 	case "disk":
 		s.node(id).failed = kafka.None
 		if d.HasArg("full") {

@@ -376,6 +376,6 @@ func (b *Broker) members(now time.Time) controller.DescribeQuorumResult {
 		return all
 	}
 	voters, learners := b.quorum.Members()
-	out.Voters, out.Learners = list(voters), list(learners)
+	out.Voters, out.Learners = list(append(voters, b.quorum.Leaving()...)), list(learners)
 	return out
 }

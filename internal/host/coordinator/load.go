@@ -13,6 +13,7 @@ import (
 
 // load is how far a partition has been read.
 type load struct {
+	told    kafka.ErrorCode // of the last read that failed, which was logged
 	core    *group.Shard
 	next    kafka.Offset // to read
 	target  kafka.Offset // the log's end when this began: all before it may yet be committed
@@ -94,8 +95,10 @@ func (s *shard) loadStep(now time.Time, gen uint64) {
 		case code == kafka.ErrOffsetOutOfRange && l.next < start:
 			l.next = start
 		case code != kafka.None:
-			s.log.Warn("group coordinator could not read its log", keyOffset, l.next, keyError, code.String())
-			pause = retryAfter
+			if code != l.told { // it is tried again ten times a second
+				s.log.Warn("group coordinator could not read its log", keyOffset, l.next, keyError, code.String())
+			}
+			l.told, pause = code, retryAfter
 		case len(records) == 0 && l.next >= committed:
 			pause = pollAfter
 		case len(records) == 0: // nothing is left of what was there

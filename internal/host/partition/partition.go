@@ -296,7 +296,7 @@ func (p *Partition) SetBrokerEpoch(now time.Time, e kafka.BrokerEpoch) {
 // committed, as long as the node's lease is over.
 func (p *Partition) SetFenced(now time.Time, fenced bool) {
 	fx := p.enter()
-	p.core.Fence(fenced)
+	p.core.Fence(now, fenced)
 	p.leave(now, fx)
 }
 

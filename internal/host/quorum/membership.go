@@ -71,19 +71,28 @@ func (n *Node) proposeChange(cc *raftpb.ConfChangeV2) error {
 
 // Members lists voters and learners, each in ascending order of their nodes.
 func (n *Node) Members() (voters, learners []Member) {
-	list := func(ids []uint64) (out []Member) {
-		for _, id := range ids {
-			out = append(out, member(id))
-		}
-		slices.SortFunc(out, func(a, b Member) int {
-			if a.Node != b.Node {
-				return int(a.Node) - int(b.Node)
-			}
-			return int(int64(a.Incarnation) - int64(b.Incarnation))
-		})
-		return out
+	return members(n.conf.GetVoters()), members(append(slices.Clone(n.conf.GetLearners()), n.conf.GetLearnersNext()...))
+}
+
+// Leaving are former voters on whose majority, too, everything depends until
+// the change of membership is through.
+func (n *Node) Leaving() []Member {
+	now := n.conf.GetVoters()
+	return members(slices.DeleteFunc(slices.Clone(n.conf.GetVotersOutgoing()), func(id uint64) bool { return slices.Contains(now, id) }))
+}
+
+// members are those with these ids, by node.
+func members(ids []uint64) (out []Member) {
+	for _, id := range ids {
+		out = append(out, member(id))
 	}
-	return list(n.conf.GetVoters()), list(append(slices.Clone(n.conf.GetLearners()), n.conf.GetLearnersNext()...))
+	slices.SortFunc(out, func(a, b Member) int {
+		if a.Node != b.Node {
+			return int(a.Node) - int(b.Node)
+		}
+		return int(int64(a.Incarnation) - int64(b.Incarnation))
+	})
+	return out
 }
 
 // Is says whether this node is the member.
