@@ -295,6 +295,7 @@ func TestLeaderLostWithItsDisk(t *testing.T) {
 	load := startLoad(t, c, &h, partitions)
 	for i := range sized(1, 9) {
 		awaitInSync(t, c, partitions, 3)
+		awaitVoters(t, c)
 		awaitAcks(t, &h, partitions, 50)
 		was, err := partitionAt(c.Nodes[0], replicated, int32(i%partitions))
 		if err != nil {

@@ -74,13 +74,13 @@ func TestReassignmentIsCancelledOrLosesItsLeader(t *testing.T) {
 	t.Parallel()
 	c := cluster.Run(t, cluster.Options{Nodes: 3})
 	createTopic(t, c, replicated, 1, nil)
-	client := admin(t, c)
 	var h history.History
 	load := startLoad(t, c, &h, 1)
 	for round := range sized(1, 10) {
 		// It goes to a node that is not the controller, which others could not do without.
 		was := await(t, c.Nodes[0], 0, "in sync", func(p traffic.Partition) bool { return len(p.InSync) == len(p.Replicas) && p.Controller > 0 })
 		target := was.Controller%3 + 1
+		client := admin(t, c) // which knows the controller of now
 		a, b := int32(was.Controller), int32(6-was.Controller-target)
 		at := c.Node(was.Controller)
 		pair := on(min(a, b), max(a, b))
@@ -109,7 +109,7 @@ func TestReassignmentIsCancelledOrLosesItsLeader(t *testing.T) {
 		restart(t, leader)
 		t.Logf("round %d: the leader, node %d, was killed midway", round, leader.ID)
 	}
-	reassign(t, client, 0, 1, 2, 3)
+	reassign(t, admin(t, c), 0, 1, 2, 3)
 	await(t, c.Nodes[2], 0, "on three nodes", on(1, 2, 3))
 	stopLoad(t, c, &h, load, 1)
 	checkFiles(t, c.Nodes, &h, 1)

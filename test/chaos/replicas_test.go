@@ -73,6 +73,26 @@ func awaitInSync(t *testing.T, c *cluster.Cluster, partitions int32, count int) 
 	}
 }
 
+// awaitVoters waits until every node votes on the metadata, each with the disk
+// that it has now: before that no other one may lose its own.
+func awaitVoters(t *testing.T, c *cluster.Cluster) {
+	t.Helper()
+	const limit = 30 * time.Second
+	var voters, learners []int32
+	for begin := time.Now(); time.Since(begin) < limit; time.Sleep(10 * time.Millisecond) {
+		conn, err := traffic.Dial(c.Nodes[0].Kafka, time.Second)
+		if err != nil {
+			continue
+		}
+		voters, learners, err = conn.Quorum()
+		conn.Close()
+		if err == nil && len(learners) == 0 && slices.Equal(slices.Sorted(slices.Values(voters)), []int32{1, 2, 3}) {
+			return
+		}
+	}
+	t.Fatalf("after %v nodes %v vote, and %v follow", limit, voters, learners)
+}
+
 // awaitAcks waits until so many more records were acknowledged in each partition.
 func awaitAcks(t *testing.T, h *history.History, partitions int32, more int64) {
 	t.Helper()

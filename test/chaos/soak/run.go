@@ -198,6 +198,13 @@ func (r *run) unwell() string {
 	if len(m.Brokers) < len(r.c.Nodes) {
 		return fmt.Sprintf("%d of %d nodes are known", len(m.Brokers), len(r.c.Nodes))
 	}
+	if c, err := traffic.Dial(r.c.Nodes[0].Kafka, time.Second); err == nil {
+		voters, learners, err := c.Quorum()
+		c.Close()
+		if err != nil || len(voters) != len(r.c.Nodes) || len(learners) > 0 {
+			return fmt.Sprintf("nodes %v vote and %v follow, %v", voters, learners, err)
+		}
+	}
 	for _, t := range m.Topics.Sorted() {
 		for _, p := range t.Partitions.Sorted() {
 			if p.Err != nil || len(p.ISR) < len(p.Replicas) {

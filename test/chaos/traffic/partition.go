@@ -42,3 +42,30 @@ func (c *Conn) Partition(topic string, partition int32) (Partition, error) {
 	}
 	return Partition{}, kerr.UnknownTopicOrPartition
 }
+
+// Quorum asks which nodes vote on the metadata, and which only follow them. One
+// that lost its disk follows first, while its former self is still counted.
+func (c *Conn) Quorum() (voters, learners []int32, err error) {
+	req := kmsg.NewPtrDescribeQuorumRequest()
+	req.Version = 0
+	req.Topics = []kmsg.DescribeQuorumRequestTopic{{Topic: "__cluster_metadata", Partitions: []kmsg.DescribeQuorumRequestTopicPartition{{}}}}
+	resp, err := c.Request(req)
+	if err != nil {
+		return nil, nil, err
+	}
+	r := resp.(*kmsg.DescribeQuorumResponse)
+	if err := kerr.ErrorForCode(r.ErrorCode); err != nil {
+		return nil, nil, err
+	}
+	if len(r.Topics) != 1 || len(r.Topics[0].Partitions) != 1 {
+		return nil, nil, errors.New("describe quorum response without the partition")
+	}
+	p := r.Topics[0].Partitions[0]
+	for _, v := range p.CurrentVoters {
+		voters = append(voters, v.ReplicaID)
+	}
+	for _, l := range p.Observers {
+		learners = append(learners, l.ReplicaID)
+	}
+	return voters, learners, kerr.ErrorForCode(p.ErrorCode)
+}
