@@ -84,6 +84,11 @@ func (s *Shard) upgradable(g *group) (list []upgraded, why string) {
 		case len(userData) > 0:
 			return nil, "it uses a custom assignor, whose data would be lost"
 		}
+		if len(m.assignment) == 0 {
+			// A generation that is being made has taken it back. A member that keeps
+			// its partitions meanwhile has said which when it joined.
+			assignment = sub.owned
+		}
 		u := upgraded{member: m, assigned: claim(owned, s.byID(assignment)), about: offsets.ConsumerMemberValue{
 			InstanceID: m.instanceID, RackID: sub.rack, ClientID: m.clientID, ClientHost: m.clientHost,
 			SubscribedTopicNames: sortedNames(sub.topics), RebalanceTimeoutMs: m.rebalanceTimeoutMs,
