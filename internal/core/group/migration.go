@@ -186,9 +186,12 @@ func (s *Shard) downgradable(members map[string]*consumerMember) bool {
 	return true
 }
 
-// downgrade makes a classic group of the members, with what is meant for them
-// as their assignment. Records of the members that go are not made here.
-func (s *Shard) downgrade(g *group, members map[string]*consumerMember) {
+// downgrade makes a classic group of the members, with what they have as their
+// assignment. Records of the members that go are not made here. Unless the group
+// is settled the caller makes it rebalance; that must not be forgotten when
+// another coordinator takes over, so what is stored is a generation that no
+// member is in: all have to join again.
+func (s *Shard) downgrade(g *group, members map[string]*consumerMember, settled bool) {
 	old, c := g.consumer, newClassicGroup(s.now)
 	c.generation, c.protocolType = old.epoch, protocolTypeConsumer
 	c.state = stateStable
@@ -205,14 +208,18 @@ func (s *Shard) downgrade(g *group, members map[string]*consumerMember) {
 	s.consumerTombstones(g)
 	c.protocol = c.selectProtocol()
 	for _, m := range c.order {
-		m.assignment = s.embeddedAssignment(m.metadata(c.protocol), old.target[m.id])
+		m.assignment = s.embeddedAssignment(m.metadata(c.protocol), union(members[m.id].assigned, members[m.id].revoking))
 	}
 	c.computeSubscribed()
 	g.classic = c
 	for _, m := range c.order {
 		s.touch(g, m)
 	}
-	s.record(offsets.GroupMetadata{Group: g.id, Value: c.snapshot()})
+	v := c.snapshot()
+	if !settled {
+		v.Generation++
+	}
+	s.record(offsets.GroupMetadata{Group: g.id, Value: v})
 	s.event(EventGroupDowngraded, g, "", "its last member of the consumer protocol is gone")
 }
 
@@ -233,7 +240,7 @@ func (s *Shard) downgradeForStatic(g *group, r *JoinGroup) bool {
 		return false
 	}
 	settled := g.consumer.state() == "Stable"
-	s.downgrade(g, members)
+	s.downgrade(g, members, settled)
 	if !settled {
 		s.prepareRebalance(g, fmt.Sprintf("the group went back to the classic protocol with %s", r.InstanceID))
 	}
