@@ -3,7 +3,6 @@ package groups
 import (
 	"bufio"
 	"context"
-	"encoding/binary"
 	"flag"
 	"fmt"
 	"io"
@@ -16,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
@@ -36,7 +36,7 @@ type consumed struct {
 	kind      byte
 	partition int32
 	offset    int64
-	sent, at  int64 // microseconds since 1970
+	sent, at  int64 // microseconds since 1970; sent is when the leader appended the record
 }
 
 // consume is one consumer of the KIP-848 protocol, until ctx ends; then it
@@ -63,7 +63,7 @@ func consume(ctx context.Context, seeds []string, emit func(consumed)) error {
 		fetches := client.PollFetches(ctx)
 		now := time.Now().UnixMicro()
 		fetches.EachRecord(func(r *kgo.Record) {
-			emit(consumed{kind: 'c', partition: r.Partition, offset: r.Offset, sent: int64(binary.BigEndian.Uint64(r.Value)), at: now})
+			emit(consumed{kind: 'c', partition: r.Partition, offset: r.Offset, sent: r.Timestamp.UnixMicro(), at: now})
 		})
 	}
 	return nil
@@ -217,7 +217,10 @@ func TestConsumersThatStayAreNotPaused(t *testing.T) {
 	}
 	c := cluster.Run(t, cluster.Options{Nodes: 3, Flags: []string{"--group-consumer-heartbeat-interval-ms", "500"}})
 	client := newClient(t, c, kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.ProducerLinger(0))
-	createTopic(t, client, "p", partitions)
+	byBroker := "LogAppendTime"
+	if _, err := kadm.NewClient(client).CreateTopic(t.Context(), partitions, 3, map[string]*string{"message.timestamp.type": &byBroker}, "p"); err != nil {
+		t.Fatal(err)
+	}
 	coordinator(t, client, "consumers")
 	r := &readings{owner: map[int32]int{}, since: map[int32]int64{}, next: map[int32]int64{}, phase: "start",
 		delays: map[string]map[int32][]time.Duration{}, moved: map[string]int{}}
@@ -303,8 +306,7 @@ func produceSteadily(ctx context.Context, t *testing.T, client *kgo.Client, part
 	ticker := time.NewTicker(100 * time.Millisecond / time.Duration(partitions))
 	defer ticker.Stop()
 	for p := int32(0); ctx.Err() == nil; p = (p + 1) % partitions {
-		value := binary.BigEndian.AppendUint64(nil, uint64(time.Now().UnixMicro()))
-		client.Produce(context.Background(), &kgo.Record{Topic: "p", Partition: p, Value: value}, func(r *kgo.Record, err error) {
+		client.Produce(context.Background(), &kgo.Record{Topic: "p", Partition: p, Value: []byte("value")}, func(r *kgo.Record, err error) {
 			if err != nil {
 				t.Errorf("produce: %v", err)
 				return
