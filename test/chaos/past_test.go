@@ -52,7 +52,8 @@ func TestStoppedLeaderDoesNotAnswerFromThePast(t *testing.T) {
 		for i, conn := range conns {
 			all.Go(func() {
 				for time.Now().Before(until) {
-					what, end, err := "ListOffsets", int64(0), error(nil)
+					what, end := "ListOffsets", int64(0)
+					var err error
 					if i%2 == 0 {
 						end, err = conn.End(replicated, 0)
 					} else {
