@@ -197,6 +197,7 @@ func (l *Listener) accept(socket net.Conn) {
 		l.noise.warn("per ip", "connection refused, max.connections.per.ip reached", slog.Any("address", ip), slog.Int("connections", same))
 		return
 	}
+	calmLoopback(socket)
 	c := newConn(l, socket, ip)
 	l.conns[c] = struct{}{}
 	l.perIP[ip]++
