@@ -13,7 +13,10 @@ const (
 	poolBytesMax = 16 << 20 // larger buffers are left to the garbage collector
 	poisonByte   = 0xdb
 
-	// Buffers come in four sizes per doubling: 512, 640, 768, 896, 1024, …
+	// Buffers come in four sizes per doubling: 512, 640, 768, 896, 1024, …, and
+	// the large ones in one: there are few of them, of any size, and the same
+	// ones should be used again while they are in the processor's cache.
+	poolLargeMin = 128 << 10
 	poolStepBits = 2
 	poolMinBits  = 9
 	poolMaxBits  = 24
@@ -93,6 +96,9 @@ func poolClass(size int) (class, classBytes int) {
 		return 0, poolBytesMin
 	}
 	top := bits.Len(uint(size-1)) - 1 // size-1 is in [2^top, 2^(top+1))
+	if size > poolLargeMin {
+		return (top + 1 - poolMinBits) << poolStepBits, 2 << top
+	}
 	step := 1 << (top - poolStepBits)
 	steps := (size - 1 - 1<<top) / step
 	return (top-poolMinBits)<<poolStepBits + steps + 1, 1<<top + (steps+1)*step

@@ -268,7 +268,11 @@ func TestPoolClassesHoldTheirSizes(t *testing.T) {
 	last, lastBytes := 0, poolBytesMin
 	for n := 0; n <= poolBytesMax; n += 1 + n/97 {
 		class, classBytes := poolClass(n)
-		if classBytes < n || class < last || class >= poolClasses || n > poolBytesMin && classBytes > n+n/4+1 {
+		most := n + n/4 + 1
+		if n > poolLargeMin {
+			most = 2 * n
+		}
+		if classBytes < n || class < last || class >= poolClasses || n > poolBytesMin && classBytes > most {
 			t.Fatalf("%d bytes: class %d of %d bytes", n, class, classBytes)
 		}
 		if class == last && classBytes != lastBytes {
