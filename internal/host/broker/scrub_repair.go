@@ -49,6 +49,11 @@ const (
 	repairVerify    = 4 << 20
 )
 
+func (b *Broker) replicaHere(key partitionKey) bool {
+	state := b.image.Load().Topic(key.topic).Partition(key.partition)
+	return state != nil && state.IsReplica(b.opts.Node)
+}
+
 func isCorrupt(err error) bool { return errors.Is(err, wal.ErrCorrupt) }
 
 // Damaged implements partition.Env.
@@ -168,8 +173,10 @@ func (b *Broker) beginRepair(now time.Time, r *repair) {
 		return
 	}
 	r.since = now
-	b.findUnfit(now, r.key, metadata.Damaged, r.why)
-	b.drain(now)
+	if b.fitness.found[r.key] == nil { // else its log has failed, and is opened again first
+		b.findUnfit(now, r.key, metadata.Damaged, r.why)
+		b.drain(now)
+	}
 	b.awaitUnfit(now, r)
 }
 
@@ -258,7 +265,7 @@ func (b *Broker) repairEnded(now time.Time, r *repair) {
 	delete(s.repairs, r.key)
 	s.mu.Unlock()
 	b.env.Post(func(now time.Time) {
-		if !b.closed && b.repairOf(r.key) == nil {
+		if f := b.fitness.found[r.key]; !b.closed && b.repairOf(r.key) == nil && (f == nil || f.fitness == metadata.Damaged) {
 			b.findFit(now, r.key)
 			b.drain(now)
 		}
@@ -290,7 +297,9 @@ func (b *Broker) runRepair(now time.Time, r *repair) {
 	switch {
 	case b.stopping.Load():
 		b.repairPaused(now, r, "")
-	case p == nil || p.Failure() != nil:
+	case p != nil && p.Failure() != nil || p == nil && b.replicaHere(r.key): // until it is opened again
+		b.repairPaused(now, r, "")
+	case p == nil:
 		s.mu.Lock()
 		r.ranges, r.whole = nil, false
 		s.mu.Unlock()
@@ -345,7 +354,7 @@ type mending struct {
 
 func (b *Broker) repairSegment(now time.Time, r *repair, p *partition.Partition, bad offsetRange) {
 	state := b.image.Load().Topic(r.key.topic).Partition(r.key.partition)
-	if bad.to <= p.LogStart() || state == nil {
+	if state == nil {
 		b.rangeDone(now, r, bad, bad.to)
 		return
 	}

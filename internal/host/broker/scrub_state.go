@@ -3,6 +3,7 @@ package broker
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -142,6 +143,23 @@ func (b *Broker) giveScrubState(now time.Time, to kafka.NodeID, q *peer.Scrub) {
 		}
 	}
 	b.sendScrub(to, &answer)
+}
+
+// ScrubUnfinished says what is left to do of a pass, and of repairs; "" for
+// nothing.
+func (b *Broker) ScrubUnfinished(pass uint64) string {
+	s := &b.scrub
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if slices.ContainsFunc(s.passes, func(p *scrubPass) bool { return p.number == pass }) {
+		return "its logs are being verified"
+	}
+	keys := slices.SortedFunc(maps.Keys(s.repairs), partitionKey.compare)
+	if len(keys) == 0 {
+		return ""
+	}
+	r := s.repairs[keys[0]]
+	return fmt.Sprintf("%s-%d is damaged: %s; %s", r.topic, r.key.partition, r.why, r.stuck)
 }
 
 // ScrubAll reads the state of the scrubbers of all live nodes, which have wait

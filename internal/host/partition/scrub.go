@@ -27,11 +27,12 @@ func (p *Partition) Durable() (start, committed, end kafka.Offset) {
 // Role is the part that this node plays.
 func (p *Partition) Role() replica.Role { return p.view.Load().role }
 
-// Verify is wal.Log.Verify. What compaction may have been at counts as
-// compacted as long as the topic is one to be compacted.
+// Verify is wal.Log.Verify. All of a topic that is to be compacted counts as
+// compacted: a follower that was away has got what compaction had left on the
+// leader, without having compacted anything itself.
 func (p *Partition) Verify(from, limit kafka.Offset, maxBytes int64, sum uint32) (wal.Piece, error) {
 	piece, err := p.log.Verify(from, limit, maxBytes, sum)
-	piece.Compacted = piece.Compacted || piece.Rewritten && p.settings.Load().config.Compact
+	piece.Compacted = piece.Compacted || p.settings.Load().config.Compact
 	return piece, err
 }
 

@@ -347,7 +347,9 @@ func (l *Log) sync() error {
 	l.checkpoint.pending += bytes
 	ck := checkpoint{start: l.Start(), point: position{segment: active.base, pos: size, offset: end}}
 	l.checkpoint.note(ck)
-	if l.checkpoint.pending >= opts.CheckpointBytes {
+	// What is sealed is never taken for a tail that did not survive, even if it is
+	// damaged when the power comes back.
+	if l.checkpoint.pending >= opts.CheckpointBytes || len(sealed) > 0 {
 		if err := l.checkpoint.sync(); err != nil {
 			return l.fail("sync", err)
 		}

@@ -45,12 +45,13 @@ func (l *Log) Headers(from, limit kafka.Offset, v HeaderVisitor) error {
 func (l *Log) walk(r *reading, from kafka.Offset, v *HeaderVisitor) (kafka.Offset, error) {
 	s := r.segment
 	f, err := l.use(s, r.size, r.segmentEnd, r.last)
-	if s.damage != nil {
-		v.Damaged(s.damage)
-		return max(from, min(r.segmentEnd, r.limit)), nil
-	}
 	if err != nil {
-		return from, err
+		var damage *CorruptError
+		if !errors.As(err, &damage) || l.endRead(r, false) {
+			return from, err
+		}
+		v.Damaged(damage)
+		return max(from, min(r.segmentEnd, r.limit)), nil
 	}
 	defer s.release()
 	w := headerWalk{reading: r, from: from}

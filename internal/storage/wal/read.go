@@ -139,6 +139,9 @@ func (l *Log) use(s *segment, size int64, end kafka.Offset, active bool) (vfs.Fi
 		return nil, s.damage
 	}
 	f, err := s.hold(l.fs)
+	if errors.Is(err, vfs.ErrNotExist) {
+		return nil, &CorruptError{s.path, 0, s.base, "the file is missing"}
+	}
 	if err != nil {
 		return nil, fmt.Errorf("open segment: %w", err)
 	}

@@ -23,6 +23,8 @@ var ErrCompacted = errors.New("segment was compacted")
 // relied upon. It has one owner; the log is used meanwhile.
 type Repair struct {
 	*Rewrite
+	start kafka.Offset // of the log, where the first segment may begin then; NoOffset for another
+	begun bool         // the file was made
 }
 
 // Repair begins to repair the segment that holds the offset. An active one is
@@ -43,17 +45,43 @@ func (l *Log) Repair(offset kafka.Offset) (*Repair, error) {
 		return nil, fmt.Errorf("repair segment at %d: %w", offset, ErrCompacted)
 	}
 	w := &Rewrite{log: l, old: []*segment{s}, to: l.segments[i+1].base, truncations: l.truncations, interval: l.opts.IndexIntervalBytes, next: s.base}
-	w.header = segmentHeader{id: l.id, base: s.base, prev: s.prev, prevSize: s.prevSize, created: s.created}
+	w.header = segmentHeader{id: l.id, prev: s.prev, prevSize: s.prevSize, created: s.created}
+	r := &Repair{Rewrite: w, start: kafka.NoOffset}
+	if i == 0 && l.Start() > s.base { // nobody may have what is before it any more
+		r.start, w.next = l.Start(), l.Start()
+	}
+	l.mu.Unlock()
+	if r.start == kafka.NoOffset {
+		if err := r.beginAt(s.base); err != nil {
+			return nil, fmt.Errorf("repair segment %d: %w", s.base, err)
+		}
+	}
+	return r, nil
+}
+
+// beginAt makes the file of a segment with this base offset.
+func (r *Repair) beginAt(base kafka.Offset) error {
+	l, w := r.log, r.Rewrite
+	w.header.base, w.next = base, base
+	if r.start != kafka.NoOffset {
+		w.header.prev, w.header.prevSize = kafka.NoOffset, 0
+	}
+	l.mu.Lock()
 	for _, e := range l.epochs {
-		if e.Start < s.base {
+		if e.Start < base {
 			w.header.epochs = append(w.header.epochs, e)
 		}
 	}
 	l.mu.Unlock()
-	if err := w.begin(); err != nil {
-		return nil, fmt.Errorf("repair segment %d: %w", s.base, err)
+	r.begun = true
+	return w.beginAt(base)
+}
+
+// Abort gives up. The log is as it was.
+func (r *Repair) Abort() {
+	if r.begun {
+		r.Rewrite.Abort()
 	}
-	return &Repair{w}, nil
 }
 
 // sealAt seals the active segment if it holds the offset.
@@ -76,12 +104,13 @@ func (l *Log) sealAt(offset kafka.Offset) error {
 }
 
 // From is the base offset of the segment.
-func (r *Repair) From() kafka.Offset { return r.old[0].base }
+func (r *Repair) From() kafka.Offset { return max(r.old[0].base, r.start) }
 
 // To is the offset at which the segment must end.
 func (r *Repair) To() kafka.Offset { return r.to }
 
-// Next is the offset that the next batch must have.
+// Next is the offset that the next batch must have, or the first one must
+// contain.
 func (r *Repair) Next() kafka.Offset { return r.next }
 
 // Append adds a batch as another replica has it. ErrBadBatch means that it is
@@ -92,7 +121,12 @@ func (r *Repair) Append(b record.Batch) error {
 	if len(b) < record.HeaderSize || batchSize(b) != int64(len(b)) || !b.VerifyCRC() {
 		return fmt.Errorf("%w: %d bytes at offset %d", ErrBadBatch, len(b), r.next)
 	}
-	if b.BaseOffset() != r.next {
+	if !r.begun && b.BaseOffset() <= r.start && b.LastOffset() >= r.start {
+		if err := r.beginAt(b.BaseOffset()); err != nil {
+			return err
+		}
+	}
+	if b.BaseOffset() != r.next || !r.begun {
 		return fmt.Errorf("%w: found offset %d, expected %d", ErrOrder, b.BaseOffset(), r.next)
 	}
 	l := r.log
@@ -110,13 +144,13 @@ func (r *Repair) Append(b record.Batch) error {
 func (r *Repair) Commit() error {
 	if err := r.readBack(); err != nil {
 		r.Abort()
-		return fmt.Errorf("repair segment %d: %w", r.s.base, err)
+		return fmt.Errorf("repair segment at %d: %w", r.From(), err)
 	}
 	return r.Rewrite.Commit()
 }
 
 func (r *Repair) readBack() error {
-	if r.next != r.to {
+	if r.next != r.to || !r.begun {
 		return fmt.Errorf("%w: batches end at offset %d, expected %d", ErrOrder, r.next, r.to)
 	}
 	if err := r.flush(); err != nil {

@@ -76,10 +76,16 @@ func (l *Log) Rewrite(from, to kafka.Offset) (*Rewrite, error) {
 }
 
 // begin makes the file of the new segment.
-func (w *Rewrite) begin() error {
+func (w *Rewrite) begin() error { return w.beginAt(w.old[0].base) }
+
+// beginAt is begin for a segment with another base offset, which the header has.
+func (w *Rewrite) beginAt(base kafka.Offset) error {
 	l, first := w.log, w.old[0]
-	w.s = newSegment(l.dir, first.base, first.generation+1)
+	w.s = newSegment(l.dir, base, first.generation+1)
 	w.s.prev, w.s.prevSize, w.s.created = first.prev, first.prevSize, first.created
+	if base != first.base {
+		w.s.prev, w.s.prevSize = kafka.NoOffset, 0
+	}
 	w.s.whole, w.s.statsKnown, w.s.loaded = w.to, true, true
 	w.tempLog, w.tempIdx = w.s.path+tempSuffix, w.s.indexPath+tempSuffix
 	f, err := l.fs.Open(w.tempLog, vfs.ReadWrite|vfs.Create|vfs.Truncate)

@@ -20,7 +20,6 @@ type Piece struct {
 	// Compacted says that the segment is, or may be, not what was appended but
 	// what compaction has left of it, so that the sum is this replica's own.
 	Compacted bool
-	Rewritten bool          // by Rewrite or Repair
 	First     kafka.Offset  // base offset of the first batch: From lies in it
 	Damage    *CorruptError // the first thing that is not as it was written; nil for none
 
@@ -68,7 +67,6 @@ type verifying struct {
 func (v *verifying) run(maxBytes int64) error {
 	l, s := v.log, v.segment
 	l.mu.Lock()
-	v.piece.Rewritten = s.generation > 0
 	v.piece.Compacted = v.gaps || s.generation > 0 && l.cleaned > 0
 	keep := l.opts.CacheBytes
 	l.mu.Unlock()

@@ -326,3 +326,38 @@ func TestOpenKeepsWhatIsAroundDamagedSegments(t *testing.T) {
 		}
 	}
 }
+
+// Nobody may have any more what is before the log start offset.
+func TestSegmentWithTheLogStartIsRepairedFromThere(t *testing.T) {
+	fs := vfs.NewMem()
+	l, batches := verifiable(t, fs)
+	start := batches[5].BaseOffset() + 1
+	must(t, l.Trim(start))
+	edit(t, fs, l.segments[0].path, func(b []byte) []byte { b[headerSize+2500] ^= 1; return b })
+	damaged, _, _ := verifyAll(t, l)
+	if len(damaged) != 1 || damaged[0].SegmentBase >= start {
+		t.Fatalf("found %+v, log begins at %d", damaged, start)
+	}
+	r, err := l.Repair(start)
+	must(t, err)
+	if r.Next() != start {
+		t.Fatalf("wants %d first, log begins at %d", r.Next(), start)
+	}
+	for _, b := range batches {
+		if b.LastOffset() >= r.Next() && b.BaseOffset() < r.To() {
+			must(t, r.Append(b))
+		}
+	}
+	must(t, r.Commit())
+	for range 2 {
+		if damaged, _, _ := verifyAll(t, l); len(damaged) != 0 || l.Start() != start {
+			t.Fatalf("found %+v, log begins at %d", damaged, l.Start())
+		}
+		want := batches[5:]
+		if got := readAll(t, l, 4000); !same(got, want) {
+			t.Fatalf("%d batches, want %d", len(got), len(want))
+		}
+		must(t, l.Close(testNow))
+		l, _ = mustOpen(t, fs, small)
+	}
+}
