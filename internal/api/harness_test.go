@@ -30,6 +30,8 @@ type world struct {
 	queue  *deadline.Queue
 	posted []func(now time.Time)
 	syncs  []*partition.Partition
+	slow   []func(now time.Time) // is done in the background
+	hold   bool                  // the background stands still
 }
 
 // node is one broker on a disk in memory.
@@ -90,7 +92,7 @@ func (w *world) start(id kafka.NodeID, voters map[kafka.NodeID]string, nodes []*
 				}
 			})
 		},
-		Background: post,
+		Background: func(fn func(now time.Time)) { w.slow = append(w.slow, fn) },
 		Peers:      func(map[kafka.NodeID]string) {},
 		Ready:      func(bool) {},
 		Fatal:      func(err error) { w.t.Fatalf("node %d gave up: %v", id, err) },
@@ -106,9 +108,12 @@ func (w *world) start(id kafka.NodeID, voters map[kafka.NodeID]string, nodes []*
 
 // settle does all that can be done without time going on.
 func (w *world) settle() {
-	for len(w.posted)+len(w.syncs) > 0 {
+	for len(w.posted)+len(w.syncs) > 0 || len(w.slow) > 0 && !w.hold {
 		posted, syncs := w.posted, w.syncs
 		w.posted, w.syncs = nil, nil
+		if !w.hold {
+			posted, w.slow = append(posted, w.slow...), nil
+		}
 		for _, fn := range posted {
 			fn(w.now)
 		}

@@ -34,6 +34,9 @@ import (
 const (
 	// More workers than this do not make a disk faster, only the slowest sync slower.
 	syncWorkers = 12
+	// Opening a log takes several syncs. More at a time would make those of Raft
+	// wait, on which heartbeats depend.
+	openWorkers = 4
 	// A frame from a leader that is larger than this is followed by others:
 	// they are read while a worker syncs.
 	inlineBytesMax = 64 << 10
@@ -277,7 +280,7 @@ func (n *node) env() broker.Env {
 func each(n int, fn func(i int)) {
 	var next atomic.Int64
 	var workers sync.WaitGroup
-	for range min(n, syncWorkers) {
+	for range min(n, openWorkers) {
 		workers.Go(func() {
 			for i := int(next.Add(1)) - 1; i < n; i = int(next.Add(1)) - 1 {
 				fn(i)

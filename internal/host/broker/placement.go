@@ -264,10 +264,11 @@ func (b *Broker) follow(now time.Time, d *metadata.Delta) {
 		touched[key] = true
 		here := p.New != nil && p.New.IsReplica(b.opts.Node)
 		b.markFitness(key, p.New)
-		switch waits := b.opening.queued[key]; {
+		switch _, waits := b.opening.waits[key]; {
 		case here && waits:
-			continue // openSome tells it its part
-		case waits: // deleted or moved away before its turn, for which there is nothing to open any more
+			continue // it is told its part when it is open
+		case waits: // deleted or moved away before its turn; if it is being opened, opened sees to it
+			b.opening.waits[key] = false
 			b.discard(b.partitionDir(p.Name, p.Partition), wal.Identity{TopicID: p.Topic, Partition: p.Partition})
 			continue
 		case !here && b.Partition(p.Topic, p.Partition) == nil:
@@ -377,23 +378,6 @@ type placed struct {
 	state  *metadata.Partition
 }
 
-// openAll opens partitions, several at a time. One that cannot be opened is
-// left to place, which says why.
-func (b *Broker) openAll(now time.Time, e *partitionEdit, here []placed) {
-	opened := make([]*partition.Partition, len(here))
-	b.env.Each(len(here), func(i int) {
-		h := here[i]
-		if p, err := b.openPartition(now, b.partitionDir(h.topic.Name, h.number), h.topic, h.number); err == nil {
-			opened[i] = p
-		}
-	})
-	for i, p := range opened {
-		if p != nil {
-			e.open[partitionKey{here[i].topic.ID, here[i].number}] = p
-		}
-	}
-}
-
 // place opens the partition if it is not, and tells it its part. A directory
 // of an earlier topic of the same name is moved away first.
 func (b *Broker) place(now time.Time, e *partitionEdit, t *metadata.Topic, number int32, state *metadata.Partition) {
@@ -405,10 +389,10 @@ func (b *Broker) place(now time.Time, e *partitionEdit, t *metadata.Topic, numbe
 		}
 		dir := b.partitionDir(t.Name, number)
 		var err error
-		if p, err = b.openPartition(now, dir, t, number); errors.Is(err, wal.ErrForeign) {
+		if p, err = b.openPartition(now, dir, b.partitionOptions(t, number)); errors.Is(err, wal.ErrForeign) {
 			if id, ok, idErr := wal.ReadIdentity(b.env.FS, dir); idErr == nil && ok && b.givesWay(id, t, state) {
 				b.clear(dir, id)
-				p, err = b.openPartition(now, dir, t, number)
+				p, err = b.openPartition(now, dir, b.partitionOptions(t, number))
 			}
 		}
 		if err != nil {
@@ -417,26 +401,41 @@ func (b *Broker) place(now time.Time, e *partitionEdit, t *metadata.Topic, numbe
 			b.noteUnopened(now, key, t.Name, err)
 			return
 		}
+		p.SetFenced(now, b.lifecycle.lapsed)
 		e.open[key] = p
 	}
 	p.Assign(now, b.assignment(state))
 }
 
-func (b *Broker) openPartition(now time.Time, dir string, t *metadata.Topic, number int32) (*partition.Partition, error) {
-	p, rec, err := partition.Open(now, b.env.FS, dir, b.partitionOptions(t, number), partitionEnv{b})
-	if err != nil {
-		return nil, err
+// openPartition opens a partition and has repaired what is found damaged in it.
+func (b *Broker) openPartition(now time.Time, dir string, o partition.Options) (*partition.Partition, error) {
+	p, rec, err := b.openLog(now, dir, o)
+	if err == nil {
+		b.noteFound(p, rec)
 	}
-	b.logRecovery(t.Name, number, rec)
-	b.noteFound(p, rec)
-	return p, nil
+	return p, err
+}
+
+// openLog may be called from any goroutine.
+func (b *Broker) openLog(now time.Time, dir string, o partition.Options) (*partition.Partition, partition.Recovery, error) {
+	p, rec, err := partition.Open(now, b.env.FS, dir, o, partitionEnv{b})
+	if err != nil {
+		return nil, rec, err
+	}
+	b.logRecovery(o.Topic, o.Partition, rec)
+	return p, rec, nil
 }
 
 func (b *Broker) partitionOptions(t *metadata.Topic, number int32) partition.Options {
+	return b.optionsAt(b.image.Load(), b.lifecycle.epoch, t, number)
+}
+
+// optionsAt may be called from any goroutine.
+func (b *Broker) optionsAt(image *metadata.Image, epoch kafka.BrokerEpoch, t *metadata.Topic, number int32) partition.Options {
 	return partition.Options{
-		Node: b.opts.Node, BrokerEpoch: b.lifecycle.epoch,
+		Node: b.opts.Node, BrokerEpoch: epoch,
 		Topic: t.Name, TopicID: t.ID, Partition: number,
-		Config: b.topicConfig(b.image.Load(), t.Name), Replica: b.replicaOptions(),
+		Config: b.topicConfig(image, t.Name), Replica: b.replicaOptions(),
 		Log: b.env.Log, WAL: wal.Options{CacheBytes: b.opts.LogCacheBytes},
 	}
 }

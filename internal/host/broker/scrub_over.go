@@ -50,7 +50,7 @@ func (b *Broker) startOver(now time.Time, r *repair) {
 	aside, err := b.putAside(dir, t.ID)
 	var p *partition.Partition
 	if err == nil {
-		p, err = b.openPartition(now, dir, t, r.key.partition)
+		p, err = b.openPartition(now, dir, b.partitionOptions(t, r.key.partition))
 	}
 	if err != nil {
 		b.publish(edit)
