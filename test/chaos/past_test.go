@@ -52,7 +52,8 @@ func TestStoppedLeaderDoesNotAnswerFromThePast(t *testing.T) {
 		for i, conn := range conns {
 			all.Go(func() {
 				for time.Now().Before(until) {
-					what, end := "ListOffsets", int64(0)
+					what := "ListOffsets"
+					var end int64
 					var err error
 					if i%2 == 0 {
 						end, err = conn.End(replicated, 0)
