@@ -151,6 +151,7 @@ type readings struct {
 	phase   string
 	delays  map[string]map[int32][]time.Duration // by phase and partition: of records sent while the reader had it
 	moved   map[string]int
+	outside map[string][]time.Duration // by phase: of a reader that is in no group
 }
 
 func (r *readings) take(member int) func(consumed) {
@@ -198,6 +199,9 @@ func (r *readings) report(t *testing.T, phase string, without map[int32]bool) {
 			most = append(most, percentile(list, 1))
 		}
 	}
+	beside := r.outside[phase]
+	t.Logf("%s: a reader outside of the group got %d records after %v (median), %v (p99), %v (p99.9), %v at most",
+		phase, len(beside), percentile(beside, .5), percentile(beside, .99), percentile(beside, .999), percentile(beside, 1))
 	t.Logf("%s: %d records of %d partitions that did not move meanwhile came after %v (median), %v (p99), %v (p99.9), %v at most; "+
 		"the longest of each partition: %v at the median, %v at the 90th percentile; %d partitions changed hands",
 		phase, len(all), len(most), percentile(all, .5), percentile(all, .99), percentile(all, .999), percentile(all, 1), percentile(most, .5), percentile(most, .9), r.moved[phase])
@@ -223,7 +227,7 @@ func TestConsumersThatStayAreNotPaused(t *testing.T) {
 	}
 	coordinator(t, client, "consumers")
 	r := &readings{owner: map[int32]int{}, since: map[int32]int64{}, next: map[int32]int64{}, phase: "start",
-		delays: map[string]map[int32][]time.Duration{}, moved: map[string]int{}}
+		delays: map[string]map[int32][]time.Duration{}, moved: map[string]int{}, outside: map[string][]time.Duration{}}
 	var stops []func() <-chan struct{}
 	started := 0
 	start := func() func() <-chan struct{} {
@@ -236,6 +240,7 @@ func TestConsumersThatStayAreNotPaused(t *testing.T) {
 	ctx, stopProducing := context.WithCancel(t.Context())
 	produced := make(chan []int64)
 	go func() { produced <- produceSteadily(ctx, t, client, partitions) }()
+	go readBeside(ctx, t, c.Addresses(), r)
 	wait := func(why string, ok func() bool) {
 		t.Helper()
 		for end := time.Now().Add(90 * time.Second); ; time.Sleep(20 * time.Millisecond) {
@@ -321,6 +326,25 @@ func produceSteadily(ctx context.Context, t *testing.T, client *kgo.Client, part
 		t.Error(err)
 	}
 	return ends
+}
+
+// readBeside reads all that comes without being in the group: what is late there
+// is late for another reason than the group's.
+func readBeside(ctx context.Context, t *testing.T, seeds []string, r *readings) {
+	client, err := kgo.NewClient(kgo.SeedBrokers(seeds...), kgo.ConsumeTopics("p"), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()),
+		kgo.RetryBackoffFn(func(int) time.Duration { return 20 * time.Millisecond }), kgo.MetadataMinAge(100*time.Millisecond), kgo.DialTimeout(time.Second))
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	defer client.Close()
+	for ctx.Err() == nil {
+		fetches := client.PollFetches(ctx)
+		now := time.Now()
+		r.mu.Lock()
+		fetches.EachRecord(func(rec *kgo.Record) { r.outside[r.phase] = append(r.outside[r.phase], now.Sub(rec.Timestamp)) })
+		r.mu.Unlock()
+	}
 }
 
 // leaders are the leaders of a topic's partitions.
