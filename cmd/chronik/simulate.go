@@ -19,6 +19,7 @@ type simulation struct {
 	minutes          float64
 	nodes            int
 	partitions       int
+	groups           int
 	faults           []string
 	trace            bool
 	checkDeterminism bool
@@ -43,6 +44,7 @@ func newSimulate() *cobra.Command {
 	flags.Float64Var(&s.minutes, "minutes", 2, "virtual minutes with faults per seed")
 	flags.IntVar(&s.nodes, "nodes", 0, "nodes of the cluster; 0: drawn from the seed")
 	flags.IntVar(&s.partitions, "partitions", 0, "partitions of one topic; 0: drawn from the seed")
+	flags.IntVar(&s.groups, "groups", 0, "consumer groups with members; 0: drawn from the seed")
 	flags.StringSliceVar(&s.faults, "faults", nil, "only these kinds of faults; default: drawn from the seed")
 	flags.BoolVar(&s.trace, "trace", false, "write every event")
 	flags.BoolVar(&s.checkDeterminism, "check-determinism", false, "run each seed twice and compare the hashes over all events")
@@ -55,8 +57,8 @@ func (s *simulation) run(cmd *cobra.Command) error {
 	if s.minutes <= 0 || s.seeds == 0 {
 		return usage("flags --minutes and --seeds: got 0 or less, takes more")
 	}
-	if s.nodes < 0 || s.nodes > 9 || s.partitions < 0 {
-		return usage("flags --nodes and --partitions: got less than 0, or more than 9 nodes")
+	if s.nodes < 0 || s.nodes > 9 || s.partitions < 0 || s.groups < 0 {
+		return usage("flags --nodes, --partitions and --groups: got less than 0, or more than 9 nodes")
 	}
 	for _, f := range s.faults {
 		if err := oneOf("faults", f, sim.FaultNames()...); err != nil {
@@ -105,7 +107,7 @@ func (s *simulation) run(cmd *cobra.Command) error {
 }
 
 func (s *simulation) options(seed uint64, out io.Writer) sim.Options {
-	o := sim.Options{Seed: seed, Length: time.Duration(s.minutes * float64(time.Minute)), Nodes: s.nodes, Partitions: s.partitions, Faults: s.faults}
+	o := sim.Options{Seed: seed, Length: time.Duration(s.minutes * float64(time.Minute)), Nodes: s.nodes, Partitions: s.partitions, Groups: s.groups, Faults: s.faults}
 	if s.trace {
 		o.Trace = out
 	}
@@ -120,6 +122,9 @@ func (s *simulation) again(seed uint64) string {
 	}
 	if s.partitions > 0 {
 		flags += fmt.Sprintf(" --partitions %d", s.partitions)
+	}
+	if s.groups > 0 {
+		flags += fmt.Sprintf(" --groups %d", s.groups)
 	}
 	if len(s.faults) > 0 {
 		flags += fmt.Sprintf(" --faults %q", strings.Join(s.faults, ","))
