@@ -118,7 +118,7 @@ func TestLeaderEpochsAreToldEverywhere(t *testing.T) {
 		g.Group, g.MemberEpoch, g.Topics = "g", -1, []kmsg.OffsetFetchRequestGroupTopic{{Topic: "t", Partitions: []int32{0}}}
 		fetch.Groups = []kmsg.OffsetFetchRequestGroup{g}
 		resp := ask[*kmsg.OffsetFetchResponse](n, fetch)
-		got := int32(-9)
+		var got int32
 		if version >= 8 {
 			got = resp.Groups[0].Topics[0].Partitions[0].LeaderEpoch
 		} else {

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -28,23 +29,16 @@ var kafkaSettings = []string{
 	"broker.heartbeat.interval.ms=500",
 }
 
-// freePort finds a port that is free, as are the next and, for several nodes,
-// those a hundred further on: node i has two from port+100*i on.
+// freePort finds a port that is free, as is the next and, for several nodes,
+// those a hundred further on: node i has two from port+100*i on. They are below
+// those that the kernel gives to outgoing connections, so that they stay free.
 func freePort(nodes int) (int, error) {
 	for range 50 {
-		first, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			return 0, err
-		}
-		port := first.Addr().(*net.TCPAddr).Port
-		held := []net.Listener{first}
+		port := 20000 + rand.IntN(12000-100*nodes)
+		var held []net.Listener
 		for i := range nodes {
 			for _, at := range []int{port + 100*i, port + 100*i + 1} {
-				if at == port {
-					continue
-				}
-				l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", at))
-				if err == nil {
+				if l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", at)); err == nil {
 					held = append(held, l)
 				}
 			}

@@ -224,7 +224,7 @@ func checkProducer(t *testing.T, p producer, r *running, log contents) {
 		t.Errorf("%s: only %d records were acknowledged", p.name, len(acked))
 	}
 	if len(failed) > 0 {
-		t.Logf("    such as: %.3v", r.errors)
+		t.Logf("    such as: %q", r.errors[:min(3, len(r.errors))])
 	}
 	if p.patient && len(failed) > 0 {
 		t.Errorf("%s gave %d records up", p.name, len(failed))

@@ -20,17 +20,20 @@ func segmentioProduce(addrs []string, topic string, values <-chan string) error 
 	return w.Close()
 }
 
+// segmentioConsume fetches and commits in two steps: its ReadMessage drops the
+// message when the commit fails.
 func segmentioConsume(addrs []string, topic, group string, stop <-chan struct{}) error {
 	r := kafka.NewReader(kafka.ReaderConfig{Brokers: addrs, GroupID: group, Topic: topic})
 	ctx, cancel := context.WithCancel(context.Background())
 	go func() { <-stop; cancel() }()
 	for {
-		m, err := r.ReadMessage(ctx)
+		m, err := r.FetchMessage(ctx)
 		if errors.Is(err, context.Canceled) {
 			return r.Close()
 		}
 		if err == nil {
 			say("got", string(m.Value))
+			_ = r.CommitMessages(ctx, m)
 		}
 	}
 }
