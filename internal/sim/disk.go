@@ -119,11 +119,10 @@ type mountedFile struct {
 	vfs.File
 	m    *mounted
 	name string
-	lost bool // a sync has failed: the system takes the pages for clean, and they are not on disk
 }
 
-// Sync implements vfs.File. After a failure it says nil and does nothing, as
-// systems do whose pages were marked clean when the first sync failed.
+// Sync implements vfs.File. After one that failed the system takes the pages for
+// clean that are not on the disk, and says so to whoever syncs next.
 func (f *mountedFile) Sync() error {
 	d := f.m.d
 	if err := f.m.dead(); err != nil {
@@ -131,13 +130,10 @@ func (f *mountedFile) Sync() error {
 	}
 	d.used(d.syncTime())
 	if d.failSync != "" && strings.Contains(f.name, d.failSync) {
-		f.lost = true
 		d.failed++
 		d.failSync = "" // once: the next one says that all is well
-		return fmt.Errorf("sync %s: %w", f.name, errDisk)
-	}
-	if f.lost {
-		return nil
+		err := f.File.(interface{ FailSync() error }).FailSync()
+		return fmt.Errorf("sync %s: %w: %w", f.name, errDisk, err)
 	}
 	return f.File.Sync()
 }

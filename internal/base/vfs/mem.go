@@ -43,7 +43,10 @@ type memNode struct {
 	data       []byte
 	sizeSynced int64
 	old        map[int64][]byte
-	links      int
+	// Lost holds what the disk has of sectors that a sync has failed to write:
+	// data is what the page cache says, which takes them for clean.
+	lost  map[int64][]byte
+	links int
 }
 
 var _ FS = (*Mem)(nil)
@@ -118,6 +121,9 @@ func (c *crash) node(n *memNode) *memNode {
 		out = newMemDir()
 	} else {
 		out = &memNode{data: c.content(n), links: 1}
+		if c.survival >= 1 { // the page cache survives
+			out.lost = maps.Clone(n.lost)
+		}
 		out.sizeSynced = int64(len(out.data))
 	}
 	c.copies[n] = out
@@ -152,6 +158,10 @@ func (c *crash) content(n *memNode) []byte {
 	out := make([]byte, size)
 	for s := int64(0); s*SectorSize < size; s++ {
 		lo, hi := s*SectorSize, min((s+1)*SectorSize, size)
+		if lost, ok := n.lost[s]; ok && c.survival < 1 {
+			copy(out[lo:hi], lost)
+			continue
+		}
 		old, changed := n.old[s]
 		// The end of a file that grew is new even where nothing old was kept.
 		if !changed && hi > n.sizeSynced {
@@ -178,6 +188,11 @@ func (n *memNode) keepOld(off, length int64) {
 		}
 		if n.old == nil {
 			n.old = map[int64][]byte{}
+		}
+		if lost, ok := n.lost[s]; ok {
+			n.old[s] = lost
+			delete(n.lost, s)
+			continue
 		}
 		lo := min(s*SectorSize, int64(len(n.data)))
 		hi := min((s+1)*SectorSize, n.sizeSynced, int64(len(n.data)))
@@ -430,6 +445,7 @@ func (m *Mem) truncate(n *memNode, size int64) {
 		n.keepOld(size, before-size)
 		clear(n.data[size:])
 		n.data = n.data[:size]
+		maps.DeleteFunc(n.lost, func(s int64, _ []byte) bool { return s*SectorSize >= size })
 	} else {
 		n.data = slices.Grow(n.data, int(size-before))[:size]
 	}
@@ -514,7 +530,17 @@ func (f *memFile) ReadDirectAt(b []byte, off int64) (int, error) {
 	if !directAligned(b, off) {
 		return 0, f.m.fail("read direct", f.name, fs.ErrInvalid)
 	}
-	return f.ReadAt(b, off)
+	n, err := f.ReadAt(b, off)
+	f.m.mu.Lock()
+	defer f.m.mu.Unlock()
+	for s, disk := range f.n.lost { // what the disk has, not the page cache
+		if lo := s*SectorSize - off; lo >= 0 && lo < int64(n) {
+			hi := min(lo+SectorSize, int64(n))
+			clear(b[lo:hi])
+			copy(b[lo:hi], disk)
+		}
+	}
+	return n, err
 }
 
 func (f *memFile) WriteDirectAt(b []byte, off int64) (int, error) {
@@ -550,6 +576,31 @@ func (f *memFile) Sync() error {
 	return nil
 }
 
+// FailSync is a Sync that the disk fails, as file systems take it: what was to be
+// written is in the page cache, where it counts as clean, and not on the disk.
+// Syncs that follow write nothing of it. A sector that is written again is.
+func (f *memFile) FailSync() error {
+	if err := f.enter("sync", false); err != nil {
+		return err
+	}
+	defer f.m.mu.Unlock()
+	n := f.n
+	if n.lost == nil {
+		n.lost = map[int64][]byte{}
+	}
+	for s, old := range n.old {
+		n.lost[s] = old
+	}
+	for s := n.sizeSynced / SectorSize; s*SectorSize < int64(len(n.data)); s++ {
+		if _, ok := n.lost[s]; !ok {
+			n.lost[s] = slices.Clone(n.data[s*SectorSize : max(s*SectorSize, min(n.sizeSynced, int64(len(n.data))))])
+		}
+	}
+	clear(n.old)
+	n.sizeSynced = int64(len(n.data))
+	return f.m.fail("sync", f.name, ErrBroken)
+}
+
 func (f *memFile) Truncate(size int64) error {
 	if err := f.enter("truncate", true); err != nil {
 		return err
@@ -583,6 +634,15 @@ func (f *memFile) DropCache(off, length int64) error {
 		return err
 	}
 	defer f.m.mu.Unlock()
+	n := f.n
+	for s, disk := range n.lost {
+		if lo := s * SectorSize; lo >= off && lo < off+length && lo < int64(len(n.data)) {
+			hi := min(lo+SectorSize, int64(len(n.data)))
+			clear(n.data[lo:hi])
+			copy(n.data[lo:hi], disk)
+			delete(n.lost, s)
+		}
+	}
 	return nil
 }
 

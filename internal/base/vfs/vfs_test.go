@@ -6,6 +6,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"path/filepath"
+	"strings"
 	"testing"
 )
 
@@ -402,5 +403,47 @@ func TestFaultyFailsWhatItIsToldTo(t *testing.T) {
 	}
 	if _, err := f.Size(); err != nil {
 		t.Errorf("what does not persist: %v", err)
+	}
+}
+
+// After a sync that failed the page cache says what the disk has not; syncs that
+// follow succeed and change nothing, until the pages are dropped or written again.
+func TestFailedSyncLosesPagesThatCountAsClean(t *testing.T) {
+	fs := NewMem()
+	f := write(t, fs, "file", strings.Repeat("a", 2*SectorSize))
+	must(t, f.Sync())
+	must(t, fs.SyncDir("."))
+	if _, err := f.WriteAt([]byte(strings.Repeat("b", 2*SectorSize)), SectorSize); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.(*memFile).FailSync(); !Broken(err) {
+		t.Fatalf("it says %v", err)
+	}
+	must(t, f.Sync())
+	cached := strings.Repeat("a", SectorSize) + strings.Repeat("b", 2*SectorSize)
+	disk := strings.Repeat("a", 2*SectorSize) + strings.Repeat("\x00", SectorSize)
+	if got := content(t, fs, "file"); got != cached {
+		t.Errorf("the page cache has %.10q…%.10q", got, got[2*SectorSize:])
+	}
+	rng := rand.New(rand.NewPCG(1, 2))
+	if got := content(t, fs.Crash(rng, 1), "file"); got != cached {
+		t.Error("a killed process has changed what is there")
+	}
+	if got := content(t, fs.Crash(rng, 0), "file"); got != disk {
+		t.Error("after a loss of power there is what was never on the disk")
+	}
+	direct := make([]byte, 4096)
+	if n, err := f.ReadDirectAt(direct, 0); string(direct[:n]) != disk || err != io.EOF {
+		t.Errorf("a direct read gives something else than the disk has: %v", err)
+	}
+	// One sector is written again, and so is on the disk after the next sync.
+	if _, err := f.WriteAt([]byte(strings.Repeat("c", SectorSize)), 2*SectorSize); err != nil {
+		t.Fatal(err)
+	}
+	must(t, f.Sync())
+	must(t, f.DropCache(0, 3*SectorSize))
+	want := strings.Repeat("a", 2*SectorSize) + strings.Repeat("c", SectorSize)
+	if got := content(t, fs, "file"); got != want {
+		t.Errorf("read back from the disk: %.10q…%.10q…%.10q", got, got[SectorSize:], got[2*SectorSize:])
 	}
 }
