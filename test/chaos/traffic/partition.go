@@ -13,7 +13,7 @@ type Partition struct {
 	Epoch      int32
 	Replicas   []int32
 	InSync     []int32
-	Controller int
+	Controller int // or any node that is alive, while there is none
 	Brokers    int // nodes that are alive
 }
 
