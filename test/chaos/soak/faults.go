@@ -120,6 +120,9 @@ func (r *run) killAgain() (string, func() error, error) {
 
 func (r *run) stop() (string, func() error, error) {
 	n, role := r.victim()
+	if !n.Running() { // another fault has it
+		return "", nil, errNotNow
+	}
 	r.down(n, "stopped")
 	took, err := n.Terminate(15 * time.Second)
 	if err != nil {
