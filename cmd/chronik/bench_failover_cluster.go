@@ -129,11 +129,9 @@ func (r *failoverRun) createTopic(ctx context.Context, victim string) error {
 		for i := range int32(3) {
 			a.Replicas = append(a.Replicas, 1+(int32(p)+i)%3)
 		}
-		if r.count == 1 && victim != "both" { // another than the controller leads
-			first := controller%3 + 1
+		if r.count == 1 {
+			first := r.first(victim, controller)
 			a.Replicas = []int32{first, first%3 + 1, (first+1)%3 + 1}
-		} else if r.count == 1 {
-			a.Replicas = []int32{controller, controller%3 + 1, (controller+1)%3 + 1}
 		}
 		topic.ReplicaAssignment = append(topic.ReplicaAssignment, a)
 	}
@@ -143,6 +141,36 @@ func (r *failoverRun) createTopic(ctx context.Context, victim string) error {
 		err = kerr.ErrorForCode(response.Topics[0].ErrorCode)
 	}
 	return err
+}
+
+// first is the node that is to lead a partition that is the only one.
+func (r *failoverRun) first(victim string, controller int32) int32 {
+	if victim == "both" {
+		return controller
+	}
+	return controller%3 + 1
+}
+
+// arrange has the only partition led by a node: the controller is another one
+// after each trial.
+func (r *failoverRun) arrange(ctx context.Context, first int32) error {
+	topics, err := r.admin.ListTopics(ctx, failoverTopic)
+	if err != nil {
+		return err
+	}
+	if replicas := topics[failoverTopic].Partitions[0].Replicas; len(replicas) > 0 && replicas[0] == first {
+		return nil
+	}
+	var request kadm.AlterPartitionAssignmentsReq
+	request.Assign(failoverTopic, 0, []int32{first, first%3 + 1, (first+1)%3 + 1})
+	answers, err := r.admin.AlterPartitionAssignments(ctx, request)
+	if err == nil {
+		err = answers.Error()
+	}
+	if err != nil {
+		return fmt.Errorf("have node %d lead: %w", first, err)
+	}
+	return r.settle(ctx)
 }
 
 // controller is the node that leads the metadata quorum.

@@ -18,6 +18,9 @@ func (r *failoverRun) trial(ctx context.Context, fault, victim string) (*failove
 		return nil, err
 	}
 	controller, err := r.controller(ctx)
+	if err == nil && r.count == 1 {
+		err = r.arrange(ctx, r.first(victim, controller))
+	}
 	if err != nil {
 		return nil, err
 	}
