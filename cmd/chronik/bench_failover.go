@@ -211,7 +211,10 @@ func (f *failover) measure(ctx context.Context, log io.Writer, flags []string, f
 	}
 	defer os.RemoveAll(dir)
 	interval := max(2*time.Millisecond, time.Duration(count)*time.Second/time.Duration(f.rate))
-	r := &failoverRun{count: count, interval: interval, parts: make([]failoverPart, count), seen: newTimeline(log)}
+	r := &failoverRun{count: count, interval: interval, parts: make([]failoverPart, count), seen: newTimeline(log), warm: failoverWarm}
+	if f.client == "default" {
+		r.warm = failoverWarmDefault
+	}
 	defer r.close()
 	if err := r.open(ctx, dir, log, flags, fault == "cut", f.client == "quick"); err != nil {
 		return nil, err

@@ -18,7 +18,10 @@ import (
 const (
 	failoverTopic = "failover"
 	failoverWarm  = time.Second
-	failoverWait  = 60 * time.Second
+	// A client with defaults does not ask again who leads within 5 s. One that
+	// has run for longer than the trial has asked long ago.
+	failoverWarmDefault = 6 * time.Second
+	failoverWait        = 60 * time.Second
 )
 
 // failoverRun is one cluster and the load on it.
@@ -31,6 +34,7 @@ type failoverRun struct {
 	interval time.Duration
 	count    int
 	seen     *timeline
+	warm     time.Duration // of load before a fault
 }
 
 // failoverPart is what is known of one partition's records: their values count

@@ -46,7 +46,7 @@ func (r *failoverRun) trial(ctx context.Context, fault, victim string) (*failove
 	if err := r.everyAckedSince(ctx, time.Now()); err != nil { // warm
 		return nil, err
 	}
-	time.Sleep(failoverWarm)
+	time.Sleep(r.warm)
 	r.reset()
 	r.seen.reset()
 	struck := time.Now()
