@@ -13,7 +13,7 @@ type checkers struct {
 	ackedCount, readCount, epochCount int
 
 	images      []*metadata.Image // by node: the last one seen
-	producerIDs map[int64]int
+	producerIDs map[int64]string
 	marks       map[*partition.Partition]mark // of open replicas
 }
 
@@ -31,7 +31,8 @@ type history struct {
 	mayStart  kafka.Offset // the highest offset up to which a deletion was asked for
 	trimmedTo kafka.Offset // up to which one was acknowledged
 	lanes     map[uint64]*lane
-	epochs    []epochSpan // in the order of epochs
+	epochs    []epochSpan          // in the order of epochs
+	synced    map[int]kafka.Offset // by node: up to where its replica was on disk when last seen
 	leaders   map[kafka.LeaderEpoch]int
 	states    map[kafka.PartitionEpoch]*metadata.Partition
 }
@@ -45,7 +46,7 @@ type ack struct {
 }
 
 func newCheckers(w *world) *checkers {
-	return &checkers{w: w, images: make([]*metadata.Image, len(w.plan.clocks)), producerIDs: make(map[int64]int), marks: make(map[*partition.Partition]mark)}
+	return &checkers{w: w, images: make([]*metadata.Image, len(w.plan.clocks)), producerIDs: make(map[int64]string), marks: make(map[*partition.Partition]mark)}
 }
 
 // watchEvery is how often the nodes are looked into.
@@ -80,6 +81,15 @@ func (c *checkers) look(n *node) {
 	}
 }
 
+// saw notes up to where a replica is on disk.
+func (c *checkers) saw(p *topicPart, n *node, hosted *partition.Partition) kafka.Offset {
+	if p.synced == nil {
+		p.synced = make(map[int]kafka.Offset)
+	}
+	p.synced[n.index] = hosted.Status().Synced
+	return p.synced[n.index]
+}
+
 func (c *checkers) part(id kafka.TopicID, number int32) *topicPart {
 	for _, t := range c.w.load.topics {
 		if t.id == id && int(number) < len(t.parts) {
@@ -94,5 +104,10 @@ func (c *checkers) started(n *node) { c.images[n.index] = nil }
 func (c *checkers) ended(n *node) {
 	if n.broker != nil {
 		c.look(n) // the last moment to see it
+		for _, hosted := range n.broker.Partitions() {
+			if p := c.part(hosted.TopicID(), hosted.Number()); p != nil {
+				c.saw(p, n, hosted)
+			}
+		}
 	}
 }

@@ -28,6 +28,9 @@ func (c *checkers) leads(p *topicPart, n *node, epoch kafka.LeaderEpoch) {
 // while it is open: what is below it is committed, or was deleted.
 func (c *checkers) mark(p *topicPart, n *node, hosted *partition.Partition) {
 	m, was := mark{hosted.HighWatermark(), hosted.LogStart()}, c.marks[hosted]
+	if end := hosted.LogEnd(); m.highWatermark > end {
+		c.w.violate("high watermarks are within the log", "%s on node %d: %d, but the log ends at %d", p, n.id, m.highWatermark, end)
+	}
 	if m.highWatermark < was.highWatermark {
 		c.w.violate("high watermarks do not go back", "%s on node %d: %d after %d", p, n.id, m.highWatermark, was.highWatermark)
 	}
@@ -50,6 +53,7 @@ func (c *checkers) metadata(n *node, image *metadata.Image) {
 			if state == nil {
 				continue
 			}
+			c.live(p, image, state)
 			if p.states == nil {
 				p.states = make(map[kafka.PartitionEpoch]*metadata.Partition)
 			}
@@ -67,6 +71,15 @@ func (c *checkers) metadata(n *node, image *metadata.Image) {
 	}
 }
 
+// live checks that who counts as in sync is alive, as far as the cluster knows.
+func (c *checkers) live(p *topicPart, image *metadata.Image, state *metadata.Partition) {
+	for _, id := range state.InSync {
+		if b := image.Broker(id); b == nil || b.Fenced {
+			c.w.violate("only live nodes are in sync", "%s at metadata offset %d: %+v, but node %d is fenced", p, image.Offset(), *state, id)
+		}
+	}
+}
+
 // step checks one change of a partition.
 func (c *checkers) step(p *topicPart, from, to *metadata.Partition) {
 	if from == nil || to == nil || c.w.stopped {
@@ -79,6 +92,12 @@ func (c *checkers) step(p *topicPart, from, to *metadata.Partition) {
 	if to.Leader != from.Leader && to.LeaderEpoch == from.LeaderEpoch {
 		c.w.violate("another leader has another epoch", "%s: from node %d to node %d in epoch %d", p, from.Leader, to.Leader, to.LeaderEpoch)
 		return
+	}
+	for _, id := range from.Adding {
+		if !to.Reassigning() && slices.Contains(to.Replicas, id) && !slices.Contains(to.InSync, id) {
+			c.w.violate("a reassignment ends when all have everything", "%s: from %+v to %+v", p, *from, *to)
+			return
+		}
 	}
 	// A reassignment ends in the very change in which its leader says who has
 	// caught up.

@@ -93,6 +93,9 @@ func (c *checkers) acked(ln *lane, b *batch, base kafka.Offset, began instant) {
 		c.w.violate("offsets rise in real time", "%s: %s was given offset %d for a record, though %d were committed before it was sent", p, ln.p.c.name, base, b.least)
 		return
 	}
+	if !c.onDisk(p, base+kafka.Offset(b.records)) {
+		return
+	}
 	for i := range b.records {
 		v := makeValue(ln.p.number, ln.number, b.first+uint64(i))
 		if !c.holds(p, base+kafka.Offset(i), v, "acknowledged to "+ln.p.c.name) {
@@ -100,6 +103,28 @@ func (c *checkers) acked(ln *lane, b *batch, base kafka.Offset, began instant) {
 		}
 	}
 	p.committed = max(p.committed, base+kafka.Offset(b.records))
+}
+
+// onDisk checks that what was acknowledged is on enough disks. Of a node that is
+// down it is known how far it was when it ended.
+func (c *checkers) onDisk(p *topicPart, end kafka.Offset) bool {
+	copies := 0
+	for _, n := range c.w.nodes {
+		synced := p.synced[n.index]
+		if n.broker != nil {
+			if hosted := n.broker.Partition(p.topic.id, p.number); hosted != nil {
+				synced = max(synced, c.saw(p, n, hosted))
+			}
+		}
+		if synced >= end {
+			copies++
+		}
+	}
+	if copies < p.topic.minSync {
+		c.w.violate("what is acknowledged is on disk", "%s: records up to %d were acknowledged, and are on %d disks; min.insync.replicas is %d", p, end, copies, p.topic.minSync)
+		return false
+	}
+	return true
 }
 
 // read notes how far a consumer has read.
@@ -118,13 +143,13 @@ func (c *checkers) end(p *topicPart, end, least kafka.Offset, node int) {
 	p.committed = max(p.committed, end)
 }
 
-// producerID checks that no two producers have the same id.
-func (c *checkers) producerID(p *producer) {
-	if other, ok := c.producerIDs[p.id]; ok {
-		c.w.violate("producer ids are unique", "producers %d and %d both have id %d", other, p.number, p.id)
+// producerID checks that an id is given away once.
+func (c *checkers) producerID(id int64, to string) {
+	if other, ok := c.producerIDs[id]; ok {
+		c.w.violate("producer ids are unique", "%s and %s both have id %d", other, to, id)
 		return
 	}
-	c.producerIDs[p.id] = p.number
+	c.producerIDs[id] = to
 }
 
 // final reads all replicas of all partitions.

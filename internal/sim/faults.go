@@ -53,6 +53,7 @@ var allFaults = []faultKind{
 	{"sync error", (*nemesis).syncError},
 	{"step clock", (*nemesis).stepClock},
 	{"pause and kill", (*nemesis).pauseAndKill},
+	{"pause and cut off", (*nemesis).pauseAndCutOff},
 	{"lose disk", (*nemesis).loseDisk},
 }
 
@@ -485,6 +486,41 @@ func (n *nemesis) pauseAndKill() func() {
 		behind.resume()
 		rest.resume()
 		n.powerUp(victim)
+	}
+}
+
+// pauseAndCutOff has a node find an answer, when it goes on after a pause, that
+// was true when it was sent, and nothing newer.
+func (n *nemesis) pauseAndCutOff() func() {
+	t := n.target()
+	far := n.between(20*millisecond, 150*millisecond)
+	n.w.net.extra[t.index] += far
+	undo, over := func() {}, false
+	n.w.after(n.between(200*millisecond, 500*millisecond), func() {
+		if over {
+			return
+		}
+		t.pause()
+		n.w.after(n.between(500*millisecond, 4*second), func() {
+			if over {
+				return
+			}
+			n.note("cut n%d off from the other nodes", t.index)
+			var pairs [][2]int
+			for i := range n.w.nodes {
+				if i != t.index {
+					pairs = append(pairs, [2]int{i, t.index}, [2]int{t.index, i})
+				}
+			}
+			undo = n.cutAll(pairs)
+			t.resume()
+		})
+	})
+	return func() {
+		n.w.net.extra[t.index] -= far
+		over = true
+		undo()
+		t.resume()
 	}
 }
 

@@ -45,6 +45,7 @@ func (l *load) start() {
 	l.w.groups = startGroups(l)
 	l.probe.start()
 	l.adminLater()
+	l.configLater()
 }
 
 func (l *load) topic(name string, id kafka.TopicID) *topicState {
@@ -94,13 +95,26 @@ func (l *load) adminLater() {
 	})
 }
 
+// configLater has configs changed, more often than the administrator does else.
+func (l *load) configLater() {
+	if l.w.plan.configEvery == 0 {
+		return
+	}
+	l.w.after(l.admin.between(l.w.plan.configEvery/2, 3*l.w.plan.configEvery/2), func() {
+		if parts := l.parts(); len(parts) > 0 && !l.w.healed {
+			l.alterConfig(parts[l.rng.IntN(len(parts))].topic)
+		}
+		l.configLater()
+	})
+}
+
 func (l *load) administer() {
 	parts := l.parts()
 	if len(parts) == 0 {
 		return
 	}
 	p := parts[l.rng.IntN(len(parts))]
-	switch l.rng.IntN(14) {
+	switch l.rng.IntN(12) {
 	case 0:
 		if len(l.topics) < 12 {
 			t := l.newTopic()
@@ -115,11 +129,9 @@ func (l *load) administer() {
 		}
 	case 3, 4:
 		l.reassign(p)
-	case 5, 6:
-		l.alterConfig(p.topic)
-	case 7:
+	case 5:
 		l.addPartition(p.topic)
-	case 8, 9, 10:
+	case 6, 7, 8:
 		l.trim(parts)
 	default:
 		l.electPreferred()

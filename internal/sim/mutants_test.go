@@ -27,6 +27,18 @@ var hunts = map[mutant.Mutant][]string{
 	mutant.MetadataUnsynced:   {"lose power everywhere", "lose power"},
 	mutant.VoteUnsaved:        {"lose power everywhere", "kill all", "kill"},
 
+	mutant.LeaseFromAnswer:            {"pause and cut off"},
+	mutant.RememberOneBatch:           {"cut clients", "sever"},
+	mutant.SequenceGaps:               {"isolate", "kill", "cut clients"},
+	mutant.InSyncInactive:             {"pause", "isolate"},
+	mutant.ConfigRemovalLost:          {"kill"},
+	mutant.OffsetsLost:                {"kill"},
+	mutant.StartForgotten:             {"lose power everywhere", "kill all"},
+	mutant.TimeAfter:                  {"kill"},
+	mutant.CutKeepsProducers:          {"isolate", "kill", "pause"},
+	mutant.ReassignEarly:              {"isolate", "slow disk"},
+	mutant.SnapshotWithoutProducerIDs: {"kill all", "kill"},
+
 	mutant.ServeUnloaded:     {"kill", "stop"},
 	mutant.AnswerUncommitted: {"isolate", "kill", "pause"},
 	mutant.SessionsForgotten: {"kill", "stop"},
@@ -36,6 +48,10 @@ var hunts = map[mutant.Mutant][]string{
 var scenarios = map[mutant.Mutant]string{
 	mutant.JoinBeforeEpochStart: "core/replica/testdata/17_join_at_epoch_start.txt",
 	mutant.CountStaleSync:       "core/replica/testdata/05_stale_sync.txt",
+	mutant.EpochStartUnnoted:    "core/replica/testdata/01_single.txt",
+	mutant.InSyncOfOldState:     "core/controller/testdata/in_sync_sets.txt",
+	mutant.InSyncOfOldProcess:   "core/controller/testdata/in_sync_sets.txt",
+	mutant.CheckpointAhead:      "storage/wal: TestSyncedRecordsSurviveACrashAtAnyMoment",
 	mutant.StaticRenameUnlogged: "core/group/testdata/classic_reload.txt",
 }
 

@@ -35,6 +35,7 @@ type plan struct {
 	mayLoseDisk    bool // one node may, since every record has another copy
 	requestTimeout instant
 	adminEvery     instant // 0: never
+	configEvery    instant // 0: never
 	static         map[string]string
 	disks          []float64 // how slow they are
 	founders       int       // nodes that found the cluster; the others join later
@@ -96,6 +97,9 @@ func (w *world) draw(o Options) {
 	p.requestTimeout = instant(time.Duration(1+rng.IntN(8)) * time.Second)
 	if rng.IntN(3) > 0 {
 		p.adminEvery = instant(time.Duration(2+rng.IntN(20)) * time.Second)
+	}
+	if rng.IntN(2) == 0 {
+		p.configEvery = instant(time.Duration(200+rng.IntN(3000)) * time.Millisecond)
 	}
 	p.static = map[string]string{
 		"replica.lag.time.max.ms":                 fmt.Sprint(500 << rng.IntN(6)),

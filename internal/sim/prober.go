@@ -20,6 +20,8 @@ func (p *prober) start() {
 		if parts := p.l.parts(); len(parts) > 0 {
 			part := parts[p.c.rng.IntN(len(parts))]
 			switch what := p.c.rng.IntN(8); {
+			case p.c.rng.IntN(12) == 0:
+				p.askID()
 			case part.topic.again: // its requests name no id
 			case what < 4:
 				p.askEnd(part)
@@ -32,6 +34,21 @@ func (p *prober) start() {
 			}
 		}
 		p.start()
+	})
+}
+
+// askID has a producer id given away, for nobody.
+func (p *prober) askID() {
+	req := kmsg.NewPtrInitProducerIDRequest()
+	req.Version, req.TransactionTimeoutMillis = 4, 60_000
+	req.ProducerID, req.ProducerEpoch = -1, -1
+	p.c.call(p.c.rng.IntN(len(p.c.w.nodes)), req, 3*second, func(r kmsg.Response, err error) {
+		if err != nil {
+			return
+		}
+		if got := r.(*kmsg.InitProducerIDResponse); got.ErrorCode == 0 {
+			p.c.w.check.producerID(got.ProducerID, "the prober")
+		}
 	})
 }
 

@@ -114,7 +114,7 @@ func (p *producer) initialise() {
 			got := r.(*kmsg.InitProducerIDResponse)
 			if got.ErrorCode == 0 {
 				p.id, p.epoch, p.ready = got.ProducerID, got.ProducerEpoch, true
-				p.l.w.check.producerID(p)
+				p.l.w.check.producerID(p.id, p.c.name)
 				return
 			}
 		}

@@ -47,6 +47,7 @@ type topicState struct {
 	again   bool // there was one of this name before, so that requests must name its id
 
 	configs map[string]string // that were asked for and granted
+	late    map[string]string // "name=value" that requests without an answer may set yet, or "name=": the name
 	asking  bool              // a change of configs or partitions is under way
 }
 
@@ -68,6 +69,7 @@ func (l *load) newTopic() *topicState {
 		t.rf = 1 + l.rng.IntN(t.rf)
 	}
 	t.minSync = min(t.minSync, t.rf)
+	t.late = make(map[string]string)
 	t.configs = map[string]string{"min.insync.replicas": fmt.Sprint(t.minSync)}
 	segment := l.w.plan.segmentBytes
 	switch t.kind {
@@ -241,7 +243,10 @@ func (l *load) alterConfig(t *topicState) {
 	if l.rng.IntN(2) == 0 {
 		name, value = "file.delete.delay.ms", fmt.Sprint(l.rng.IntN(100_000))
 	}
-	erase := l.rng.IntN(4) == 0
+	erase := l.rng.IntN(3) == 0
+	if erase {
+		value = ""
+	}
 	var ask func()
 	ask = func() {
 		req := kmsg.NewPtrIncrementalAlterConfigsRequest()
@@ -259,6 +264,7 @@ func (l *load) alterConfig(t *topicState) {
 			switch {
 			case t.deleted:
 			case err != nil || r.(*kmsg.IncrementalAlterConfigsResponse).Resources[0].ErrorCode != 0:
+				t.late[name+"="+value] = name
 				l.w.after(300*millisecond, ask)
 			default:
 				t.asking = false
@@ -269,6 +275,17 @@ func (l *load) alterConfig(t *topicState) {
 		})
 	}
 	ask()
+}
+
+// granted says whether the configs are those that were granted, or what late
+// requests have made of them.
+func (t *topicState) granted(got map[string]string) bool {
+	for _, name := range append(sortedKeys(t.configs), sortedKeys(got)...) {
+		if got[name] != t.configs[name] && t.late[name+"="+got[name]] == "" {
+			return false
+		}
+	}
+	return true
 }
 
 // addPartition has a topic grow by one partition.

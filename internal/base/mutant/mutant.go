@@ -24,6 +24,40 @@ const (
 	MetadataUnsynced            // entries of the metadata log are acknowledged before they are on disk
 	VoteUnsaved                 // a vote is not written down
 
+	TruncateShort              // a log that diverges keeps one record too many
+	ReadUncommitted            // consumers read what is not committed
+	EpochBelow                 // a leader epoch counts as known only below the one asked for
+	RememberOneBatch           // only the last batch of a producer is known again
+	SequenceGaps               // sequence numbers may leave gaps
+	InSyncOfOldState           // an in-sync set is granted whatever has changed since it was wished for
+	InSyncOfOldProcess         // a process counts as in sync for what the one before it had
+	InSyncInactive             // fenced brokers may join an in-sync set
+	SnapshotWithoutConfigs     // metadata snapshots lack the configs
+	SnapshotWithoutProducerIDs // they lack which producer ids are given away
+	SnapshotWithoutEligible    // they lack who is eligible though not in sync
+	MinInSyncIgnored           // one replica in sync is enough for acks=all
+	ReassignEarly              // replicas leave before those that are added have everything
+	ConfigRemovalLost          // a config that is removed stays
+	ProducerIDsTwice           // the same producer ids are given away again
+	StartNotFollowed           // followers keep what the leader has deleted
+	StartForgotten             // where a log begins is not saved
+	RetainTooLittle            // retention drops a segment too many
+	UnsyncedFollower           // followers tell of what is written as if it were synced
+	UnsyncedLeader             // the high watermark does not wait for the leader's own disk
+	EpochStartUnnoted          // a leader does not note where its epoch begins
+	CutKeepsProducers          // what is known of producers is not rebuilt after a truncation
+	MarkBeyondEnd              // a follower takes a high watermark beyond its log
+	CheckpointAhead            // a log's checkpoint tells of what is not synced
+	SealedUnsynced             // a segment that is full is not synced any more
+	NamesUnsynced              // the names of new segments are not synced
+	IndexAfter                 // a record is looked for from the index entry after it
+	TimeAfter                  // records of just the time that is asked for are passed over
+	CompactLast                // compaction removes the last record of a key
+	OffsetsLost                // a group coordinator passes over the last batch of its log
+	EndUncommitted             // ListOffsets tells the end of the log, not of what is committed
+	LeaseFromAnswer            // a lease is counted from its answer, not from its question
+	DeletedFilesKept           // the files of deleted topics stay
+
 	ServeUnloaded        // a group coordinator answers before it has read its log
 	AnswerUncommitted    // a group coordinator answers before its records are committed
 	CommitFromAnyone     // commits are taken whoever sends them
@@ -47,6 +81,13 @@ var names = [...]string{
 	"none", "ack-before-sync", "commit-on-current-set", "skip-truncation", "no-epoch-fence", "retry-sync", "forget-producers",
 	"join-before-epoch-start", "ack-after-step-down", "count-stale-sync", "ignore-lease", "grant-unconfirmed", "elect-anyone",
 	"metadata-unsynced", "vote-unsaved",
+	"truncate-short", "read-uncommitted", "epoch-below", "remember-one-batch", "sequence-gaps", "in-sync-of-old-state",
+	"in-sync-of-old-process", "in-sync-inactive", "snapshot-without-configs", "snapshot-without-producer-ids",
+	"snapshot-without-eligible", "min-in-sync-ignored", "reassign-early",
+	"config-removal-lost", "producer-ids-twice", "start-not-followed", "start-forgotten", "retain-too-little",
+	"unsynced-follower", "unsynced-leader", "epoch-start-unnoted", "cut-keeps-producers",
+	"mark-beyond-end", "checkpoint-ahead", "sealed-unsynced", "names-unsynced", "index-after", "time-after",
+	"compact-last", "offsets-lost", "end-uncommitted", "lease-from-answer", "deleted-files-kept",
 	"serve-unloaded", "answer-uncommitted", "commit-from-anyone", "two-leaders", "generation-kept", "sessions-forgotten",
 	"static-rename-unnoted", "static-rename-unlogged", "parked-syncs-lost", "assign-before-revoked", "epoch-kept",
 	"upgrade-forgets", "expire-live",

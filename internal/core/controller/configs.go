@@ -8,6 +8,7 @@ import (
 	"strconv"
 
 	"chronik/internal/base/kafka"
+	"chronik/internal/base/mutant"
 	"chronik/internal/core/config"
 	"chronik/internal/core/metadata"
 )
@@ -233,7 +234,7 @@ func (d *draft) checkTogether(r metadata.ConfigResource, set map[string]string) 
 func (d *draft) setConfigs(r metadata.ConfigResource, set map[string]string) {
 	before := d.image.Config(r)
 	for _, key := range slices.Sorted(maps.Keys(before)) {
-		if _, ok := set[key]; !ok {
+		if _, ok := set[key]; !ok && !mutant.On(mutant.ConfigRemovalLost) {
 			d.records = append(d.records, &metadata.ConfigRecord{Resource: r, Key: key, Remove: true})
 			d.tellConfig(r, key, "removed")
 		}

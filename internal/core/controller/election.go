@@ -150,7 +150,7 @@ func (w *wish) completeReassignment() bool {
 	leaves := func(n kafka.NodeID) bool { return slices.Contains(w.removing, n) }
 	inSync, replicas := without(w.inSync, leaves), without(w.replicas, leaves)
 	missing := func(n kafka.NodeID) bool { return !slices.Contains(inSync, n) }
-	if len(inSync) == 0 || slices.ContainsFunc(w.adding, missing) {
+	if len(inSync) == 0 || slices.ContainsFunc(w.adding, missing) && !mutant.On(mutant.ReassignEarly) {
 		return false
 	}
 	// With fewer replicas than before each of them counts.

@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"chronik/internal/base/kafka"
+	"chronik/internal/base/mutant"
 	"chronik/internal/core/metadata"
 )
 
@@ -67,7 +68,7 @@ func (d *draft) checkInSync(node kafka.NodeID, p *metadata.Partition, c InSyncCh
 		return status(kafka.ErrFencedLeaderEpoch, fmt.Sprintf("Leader epoch %d is over, the present one is %d.", c.LeaderEpoch, p.LeaderEpoch))
 	case node != p.Leader:
 		return status(kafka.ErrInvalidRequest, fmt.Sprintf("Node %d asks, but node %d leads the partition.", node, p.Leader))
-	case c.PartitionEpoch < p.PartitionEpoch:
+	case c.PartitionEpoch < p.PartitionEpoch && !mutant.On(mutant.InSyncOfOldState):
 		return status(kafka.ErrInvalidUpdateVersion, fmt.Sprintf("Partition epoch %d is over, the present one is %d.", c.PartitionEpoch, p.PartitionEpoch))
 	case c.Recovering && !p.Recovering:
 		return status(kafka.ErrInvalidRequest, "A partition that has recovered cannot go back to recovering.")
@@ -90,10 +91,10 @@ func (d *draft) checkInSync(node kafka.NodeID, p *metadata.Partition, c InSyncCh
 			return status(kafka.ErrIneligibleReplica, fmt.Sprintf("Node %d cannot use its replica.", m.Node))
 		}
 		b := d.broker(m.Node)
-		if !b.Active() {
+		if b == nil || !b.Active() && !mutant.On(mutant.InSyncInactive) {
 			return status(kafka.ErrIneligibleReplica, fmt.Sprintf("Node %d is fenced, shutting down or not registered.", m.Node))
 		}
-		if m.Epoch != kafka.NoBrokerEpoch && m.Epoch != b.Epoch {
+		if m.Epoch != kafka.NoBrokerEpoch && m.Epoch != b.Epoch && !mutant.On(mutant.InSyncOfOldProcess) {
 			return status(kafka.ErrIneligibleReplica,
 				fmt.Sprintf("Node %d has broker epoch %d, not %d: it has started anew since it caught up.", m.Node, b.Epoch, m.Epoch))
 		}

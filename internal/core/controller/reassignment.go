@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"chronik/internal/base/kafka"
+	"chronik/internal/base/mutant"
 	"chronik/internal/core/metadata"
 )
 
@@ -97,6 +98,9 @@ func (d *draft) allocateProducerIDs(r AllocateProducerIDs) AllocateProducerIDsRe
 		return AllocateProducerIDsResult{Status: s, First: kafka.NoProducerID}
 	}
 	first := d.image.NextProducerID()
+	if mutant.On(mutant.ProducerIDsTwice) {
+		return AllocateProducerIDsResult{First: first, Count: producerIDBlock}
+	}
 	d.records = append(d.records, &metadata.ProducerIDsRecord{Next: first + producerIDBlock})
 	return AllocateProducerIDsResult{First: first, Count: producerIDBlock}
 }

@@ -9,6 +9,7 @@ import (
 	"slices"
 
 	"chronik/internal/base/kafka"
+	"chronik/internal/base/mutant"
 )
 
 // EncodeSnapshot appends the whole image to dst. Equal images give equal bytes.
@@ -53,7 +54,7 @@ func (m *Image) Records() []Record {
 	for _, name := range m.Features() {
 		records = append(records, &FeatureRecord{name, m.features[name]})
 	}
-	if m.nextProducer != 0 {
+	if m.nextProducer != 0 && !mutant.On(mutant.SnapshotWithoutProducerIDs) {
 		records = append(records, &ProducerIDsRecord{m.nextProducer})
 	}
 	for _, b := range m.Brokers() {
@@ -62,11 +63,19 @@ func (m *Image) Records() []Record {
 	for _, t := range m.Topics() {
 		records = append(records, &TopicRecord{t.ID, t.Name})
 		for i, p := range t.Partitions {
+			if mutant.On(mutant.SnapshotWithoutEligible) {
+				poor := *p
+				poor.EligibleLeader = nil
+				p = &poor
+			}
 			records = append(records, &PartitionRecord{t.ID, int32(i), p})
 		}
 	}
 	for _, r := range m.ConfigResources() {
 		values := m.configs[r]
+		if mutant.On(mutant.SnapshotWithoutConfigs) {
+			break
+		}
 		for _, key := range slices.Sorted(maps.Keys(values)) {
 			records = append(records, &ConfigRecord{Resource: r, Key: key, Value: values[key]})
 		}

@@ -4,6 +4,7 @@ import (
 	"slices"
 
 	"chronik/internal/base/kafka"
+	"chronik/internal/base/mutant"
 )
 
 // epochs says where each leader epoch begins in a log (KIP-101). Epochs and
@@ -61,7 +62,7 @@ func (e epochs) before(o kafka.Offset) kafka.LeaderEpoch {
 // and the offset at which the first epoch begins.
 func (e epochs) floor(epoch kafka.LeaderEpoch, end kafka.Offset) (kafka.LeaderEpoch, kafka.Offset) {
 	for i := len(e) - 1; i >= 0; i-- {
-		if e[i].Epoch <= epoch {
+		if e[i].Epoch < epoch || e[i].Epoch == epoch && !mutant.On(mutant.EpochBelow) {
 			return e[i].Epoch, end
 		}
 		end = min(end, e[i].Start)

@@ -49,7 +49,15 @@ func (r *Replica) loseThread(now time.Time) {
 // report tells the leader how far this log is.
 func (r *Replica) report(k Kind) {
 	r.send(Message{Kind: k, To: r.assignment.Leader, Session: r.session, Epoch: r.LastEpoch(), Offset: r.end,
-		Synced: r.durable(), BrokerEpoch: r.brokerEpoch})
+		Synced: r.reported(), BrokerEpoch: r.brokerEpoch})
+}
+
+// reported is up to where a follower says that it is on disk.
+func (r *Replica) reported() kafka.Offset {
+	if mutant.On(mutant.UnsyncedFollower) {
+		return r.end
+	}
+	return r.durable()
 }
 
 func (r *Replica) stepFollower(now time.Time, m *Message) {
@@ -92,6 +100,9 @@ func (r *Replica) truncation(epoch kafka.LeaderEpoch, end kafka.Offset) kafka.Of
 	if epoch != kafka.NoLeaderEpoch {
 		_, own := r.epochs.floor(epoch, r.end)
 		to = min(to, own)
+	}
+	if mutant.On(mutant.TruncateShort) {
+		to = min(to+1, r.end)
 	}
 	return max(to, r.start)
 }
@@ -153,11 +164,15 @@ func (r *Replica) fitting(m *Message) (records []byte, end kafka.Offset, ok bool
 
 // received goes on after the batches of an append, if any, are written.
 func (r *Replica) received(m *Message, answer bool) {
-	if hw := min(m.HighWatermark, r.end); hw > r.highWatermark {
+	hw := min(m.HighWatermark, r.end)
+	if mutant.On(mutant.MarkBeyondEnd) {
+		hw = m.HighWatermark
+	}
+	if hw > r.highWatermark {
 		r.highWatermark = hw
 		r.producers.committed(hw)
 	}
-	if start := min(m.LogStart, r.end); start > r.start {
+	if start := min(m.LogStart, r.end); start > r.start && !mutant.On(mutant.StartNotFollowed) {
 		r.moveStart(start)
 	}
 	if answer && (r.config.Relaxed || r.synced == r.end || m.NeedsAck) {

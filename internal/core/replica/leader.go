@@ -34,7 +34,7 @@ func (r *Replica) lead(now time.Time, again bool) {
 	if !again {
 		l.onSync, l.onCommit, l.onStart, l.expiry = waitlist{}, waitlist{}, waitlist{}, time.Time{}
 	}
-	if r.epochs.assign(r.assignment.LeaderEpoch, r.end) {
+	if !mutant.On(mutant.EpochStartUnnoted) && r.epochs.assign(r.assignment.LeaderEpoch, r.end) {
 		r.out.Epoch = &EpochStart{r.assignment.LeaderEpoch, r.end}
 	}
 	r.session = max(r.session, uint64(max(0, now.UnixMicro())))
@@ -215,6 +215,9 @@ func (r *Replica) wait(p *Proposal, w waiting) {
 
 // minInSync is the effective min.insync.replicas: no more than there are replicas.
 func (r *Replica) minInSync() int {
+	if mutant.On(mutant.MinInSyncIgnored) {
+		return 1
+	}
 	return max(1, min(r.config.MinInSync, len(r.assignment.Replicas)))
 }
 
@@ -225,6 +228,9 @@ func (r *Replica) MinInSync() int { return r.minInSync() }
 // who waited for it, and looks after the in-sync set.
 func (r *Replica) advance(now time.Time) {
 	reached := r.durable()
+	if mutant.On(mutant.UnsyncedLeader) {
+		reached = r.end
+	}
 	for _, f := range r.leader.followers {
 		granted := f.inSync || f.wanted && !mutant.On(mutant.CommitOnCurrentSet)
 		f.holding = !granted && !mutant.On(mutant.CommitOnCurrentSet) && f.synced < reached && f.holds(now, r.opts.JoinWindow)

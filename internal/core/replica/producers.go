@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"chronik/internal/base/kafka"
+	"chronik/internal/base/mutant"
 	"chronik/internal/format/record"
 )
 
@@ -43,6 +44,9 @@ func (p *producer) lastSequence() int32 {
 }
 
 func (p *producer) add(r producerRun) {
+	if mutant.On(mutant.RememberOneBatch) {
+		p.n = 0
+	}
 	if p.n == batchesKept {
 		copy(p.batches[:], p.batches[1:])
 		p.n--
@@ -183,7 +187,7 @@ func (ps *producers) checkSequence(now time.Time, e *producer, b record.Batch, p
 		if sequence != 0 {
 			return kafka.ErrOutOfOrderSequenceNumber
 		}
-	case sequence != record.AddSequence(e.lastSequence(), 1):
+	case sequence != record.AddSequence(e.lastSequence(), 1) && !(mutant.On(mutant.SequenceGaps) && sequence > e.lastSequence()):
 		return kafka.ErrOutOfOrderSequenceNumber
 	}
 	return kafka.None

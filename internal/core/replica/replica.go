@@ -304,7 +304,7 @@ func (r *Replica) Truncated(now time.Time, end kafka.Offset) (rebuild bool) {
 		r.producers.reset()
 	} else {
 		r.epochs.cut(c.to)
-		rebuild = r.producers.last >= c.to
+		rebuild = r.producers.last >= c.to && !mutant.On(mutant.CutKeepsProducers)
 	}
 	if c.then.Kind == Append {
 		r.onAppend(now, &c.then)

@@ -1,6 +1,10 @@
 package broker
 
-import "time"
+import (
+	"time"
+
+	"chronik/internal/base/mutant"
+)
 
 // The controller fences a broker whose session has passed without a heartbeat.
 // A broker that was paused or cut off cannot know whether that has happened, so
@@ -14,6 +18,9 @@ import "time"
 // renewLease notes a heartbeat that was sent at sent and granted.
 func (b *Broker) renewLease(now, sent time.Time) {
 	until := sent.Add(b.opts.SessionTimeout)
+	if mutant.On(mutant.LeaseFromAnswer) {
+		until = now.Add(b.opts.SessionTimeout)
+	}
 	b.leaseUntil.Store(int64(until.Sub(b.made)))
 	if !now.Before(until) {
 		return // granted too late to be of use: the next one is on its way

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"chronik/internal/base/kafka"
+	"chronik/internal/base/mutant"
 	"chronik/internal/base/vfs"
 	"chronik/internal/core/metadata"
 	"chronik/internal/core/replica"
@@ -188,6 +189,9 @@ func (b *Broker) setAside(dir, name string, id wal.Identity) {
 // discard moves a partition whose deletion is committed out of the way at
 // once, so that a topic of the same name can be made. settleGone does the rest.
 func (b *Broker) discard(dir string, id wal.Identity) {
+	if mutant.On(mutant.DeletedFilesKept) {
+		return
+	}
 	to := path.Join(b.goneDir(), fmt.Sprintf("%s.%s.%d", path.Base(dir), id.TopicID, b.env.Rand.Uint32()))
 	err := vfs.MkdirAllSync(b.env.FS, b.goneDir())
 	if err == nil {

@@ -139,7 +139,7 @@ func (s *shard) applyAll(l *load, b []byte) {
 			l.next = l.target
 			return
 		}
-		if batch.NextOffset() > l.next {
+		if batch.NextOffset() > l.next && !(mutant.On(mutant.OffsetsLost) && batch.NextOffset() == l.target) {
 			if err := applyBatch(l, batch); err != nil {
 				s.log.Error("group coordinator skipped records", keyOffset, batch.BaseOffset(), keyError, err.Error())
 			}

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"chronik/internal/base/kafka"
+	"chronik/internal/base/mutant"
 	"chronik/internal/base/vfs"
 	"chronik/internal/core/replica"
 	"chronik/internal/format/record"
@@ -76,7 +77,7 @@ func (p *Partition) Read(now time.Time, req ReadRequest) ReadResult {
 	}
 	limit := res.HighWatermark
 	switch {
-	case req.ReplicaID >= 0:
+	case req.ReplicaID >= 0, mutant.On(mutant.ReadUncommitted):
 		limit = bounds.End
 	case req.Isolation == ReadCommitted:
 		limit = res.LastStableOffset
@@ -168,6 +169,9 @@ func (p *Partition) ListOffsets(now time.Time, req ListOffsetsRequest) ListOffse
 		if behind {
 			none.Code = kafka.ErrOffsetNotAvailable
 			return none
+		}
+		if mutant.On(mutant.EndUncommitted) {
+			limit = p.log.End()
 		}
 		return ListOffsetsResult{Offset: limit, Timestamp: record.NoTimestamp, LeaderEpoch: v.leaderEpoch}
 	}

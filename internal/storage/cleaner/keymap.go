@@ -6,6 +6,7 @@ import (
 	"math/bits"
 
 	"chronik/internal/base/kafka"
+	"chronik/internal/base/mutant"
 )
 
 // slotBytes is what one key takes.
@@ -75,5 +76,8 @@ func (m *keyMap) put(key digest, offset kafka.Offset) bool {
 
 // after says whether the key is known at an offset above this one.
 func (m *keyMap) after(key digest, offset kafka.Offset) bool {
+	if mutant.On(mutant.CompactLast) {
+		return m.find(key).next > offset
+	}
 	return m.find(key).next > offset+1
 }

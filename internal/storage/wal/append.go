@@ -50,6 +50,9 @@ func (l *Log) Append(now time.Time, batches ...record.Batch) error {
 	if err != nil {
 		return err
 	}
+	if mutant.On(mutant.CheckpointAhead) {
+		l.checkpoint.note(checkpoint{start: l.Start(), point: position{segment: l.active().base, pos: l.active().size, offset: l.End()}})
+	}
 	if unsynced {
 		return l.Sync()
 	}
@@ -325,6 +328,9 @@ func (l *Log) sync() error {
 	l.mu.Unlock()
 
 	for _, s := range sealed {
+		if mutant.On(mutant.SealedUnsynced) {
+			continue
+		}
 		if err := s.file.Sync(); err != nil {
 			return l.fail("sync "+s.path, err)
 		}
@@ -336,7 +342,7 @@ func (l *Log) sync() error {
 	if err := active.file.Sync(); err != nil && !(mutant.On(mutant.RetrySync) && active.file.Sync() == nil) {
 		return l.fail("sync "+active.path, err)
 	}
-	if names {
+	if names && !mutant.On(mutant.NamesUnsynced) {
 		if err := l.syncNames(); err != nil {
 			return err
 		}

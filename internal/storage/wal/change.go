@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"chronik/internal/base/kafka"
+	"chronik/internal/base/mutant"
 	"chronik/internal/base/vfs"
 )
 
@@ -184,8 +185,11 @@ func (l *Log) Trim(start kafka.Offset) error {
 			return err
 		}
 	}
-	s := l.active()
-	if err := l.checkpoint.save(checkpoint{start: start, point: position{s.base, s.size, l.End()}}); err != nil {
+	s, saved := l.active(), start
+	if mutant.On(mutant.StartForgotten) {
+		saved = l.Start()
+	}
+	if err := l.checkpoint.save(checkpoint{start: saved, point: position{s.base, s.size, l.End()}}); err != nil {
 		return l.fail("trim", err)
 	}
 	l.mu.Lock()

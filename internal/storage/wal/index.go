@@ -6,6 +6,7 @@ import (
 	"sort"
 
 	"chronik/internal/base/kafka"
+	"chronik/internal/base/mutant"
 	"chronik/internal/format/record"
 )
 
@@ -100,6 +101,9 @@ func floor(entries []entry, base, offset kafka.Offset) entry {
 	i := sort.Search(len(entries), func(i int) bool { return entries[i].offset > offset })
 	if i == 0 {
 		return entry{offset: base, pos: headerSize, maxTs: noTimestamp, epoch: kafka.NoLeaderEpoch}
+	}
+	if i < len(entries) && mutant.On(mutant.IndexAfter) {
+		return entries[i]
 	}
 	return entries[i-1]
 }

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"chronik/internal/base/kafka"
+	"chronik/internal/base/mutant"
 )
 
 // SegmentInfo describes one segment.
@@ -82,7 +83,7 @@ func (l *Log) RetainFrom(now time.Time, keep Retention, upTo kafka.Offset) (kafk
 			newest = s.LastAppend
 		}
 		old := keep.Ms >= 0 && now.UnixMilli()-newest > keep.Ms
-		large := keep.Bytes >= 0 && size-s.Bytes >= keep.Bytes && !s.Active
+		large := keep.Bytes >= 0 && (size-s.Bytes >= keep.Bytes || mutant.On(mutant.RetainTooLittle) && size >= keep.Bytes) && !s.Active
 		if !old && !large {
 			break
 		}

@@ -2,6 +2,7 @@ package wal
 
 import (
 	"chronik/internal/base/kafka"
+	"chronik/internal/base/mutant"
 	"chronik/internal/base/vfs"
 	"chronik/internal/format/record"
 )
@@ -23,7 +24,7 @@ func (l *Log) OffsetForTimestamp(ms int64) (TimestampOffset, bool, error) {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		return floorTime(s.index, s.base, ms), true
-	}, func(ts int64) bool { return ts >= ms })
+	}, func(ts int64) bool { return ts > ms || ts == ms && !mutant.On(mutant.TimeAfter) })
 }
 
 // MaxTimestamp returns the first of the records with the largest timestamp
