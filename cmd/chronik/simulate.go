@@ -174,7 +174,7 @@ func (s *simulation) share(cmd *cobra.Command, out io.Writer) (figures, error) {
 // worker runs a share of the seeds in a process of its own.
 func (s *simulation) worker(ctx context.Context, self string, first uint64) (text []byte, sum figures, err error) {
 	args := []string{"simulate", "--sums", "--workers=1", fmt.Sprintf("--seed=%d", s.seed+first), fmt.Sprintf("--seeds=%d", min(shareSize, s.seeds-first)),
-		fmt.Sprintf("--minutes=%g", s.minutes), fmt.Sprintf("--nodes=%d", s.nodes), fmt.Sprintf("--partitions=%d", s.partitions),
+		fmt.Sprintf("--minutes=%g", s.minutes), fmt.Sprintf("--nodes=%d", s.nodes), fmt.Sprintf("--partitions=%d", s.partitions), fmt.Sprintf("--groups=%d", s.groups),
 		fmt.Sprintf("--check-determinism=%v", s.checkDeterminism), fmt.Sprintf("--events=%d", s.notes), fmt.Sprintf("--verbose=%v", s.verbose)}
 	for _, f := range s.faults {
 		args = append(args, "--faults="+f)
