@@ -63,7 +63,7 @@ func FaultNames() []string {
 	for _, k := range allFaults {
 		out = append(out, k.name)
 	}
-	return out
+	return append(out, flipFault)
 }
 
 func newNemesis(w *world, only []string) *nemesis {

@@ -163,7 +163,9 @@ func (n *node) start() {
 	mounted := n.disk.mount()
 	failedBefore := n.disk.failed
 	n.call(func() {
-		b, err := broker.New(n.time(), n.w.plan.options(n), n.env(mounted))
+		options := n.w.plan.options(n)
+		n.w.flips.options(&options)
+		b, err := broker.New(n.time(), options, n.env(mounted))
 		switch {
 		case err != nil && n.disk.failed > failedBefore:
 			n.w.note(noteProcess, n.index, nowhere, 0, 0, "did not start: "+err.Error())
@@ -396,6 +398,7 @@ func (h *logHandler) Handle(_ context.Context, r slog.Record) error {
 		})
 	}
 	h.n.w.note(noteLog, h.n.index, nowhere, int64(h.life), 0, b.String())
+	h.n.w.flips.logged(h.n, r.Message, b.String())
 	return nil
 }
 

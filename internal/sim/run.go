@@ -102,6 +102,7 @@ func Run(o Options) *Result {
 	}
 	w.load = newLoad(w)
 	w.faults = newNemesis(w, o.Faults)
+	w.flips = newFlipper(w, o.Faults)
 	for i, n := range w.nodes {
 		if i < w.plan.founders {
 			w.guard(n.start)
@@ -112,6 +113,7 @@ func Run(o Options) *Result {
 	w.load.start()
 	w.check.watch()
 	w.after(2*second, w.faults.start)
+	w.after(2*second, w.flips.start)
 	w.run(w.plan.length)
 	w.heal()
 	w.finish()
@@ -144,6 +146,9 @@ func (w *world) heal() {
 		var ok bool
 		if ok, why = w.check.atRest(); ok {
 			ok, why = w.check.groupsAtRest()
+		}
+		if ok {
+			ok, why = w.flips.atRest()
 		}
 		if ok {
 			return

@@ -85,6 +85,7 @@ type world struct {
 	net     *network
 	clients []*client
 	faults  *nemesis
+	flips   *flipper
 	load    *load
 	groups  []*simGroup
 	check   *checkers
