@@ -140,7 +140,7 @@ func life(c *Conversation) {
 
 	other := c.Other()
 	wait := other.Go("second", join(group, ""))
-	id := ""
+	var id string
 	if c.of.Key != 11 || c.V >= 4 {
 		resp := wait().(*kmsg.JoinGroupResponse)
 		id = resp.MemberID
