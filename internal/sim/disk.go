@@ -46,7 +46,9 @@ func (d *disk) mount() *mounted {
 func (d *disk) syncTime() instant {
 	t := float64(100*microsecond + instant(d.rng.Int64N(int64(200*microsecond))))
 	if d.rng.IntN(200) == 0 {
-		t *= 1 + 50*d.rng.Float64() // now and then a disk does something else first
+		// Now and then a disk does something else first. The conversion keeps
+		// compilers from adding and multiplying with one rounding where they can.
+		t *= 1 + float64(50*d.rng.Float64())
 	}
 	return instant(t * d.slow)
 }
