@@ -90,6 +90,14 @@ func (c *checkers) saw(p *topicPart, n *node, hosted *partition.Partition) kafka
 	return p.synced[n.index]
 }
 
+func (c *checkers) sawAll(n *node, all []*partition.Partition) {
+	for _, hosted := range all {
+		if p := c.part(hosted.TopicID(), hosted.Number()); p != nil {
+			c.saw(p, n, hosted)
+		}
+	}
+}
+
 func (c *checkers) part(id kafka.TopicID, number int32) *topicPart {
 	for _, t := range c.w.load.topics {
 		if t.id == id && int(number) < len(t.parts) {
@@ -104,10 +112,6 @@ func (c *checkers) started(n *node) { c.images[n.index] = nil }
 func (c *checkers) ended(n *node) {
 	if n.broker != nil {
 		c.look(n) // the last moment to see it
-		for _, hosted := range n.broker.Partitions() {
-			if p := c.part(hosted.TopicID(), hosted.Number()); p != nil {
-				c.saw(p, n, hosted)
-			}
-		}
+		c.sawAll(n, n.broker.Partitions())
 	}
 }

@@ -228,6 +228,8 @@ func (n *node) stop() {
 		b.Stop(600*time.Millisecond, func(time.Time) {
 			n.post(func() {
 				failed := n.disk.failed
+				hosted := b.Partitions()
+				defer func() { n.w.check.sawAll(n, hosted) }() // closing syncs what is left
 				if err := b.Close(n.time()); err != nil && n.disk.failed == failed {
 					n.w.note(noteLog, n.index, nowhere, 0, 0, "close: "+err.Error())
 				}
