@@ -268,7 +268,9 @@ func (p *Partition) Configure(now time.Time, c TopicConfig) {
 	s := newSettings(c)
 	fx := p.enter()
 	p.settings.Store(s)
-	p.log.SetOptions(p.walOptions(c))
+	if err := p.log.SetOptions(p.walOptions(c)); err != nil {
+		p.fail(err, fx)
+	}
 	p.core.Configure(now, p.coreConfig(s))
 	p.leave(now, fx)
 }

@@ -89,7 +89,7 @@ func (w *behind) recycle(chunks []chunk) {
 // that somebody who is at the end of the log is going to read. mu is held.
 func (l *Log) direct(total int64) bool {
 	o := &l.opts
-	return o.DirectBytesMin > 0 && total >= o.DirectBytesMin && o.CacheBytes >= 0 && l.appended >= l.cachedUntil && !l.cachedOnly.Load()
+	return o.leavesBehind() && total >= o.DirectBytesMin && l.appended >= l.cachedUntil && !l.cachedOnly.Load()
 }
 
 // noteReader has what is appended next stay in the cache, if a reader is close
@@ -163,8 +163,12 @@ func (w *behind) take() []chunk {
 
 // writeOut writes what was appended before the call to the file, past the
 // cache. One that fails leaves the log in doubt: what is written shares a block
-// with what was written before. syncing is held.
+// with what was written before. It does nothing in a log that has failed: what
+// could not be written stays in memory, where readers find it. syncing is held.
 func (l *Log) writeOut(s *segment) error {
+	if err := l.Err(); err != nil {
+		return err
+	}
 	w := &s.behind
 	chunks := w.take()
 	for _, c := range chunks {

@@ -175,3 +175,52 @@ func TestReadersSeeWhatIsWrittenPastTheCache(t *testing.T) {
 		})
 	}
 }
+
+// Who has waited for a Sync that failed must not go on where it has stopped:
+// what it could not write is in memory only, and would be dropped.
+func TestNothingIsWrittenBehindAFailedWrite(t *testing.T) {
+	faulty := vfs.NewFaulty(vfs.NewMem())
+	l, _ := mustOpen(t, faulty, Options{DirectBytesMin: 1})
+	must(t, errors.Join(l.Append(testNow, batchOf(0, 2, 0, 1, 100)), l.Sync()))
+	must(t, l.Append(testNow, batchOf(2, 2, 0, 1, 9000)))
+	faulty.SetHook(func(op vfs.Op) error {
+		if op.Kind == vfs.OpWrite && strings.HasSuffix(op.Name, segmentSuffix) {
+			return errors.New("input/output error")
+		}
+		return nil
+	})
+	if err := l.Sync(); !errors.Is(err, ErrFailed) {
+		t.Fatal(err)
+	}
+	faulty.SetHook(func(op vfs.Op) error {
+		if op.Kind == vfs.OpPreallocate {
+			return vfs.ErrNoSpace
+		}
+		return nil
+	})
+	// As Append does that has found the log to be usable before.
+	if err := l.settleFirst(); !errors.Is(err, ErrFailed) {
+		t.Errorf("segment ended after a failed write: %v", err)
+	}
+	l.active().preallocated = 0
+	if _, err := l.write([]record.Batch{batchOf(4, 2, 0, 1, 100)}, 100); !errors.Is(err, ErrFailed) || l.End() != 4 {
+		t.Errorf("appended after a failed write: %v, end %d", err, l.End())
+	}
+	if n := len(readAll(t, l, 10_000)); n != 2 {
+		t.Errorf("%d batches", n)
+	}
+}
+
+// What may be acknowledged without a sync is to outlive the process, also what
+// was left in memory before that was so.
+func TestNothingStaysInMemoryWithoutDirectWrites(t *testing.T) {
+	fs := vfs.NewMem()
+	l, _ := mustOpen(t, fs, Options{DirectBytesMin: 1})
+	must(t, l.Append(testNow, batchOf(0, 2, 0, 1, 9000)))
+	must(t, l.SetOptions(Options{DirectBytesMin: -1}))
+	must(t, l.Append(testNow, batchOf(2, 2, 0, 1, 9000)))
+	l, _ = mustOpen(t, fs.Crash(nil, 1), Options{})
+	if n := len(readAll(t, l, 10_000)); n != 2 {
+		t.Errorf("killed: %d batches are left of 2", n)
+	}
+}

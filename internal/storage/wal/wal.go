@@ -173,6 +173,9 @@ func (o Options) withDefaults() Options {
 	return o
 }
 
+// leavesBehind says whether an Append may be written by the next Sync only.
+func (o *Options) leavesBehind() bool { return o.DirectBytesMin > 0 && o.CacheBytes >= 0 }
+
 // Bounds are the ends of a log. Invariant: Start <= Synced <= End.
 type Bounds struct {
 	Start  kafka.Offset // log start offset: the first that may be read
@@ -251,11 +254,23 @@ func (l *Log) Dir() string { return l.dir }
 // Identity is whose log it is.
 func (l *Log) Identity() Identity { return l.id }
 
-// SetOptions changes the options from the next Append on.
-func (l *Log) SetOptions(opts Options) {
+// SetOptions changes the options from the next Append on. If nothing is to be
+// left in memory any more, what was is written; the error is that of a log that
+// has failed.
+func (l *Log) SetOptions(opts Options) error {
+	opts = opts.withDefaults()
+	l.changing.Lock()
+	defer l.changing.Unlock()
 	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.opts = opts.withDefaults()
+	l.opts = opts
+	s, closed := l.active(), l.closed
+	l.mu.Unlock()
+	if closed || opts.leavesBehind() || !s.behind.some() {
+		return nil
+	}
+	l.syncing.Lock()
+	defer l.syncing.Unlock()
+	return l.writeOut(s)
 }
 
 func (l *Log) options() Options {
