@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
 	"path/filepath"
 	"slices"
 
@@ -14,6 +15,11 @@ import (
 
 // States that need not survive a loss of power are written in turns to two
 // files that stay: making a file costs more than what is in these.
+
+// unknownNote stands for the offset of a note whose file holds nobody knows
+// what: it may be one from before. It is above every end, so that a truncation
+// removes it.
+const unknownNote kafka.Offset = math.MaxInt64
 
 var notedNames = [...]string{"noted_0" + stateSuffix, "noted_1" + stateSuffix}
 
@@ -31,13 +37,13 @@ func (l *Log) NoteState(offset kafka.Offset, state []byte) error {
 	l.mu.Lock()
 	oldest := 0
 	for i, o := range l.noted {
-		if o < l.noted[oldest] {
+		if o == unknownNote || o < l.noted[oldest] && l.noted[oldest] != unknownNote {
 			oldest = i
 		}
 	}
 	known := slices.Contains(l.states, offset) || offset == l.noted[1-oldest]
 	if !known {
-		l.noted[oldest] = kafka.NoOffset
+		l.noted[oldest] = unknownNote
 	}
 	l.mu.Unlock()
 	if known {
@@ -69,6 +75,14 @@ func (l *Log) writeNote(i int, offset kafka.Offset, state []byte) error {
 		_, err = f.WriteAt(b, 0)
 	}
 	return err
+}
+
+// findNote takes in a note that Open has found.
+func (l *Log) findNote(i int) {
+	l.noted[i] = unknownNote
+	if o, _, ok := l.loadNote(i); ok {
+		l.noted[i] = o
+	}
 }
 
 // loadNote reads a note. One that is damaged is none.

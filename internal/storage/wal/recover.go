@@ -169,7 +169,7 @@ func (r *recovery) list() error {
 		} else if o, ok := parseName(e.Name, statePrefix, stateSuffix); ok {
 			l.states = append(l.states, o)
 		} else if i := slices.Index(notedNames[:], e.Name); i >= 0 {
-			l.noted[i], _, _ = l.loadNote(i)
+			l.findNote(i)
 		} else if e.Name == cleanedName {
 			l.loadCleaned()
 		} else if strings.HasSuffix(e.Name, tempSuffix) &&

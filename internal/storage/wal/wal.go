@@ -218,7 +218,7 @@ type Log struct {
 	hintNext      int
 	epochs        []EpochStart
 	states        []kafka.Offset                // of SaveState, ascending
-	noted         [len(notedNames)]kafka.Offset // of NoteState; NoOffset for none
+	noted         [len(notedNames)]kafka.Offset // of NoteState; NoOffset for none, or unknownNote
 	now           int64                         // ms, the last that was passed in
 	closed        bool
 }

@@ -953,3 +953,37 @@ func TestCleanedGoesBackWithATruncation(t *testing.T) {
 		t.Errorf("cleaned to %d after a reset", l.Cleaned())
 	}
 }
+
+// A note that could not be written may still be the one that it was to replace.
+func TestNoteThatIsNotReplacedGoesWithATruncation(t *testing.T) {
+	faulty := vfs.NewFaulty(vfs.NewMem())
+	l, _ := mustOpen(t, faulty, small)
+	fill(t, l, 30, 0)
+	for _, o := range []kafka.Offset{40, 50} {
+		must(t, l.NoteState(o, fmt.Append(nil, o)))
+	}
+	faulty.SetHook(func(op vfs.Op) error {
+		if op.Kind == vfs.OpCreate || op.Kind == vfs.OpRemove {
+			return errors.New("too many open files")
+		}
+		return nil
+	})
+	if err := l.NoteState(60, []byte("60")); err == nil {
+		t.Fatal("noted")
+	}
+	if o, _, ok := l.LoadState(60); !ok || o != 50 {
+		t.Errorf("after a failed note: %d %t", o, ok)
+	}
+	faulty.SetHook(nil)
+	must(t, l.TruncateFrom(20))
+	fill(t, l, 30, 0)
+	must(t, l.Sync())
+	l, _ = mustOpen(t, faulty, small)
+	if o, _, ok := l.LoadState(l.End()); ok {
+		t.Errorf("state at %d is of records that were truncated", o)
+	}
+	must(t, l.NoteState(80, []byte("80")))
+	if o, _, ok := l.LoadState(l.End()); !ok || o != 80 {
+		t.Errorf("after another note: %d %t", o, ok)
+	}
+}
