@@ -26,6 +26,7 @@ import (
 	"chronik/internal/host/partition"
 	"chronik/internal/host/quorum"
 	"chronik/internal/host/raftlog"
+	"chronik/internal/storage/wal"
 )
 
 // Version is the software's version, told to peers and clients.
@@ -166,6 +167,7 @@ type Broker struct {
 	inSync      inSyncWishes
 	counts      counts
 	throttles   throttles
+	logMemory   *wal.Memory // of large appends
 
 	// Owned by the control loop.
 	quorum     *quorum.Node
@@ -201,6 +203,7 @@ func New(now time.Time, opts Options, env Env) (*Broker, error) {
 		}
 	}
 	b := &Broker{opts: opts, env: env, made: now, deleted: make(map[kafka.TopicID]bool), lost: make(map[kafka.NodeID]bool), lastLeader: kafka.NoNode}
+	b.logMemory = wal.NewMemory(logMemoryBytes)
 	var err error
 	if b.resolver, err = config.NewResolver(opts.Node, opts.Static); err != nil {
 		return nil, err

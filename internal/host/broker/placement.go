@@ -430,6 +430,9 @@ func (b *Broker) openLog(now time.Time, dir string, o partition.Options) (*parti
 	return p, rec, nil
 }
 
+// logMemoryBytes is what all logs together leave in memory for their next sync.
+const logMemoryBytes = 256 << 20
+
 func (b *Broker) partitionOptions(t *metadata.Topic, number int32) partition.Options {
 	return b.optionsAt(b.image.Load(), b.lifecycle.epoch, t, number)
 }
@@ -440,7 +443,7 @@ func (b *Broker) optionsAt(image *metadata.Image, epoch kafka.BrokerEpoch, t *me
 		Node: b.opts.Node, BrokerEpoch: epoch,
 		Topic: t.Name, TopicID: t.ID, Partition: number,
 		Config: b.topicConfig(image, t.Name), Replica: b.replicaOptions(),
-		Log: b.env.Log, WAL: wal.Options{CacheBytes: b.opts.LogCacheBytes},
+		Log: b.env.Log, WAL: wal.Options{CacheBytes: b.opts.LogCacheBytes, Memory: b.logMemory},
 	}
 }
 

@@ -147,16 +147,20 @@ func (l *Log) write(batches []record.Batch, total int64) (unsynced bool, err err
 // leaveBehind says whether it has left the batches to the next Sync to write.
 func (l *Log) leaveBehind(s *segment, batches []record.Batch, at, total int64) (bool, error) {
 	l.mu.Lock()
-	direct := l.direct(total)
+	direct, memory := l.direct(total), l.opts.Memory
 	l.mu.Unlock()
 	some := s.behind.some()
-	if !direct && !some {
+	room := memory.left()
+	if !some && (!direct || !room) {
 		return false, nil
 	}
 	// A disk that is full must show now.
 	whole := (at + total + blockSize - 1) / blockSize * blockSize
-	if l.preallocate(s, whole, 0); whole <= s.preallocated {
-		return true, s.appendBehind(batches, at)
+	if room {
+		l.preallocate(s, whole, 0)
+	}
+	if room && whole <= s.preallocated {
+		return true, s.appendBehind(batches, at, memory)
 	}
 	l.syncing.Lock()
 	defer l.syncing.Unlock()

@@ -49,6 +49,7 @@ type chunk struct {
 // behind is what of a segment was appended and is not yet in its file.
 type behind struct {
 	mu      sync.Mutex
+	memory  *Memory // that the chunks are of
 	chunks  []chunk // one behind the other
 	writing []chunk // before them; if there are both, they share a block
 	block   []byte  // when there are no chunks: the bytes of the block in which the segment ends,
@@ -82,6 +83,7 @@ func (w *behind) recycle(chunks []chunk) {
 	for _, c := range chunks {
 		directBuffers.Put(c.buf)
 	}
+	w.memory.take(-directChunk * int64(len(chunks)))
 	clear(chunks)
 }
 
@@ -102,9 +104,12 @@ func (l *Log) noteReader(r *reading) {
 
 // appendBehind leaves the batches, which are appended at the segment's end, to
 // writeOut. There is space for them on the disk.
-func (s *segment) appendBehind(batches []record.Batch, at int64) error {
+func (s *segment) appendBehind(batches []record.Batch, at int64, memory *Memory) error {
 	w := &s.behind
 	w.mu.Lock()
+	if w.memory == nil { // else it is the same
+		w.memory = memory
+	}
 	known := len(w.chunks) > 0 || w.end == at
 	w.mu.Unlock()
 	first := int(at % blockSize)
@@ -143,6 +148,7 @@ func (s *segment) appendBehind(batches []record.Batch, at int64) error {
 
 func (w *behind) add(pos int64) {
 	w.chunks = append(w.chunks, chunk{pos: pos, buf: directBuffers.Get().(*[]byte)})
+	w.memory.take(directChunk)
 }
 
 // take hands over what is to be written: whole blocks, which nobody changes.

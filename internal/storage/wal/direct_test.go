@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -222,5 +223,64 @@ func TestNothingStaysInMemoryWithoutDirectWrites(t *testing.T) {
 	l, _ = mustOpen(t, fs.Crash(nil, 1), Options{})
 	if n := len(readAll(t, l, 10_000)); n != 2 {
 		t.Errorf("killed: %d batches are left of 2", n)
+	}
+}
+
+// Appends to many logs leave no more in memory than they may together, and
+// whatever becomes of a log gives back what it had.
+func TestWhatManyLogsLeaveInMemoryIsBounded(t *testing.T) {
+	const most = 14
+	memory := NewMemory(most * directChunk)
+	opts := Options{DirectBytesMin: 1, Memory: memory}
+	faulty := vfs.NewFaulty(vfs.NewMem())
+	logs := make([]*Log, 20)
+	for i := range logs {
+		var err error
+		logs[i], _, err = Open(faulty, filepath.Join("logs", string(rune('a'+i))), testID, opts, testNow)
+		must(t, err)
+	}
+	for o := kafka.Offset(0); o < 6; o += 2 {
+		for _, l := range logs {
+			must(t, l.Append(testNow, batchOf(o, 2, 0, 1, 200<<10)))
+		}
+		if held := memory.Held(); held > (most+1)*directChunk || o == 0 && held != most*directChunk {
+			t.Fatalf("%d bytes are held", held)
+		}
+	}
+	for i, l := range logs {
+		if n := len(readAll(t, l, 1<<20)); n != 3 {
+			t.Errorf("log %d: %d batches", i, n)
+		}
+	}
+	if logs = slices.DeleteFunc(logs, func(l *Log) bool { return !l.active().behind.some() }); len(logs) < 6 {
+		t.Fatalf("%d logs have something in memory", len(logs))
+	}
+	faulty.SetHook(func(op vfs.Op) error {
+		if op.Kind == vfs.OpWrite && strings.HasPrefix(op.Name, logs[0].Dir()) {
+			return errors.New("input/output error")
+		}
+		return nil
+	})
+	if err := logs[0].Sync(); !errors.Is(err, ErrFailed) {
+		t.Fatal(err)
+	}
+	_ = logs[0].Close(testNow)
+	faulty.SetHook(nil)
+	for i, l := range logs[1:] {
+		switch i % 5 {
+		case 0:
+			must(t, l.Sync())
+		case 1:
+			must(t, l.Close(testNow))
+		case 2:
+			must(t, l.Reset(3))
+		case 3:
+			must(t, l.Delete())
+		case 4:
+			l.Abandon()
+		}
+	}
+	if held := memory.Held(); held != 0 {
+		t.Errorf("%d bytes are still held", held)
 	}
 }

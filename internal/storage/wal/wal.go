@@ -129,6 +129,10 @@ type Options struct {
 	// the memory of this process until it is synced. Default 128 KiB; negative
 	// for never, as with CacheBytes negative.
 	DirectBytesMin int64
+	// Memory is what several logs share for such appends, in whole chunks of
+	// 1 MiB. It stays the same while a log is open. Default no bound but that an
+	// Append which leaves more than 16 MiB to a Sync syncs.
+	Memory *Memory
 	// UnsyncedBytesMax is how much may be written and not synced; an Append
 	// that goes beyond it syncs. It bounds what Open has to read after a
 	// crash. Default 64 MiB.
