@@ -196,10 +196,7 @@ func (s *simulation) worker(ctx context.Context, self string, first uint64) (tex
 
 // each runs the seeds one after the other.
 func (s *simulation) each(cmd *cobra.Command, out io.Writer) (sum figures, err error) {
-	for i := range s.seeds {
-		if cmd.Context().Err() != nil {
-			break
-		}
+	for i := uint64(0); i < s.seeds && cmd.Context().Err() == nil; i++ {
 		r := sim.Run(s.options(s.seed+i, out))
 		sum.add(figures{Ran: 1, Virtual: r.Virtual, Events: r.Events, Hash: r.Hash})
 		if s.checkDeterminism && !r.Failed() {
