@@ -1,7 +1,6 @@
 package vfs
 
 import (
-	"errors"
 	"io"
 
 	"golang.org/x/sys/unix"
@@ -70,13 +69,9 @@ func (f *diskFile) writeRest(pieces [][]byte, done int, off int64) (int, error) 
 func (f *diskFile) Sync() error { return f.call("fdatasync", unix.Fdatasync) }
 
 func (f *diskFile) Preallocate(off, length int64) error {
-	err := f.call("fallocate", func(fd int) error {
+	return f.call("fallocate", func(fd int) error {
 		return unix.Fallocate(fd, unix.FALLOC_FL_KEEP_SIZE, off, length)
 	})
-	if errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.ENOSYS) {
-		return nil
-	}
-	return err
 }
 
 func (f *diskFile) DropCache(off, length int64) error {

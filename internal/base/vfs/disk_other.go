@@ -2,7 +2,10 @@
 
 package vfs
 
-import "syscall"
+import (
+	"errors"
+	"syscall"
+)
 
 // errCorruptFS is what file systems say whose own data are damaged.
 const errCorruptFS = syscall.EIO
@@ -28,6 +31,6 @@ func (f *diskFile) ReadDirectAt([]byte, int64) (int, error) { return 0, ErrNotDi
 
 func (f *diskFile) WriteDirectAt([]byte, int64) (int, error) { return 0, ErrNotDirect }
 
-func (f *diskFile) Preallocate(off, length int64) error { return nil }
+func (f *diskFile) Preallocate(off, length int64) error { return errors.ErrUnsupported }
 
 func (f *diskFile) DropCache(off, length int64) error { return nil }

@@ -129,7 +129,8 @@ type File interface {
 	// Size is the size in bytes.
 	Size() (int64, error)
 	// Preallocate reserves space for length bytes from off on and leaves the
-	// size as it is. Where the system cannot, it does nothing.
+	// size as it is: writes there do not meet a full disk. Where the system
+	// cannot do that the error is errors.ErrUnsupported.
 	Preallocate(off, length int64) error
 	// DropCache tells the system that the bytes will not be read soon. Only
 	// synced bytes are dropped.

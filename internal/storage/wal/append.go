@@ -204,14 +204,16 @@ const preallocateMin = 1 << 20
 // space is needed.
 func (l *Log) preallocate(s *segment, end, least int64) {
 	most := l.options().PreallocateBytesMax
-	if most <= 0 || end <= s.preallocated || s.size < least {
+	if most <= 0 || end <= s.preallocated || s.size < least || l.unreserved {
 		return
 	}
 	from := max(s.preallocated, s.size)
 	length := min(max(s.size, end-from), max(most, end-from))
-	if err := s.file.Preallocate(from, length); err == nil {
+	err := s.file.Preallocate(from, length)
+	if err == nil {
 		s.preallocated = from + length
 	}
+	l.unreserved = errors.Is(err, errors.ErrUnsupported)
 }
 
 // settleFirst writes out the active segment before it is sealed, and makes the

@@ -3,10 +3,12 @@ package wal
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 
 	"chronik/internal/base/kafka"
@@ -105,6 +107,35 @@ func TestFullDiskRefusesLargeAppends(t *testing.T) {
 	must(t, errors.Join(l.Append(testNow, batchOf(6, 2, 0, 1, 5000)), l.Sync()))
 	if n := len(readAll(t, l, 1000)); n != 4 {
 		t.Errorf("%d batches", n)
+	}
+}
+
+// Where space cannot be reserved, nothing is left to a Sync that may find the
+// disk full; nor is it asked for again and again.
+func TestWithoutReservedSpaceAppendsAreWrittenAtOnce(t *testing.T) {
+	faulty := vfs.NewFaulty(vfs.NewMem())
+	l, _ := mustOpen(t, faulty, Options{DirectBytesMin: 1})
+	asked := 0
+	faulty.SetHook(func(op vfs.Op) error {
+		switch {
+		case op.Kind == vfs.OpPreallocate:
+			asked++
+			return fmt.Errorf("fallocate: %w", syscall.EOPNOTSUPP)
+		case op.Kind == vfs.OpWrite && op.Off > 20_000:
+			return vfs.ErrNoSpace
+		}
+		return nil
+	})
+	for range 20 {
+		o := l.End()
+		err := l.Append(testNow, batchOf(o, 2, 0, 1, 1000))
+		if err != nil && !errors.Is(err, vfs.ErrNoSpace) {
+			t.Fatal(err)
+		}
+		must(t, l.Sync())
+	}
+	if end := l.End(); end < 10 || end > 30 || len(readAll(t, l, 10_000)) != int(end)/2 || asked != 1 {
+		t.Errorf("the log ends at %d, space was asked for %d times", end, asked)
 	}
 }
 

@@ -197,6 +197,7 @@ type Log struct {
 	changing sync.Mutex // held by whoever changes the log
 	pieces   [][]byte   // of the Append that runs
 
+	unreserved bool        // the file system cannot reserve space; guarded by changing
 	cachedOnly atomic.Bool // the file system has no direct access
 
 	syncing    sync.Mutex // held by whoever syncs, truncates or removes
