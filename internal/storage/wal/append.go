@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"chronik/internal/base/kafka"
@@ -333,11 +334,14 @@ func (l *Log) sync() error {
 	l.sealed, l.unsynced, l.namesUnsynced = nil, 0, false
 	l.mu.Unlock()
 
-	for _, s := range sealed {
+	for i, s := range sealed {
 		if mutant.On(mutant.SealedUnsynced) {
 			continue
 		}
 		if err := s.file.Sync(); err != nil {
+			l.mu.Lock()
+			l.sealed = append(slices.Clone(sealed[i:]), l.sealed...) // closing lets go of them
+			l.mu.Unlock()
 			return l.fail("sync "+s.path, err)
 		}
 		s.release()

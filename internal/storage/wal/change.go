@@ -103,6 +103,7 @@ func (l *Log) cut(s *segment, at entry, start kafka.Offset) error {
 
 	// From the last to the first, so that what a crash leaves is a log with
 	// fewer segments; Open deals with any other subset, too.
+	abandonAll(removed)
 	for _, r := range slices.Backward(removed) {
 		if err := l.removeFiles(r); err != nil {
 			return err
@@ -143,6 +144,14 @@ func (l *Log) forget(removed []*segment) {
 	gone := func(s *segment) bool { return slices.Contains(removed, s) }
 	l.opened = slices.DeleteFunc(l.opened, gone)
 	l.sealed = slices.DeleteFunc(l.sealed, gone)
+}
+
+// abandonAll lets go of segments that are not in the log any more, before the
+// first of their files is removed: that may fail.
+func abandonAll(removed []*segment) {
+	for _, s := range removed {
+		s.abandon()
+	}
 }
 
 // removeFiles removes a segment's files. Readers that hold them go on.
@@ -200,6 +209,7 @@ func (l *Log) Trim(start kafka.Offset) error {
 	l.start.Store(int64(start))
 	l.trimEpochs(start)
 	l.mu.Unlock()
+	abandonAll(removed)
 	for _, r := range removed {
 		if err := l.removeFiles(r); err != nil {
 			return fmt.Errorf("trim to %d: %w", start, err)
@@ -256,6 +266,7 @@ func (l *Log) reset(start kafka.Offset, point position) error {
 	for _, s := range held {
 		s.release()
 	}
+	abandonAll(removed)
 	for _, s := range slices.Backward(removed) {
 		if err := l.removeFiles(s); err != nil {
 			return err
@@ -271,16 +282,16 @@ func (l *Log) reset(start kafka.Offset, point position) error {
 	if err != nil {
 		return err
 	}
+	l.mu.Lock()
+	l.cuts++
+	l.segments = []*segment{s}
+	l.mu.Unlock()
 	if err := s.file.Sync(); err != nil {
 		return err
 	}
 	if err := l.fs.SyncDir(l.dir); err != nil {
 		return err
 	}
-	l.mu.Lock()
-	l.cuts++
-	l.segments = []*segment{s}
-	l.mu.Unlock()
 	l.dropped = position{}
 	if err := l.pruneStates(start, -1); err != nil {
 		return err

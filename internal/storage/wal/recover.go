@@ -89,7 +89,7 @@ type recovery struct {
 func (r *recovery) close() {
 	l := r.log
 	for _, s := range l.segments {
-		s.evict()
+		s.letGoAll()
 	}
 	if l.checkpoint.file != nil {
 		l.checkpoint.file.Close()

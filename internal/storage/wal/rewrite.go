@@ -268,6 +268,7 @@ func (w *Rewrite) replace() error {
 		return l.fail("rewrite", err)
 	}
 	w.swap()
+	abandonAll(w.old)
 	for _, s := range w.old {
 		if err := l.removeFiles(s); err != nil {
 			return l.fail("remove replaced segment", err)

@@ -313,6 +313,15 @@ func (s *segment) evict() { s.letGo(false) }
 // it again.
 func (s *segment) abandon() { s.letGo(true) }
 
+// letGoAll is evict where nobody else can be using the segment, the writer
+// included.
+func (s *segment) letGoAll() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.users = 0
+	s.drop()
+}
+
 func (s *segment) letGo(gone bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
