@@ -16,6 +16,8 @@ import (
 // Behaviour:
 //   - brokers that are fenced are left out; a partition whose leader is among
 //     them has no leader and LEADER_NOT_AVAILABLE
+//   - an answer that would name a leader whose process seems to have ended
+//     waits for the decision on that, half a second at most
 //   - a topic named twice comes back once
 //   - a topic that does not exist is UNKNOWN_TOPIC_OR_PARTITION, also when the
 //     request has it created; a later request finds it
@@ -46,7 +48,20 @@ func serveMetadata(s *Server, now time.Time, req *Request, reply Reply) {
 		reply.respond(refusedMetadata(in, kafka.ErrInvalidRequest))
 		return
 	}
-	image := s.Broker.Image()
+	s.settled(now, &metadataAnswer{s: s, in: in, reply: reply})
+}
+
+// metadataAnswer is the answer to a request that is well formed.
+type metadataAnswer struct {
+	s      *Server
+	in     *kmsg.MetadataRequest
+	reply  Reply
+	resp   *kmsg.MetadataResponse
+	create []string // topics to make, if that is wanted
+}
+
+func (a *metadataAnswer) build() {
+	s, in, image := a.s, a.in, a.s.Broker.Image()
 	resp := kmsg.NewPtrMetadataResponse()
 	resp.Version = in.Version
 	resp.ClusterID = text(image.ClusterID())
@@ -69,9 +84,25 @@ func serveMetadata(s *Server, now time.Time, req *Request, reply Reply) {
 			resp.Topics = append(resp.Topics, describeTopic(image, t, in))
 		}
 	} else {
-		s.describeNamed(now, image, in, resp)
+		a.create = describeNamed(image, in, resp)
 	}
-	reply.respond(resp)
+	a.resp = resp
+}
+
+func (a *metadataAnswer) names(gone func(kafka.NodeID) bool) bool {
+	for i := range a.resp.Topics {
+		for j := range a.resp.Topics[i].Partitions {
+			if gone(kafka.NodeID(a.resp.Topics[i].Partitions[j].Leader)) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+func (a *metadataAnswer) send(now time.Time) {
+	a.s.autoCreate(now, a.in, a.create)
+	a.reply.respond(a.resp)
 }
 
 // controller is the broker that clients take for the controller: the active
@@ -124,8 +155,9 @@ func refusedMetadata(in *kmsg.MetadataRequest, code kafka.ErrorCode) *kmsg.Metad
 	return resp
 }
 
-// describeNamed answers for the topics that the request names.
-func (s *Server) describeNamed(now time.Time, image *metadata.Image, in *kmsg.MetadataRequest, resp *kmsg.MetadataResponse) {
+// describeNamed answers for the topics that the request names, and returns
+// those that may be made.
+func describeNamed(image *metadata.Image, in *kmsg.MetadataRequest, resp *kmsg.MetadataResponse) (create []string) {
 	resp.Topics = make([]kmsg.MetadataResponseTopic, 0, len(in.Topics))
 	byID := slices.ContainsFunc(in.Topics, func(t kmsg.MetadataRequestTopic) bool { return t.TopicID != [16]byte{} })
 	type name struct {
@@ -133,7 +165,6 @@ func (s *Server) describeNamed(now time.Time, image *metadata.Image, in *kmsg.Me
 		name string
 	}
 	seen := make(map[name]bool, len(in.Topics))
-	var create []string
 	for i := range in.Topics {
 		t := &in.Topics[i]
 		n := name{id: t.TopicID}
@@ -167,14 +198,14 @@ func (s *Server) describeNamed(now time.Time, image *metadata.Image, in *kmsg.Me
 		out.IsInternal = kafka.IsInternalTopic(n.name)
 		resp.Topics = append(resp.Topics, out)
 	}
-	s.autoCreate(now, image, in, create)
+	return create
 }
 
 // autoCreate has topics created that a client asks for, if both sides want it.
 // Nobody waits for it: the client asks again.
-func (s *Server) autoCreate(now time.Time, image *metadata.Image, in *kmsg.MetadataRequest, names []string) {
+func (s *Server) autoCreate(now time.Time, in *kmsg.MetadataRequest, names []string) {
 	if len(names) == 0 || in.Version >= 4 && !in.AllowAutoTopicCreation ||
-		!s.Broker.Settings().BrokerBool(image, "auto.create.topics.enable") {
+		!s.Broker.Settings().BrokerBool(s.Broker.Image(), "auto.create.topics.enable") {
 		return
 	}
 	s.Broker.At(now.Add(autoCreateDelay), func(now time.Time) {

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"slices"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -15,6 +16,7 @@ import (
 //   - a group's coordinator leads the partition of __consumer_offsets that the
 //     group's id hashes to; the topic is made on the first request, which waits
 //     for it
+//   - waits for a decision on a lost coordinator, as Metadata does
 //   - there are no transactions here: a transactional id is
 //     TRANSACTIONAL_ID_AUTHORIZATION_FAILED, at which a producer gives up;
 //     COORDINATOR_NOT_AVAILABLE would have it ask until its own time is up
@@ -37,31 +39,54 @@ func serveFindCoordinator(s *Server, now time.Time, req *Request, reply Reply) {
 	if in.Version < 4 {
 		keys = []string{in.CoordinatorKey}
 	}
-	answer := func(image *metadata.Image, topic *metadata.Topic) {
-		resp := kmsg.NewPtrFindCoordinatorResponse()
-		resp.Version = in.Version
-		for _, key := range keys {
-			c := s.coordinatorAnswer(image, topic, in.CoordinatorType, key)
-			if in.Version < 4 {
-				resp.ErrorCode, resp.ErrorMessage = c.ErrorCode, c.ErrorMessage
-				if c.ErrorCode == 0 {
-					resp.ErrorMessage = text("NONE") // as Kafka says it
-				}
-				resp.NodeID, resp.Host, resp.Port = c.NodeID, c.Host, c.Port
-				continue
-			}
-			resp.Coordinators = append(resp.Coordinators, c)
-		}
-		reply.respond(resp)
-	}
+	a := &coordinatorAnswer{s: s, in: in, keys: keys, reply: reply}
 	if in.CoordinatorType != coordinatesGroups {
-		answer(s.Broker.Image(), nil)
+		s.settled(now, a)
 		return
 	}
-	s.groupsTopic(now, keys, answer)
+	s.groupsTopic(now, keys, func() { s.settled(now, a) })
 }
 
-func (s *Server) coordinatorAnswer(image *metadata.Image, topic *metadata.Topic, kind int8, key string) kmsg.FindCoordinatorResponseCoordinator {
+type coordinatorAnswer struct {
+	s     *Server
+	in    *kmsg.FindCoordinatorRequest
+	keys  []string
+	reply Reply
+	resp  *kmsg.FindCoordinatorResponse
+}
+
+func (a *coordinatorAnswer) build() {
+	image := a.s.Broker.Image()
+	topic := image.TopicByName(kafka.TopicConsumerOffsets)
+	resp := kmsg.NewPtrFindCoordinatorResponse()
+	resp.Version = a.in.Version
+	for _, key := range a.keys {
+		c := coordinatorOf(image, topic, a.in.CoordinatorType, key)
+		if a.in.Version < 4 {
+			resp.ErrorCode, resp.ErrorMessage = c.ErrorCode, c.ErrorMessage
+			if c.ErrorCode == 0 {
+				resp.ErrorMessage = text("NONE") // as Kafka says it
+			}
+			resp.NodeID, resp.Host, resp.Port = c.NodeID, c.Host, c.Port
+			continue
+		}
+		resp.Coordinators = append(resp.Coordinators, c)
+	}
+	a.resp = resp
+}
+
+func (a *coordinatorAnswer) names(gone func(kafka.NodeID) bool) bool {
+	if a.in.Version < 4 {
+		return gone(kafka.NodeID(a.resp.NodeID))
+	}
+	return slices.ContainsFunc(a.resp.Coordinators, func(c kmsg.FindCoordinatorResponseCoordinator) bool {
+		return gone(kafka.NodeID(c.NodeID))
+	})
+}
+
+func (a *coordinatorAnswer) send(time.Time) { a.reply.respond(a.resp) }
+
+func coordinatorOf(image *metadata.Image, topic *metadata.Topic, kind int8, key string) kmsg.FindCoordinatorResponseCoordinator {
 	out := kmsg.NewFindCoordinatorResponseCoordinator()
 	out.Key, out.NodeID, out.Port, out.ErrorMessage = key, -1, -1, new(string)
 	var broker *metadata.Broker

@@ -18,6 +18,7 @@ import (
 //   - at most as many partitions as the request and
 //     max.request.partition.size.limit allow, at least one; the cursor of the
 //     answer says where to go on
+//   - waits for a decision on a lost leader, as Metadata does
 //   - a cursor that names none of the topics asked for, or a negative
 //     partition: INVALID_REQUEST for every topic; one past the end of its topic
 //     finds no partitions there and goes on with the next topic
@@ -26,9 +27,33 @@ var describeTopicPartitions = Handler{Key: 75, Name: "DescribeTopicPartitions", 
 // describedPartitionsMax is Kafka's max.request.partition.size.limit.
 const describedPartitionsMax = 2000
 
-func serveDescribeTopicPartitions(s *Server, _ time.Time, req *Request, reply Reply) {
-	in := req.Body.(*kmsg.DescribeTopicPartitionsRequest)
-	image := s.Broker.Image()
+func serveDescribeTopicPartitions(s *Server, now time.Time, req *Request, reply Reply) {
+	s.settled(now, &partitionsAnswer{s: s, in: req.Body.(*kmsg.DescribeTopicPartitionsRequest), reply: reply})
+}
+
+type partitionsAnswer struct {
+	s     *Server
+	in    *kmsg.DescribeTopicPartitionsRequest
+	reply Reply
+	resp  *kmsg.DescribeTopicPartitionsResponse
+}
+
+func (a *partitionsAnswer) build() { a.resp = describeTopics(a.s.Broker.Image(), a.in) }
+
+func (a *partitionsAnswer) names(gone func(kafka.NodeID) bool) bool {
+	for i := range a.resp.Topics {
+		for j := range a.resp.Topics[i].Partitions {
+			if gone(kafka.NodeID(a.resp.Topics[i].Partitions[j].LeaderID)) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+func (a *partitionsAnswer) send(time.Time) { a.reply.respond(a.resp) }
+
+func describeTopics(image *metadata.Image, in *kmsg.DescribeTopicPartitionsRequest) *kmsg.DescribeTopicPartitionsResponse {
 	resp := kmsg.NewPtrDescribeTopicPartitionsResponse()
 	resp.Version = in.Version
 	names := topicsToDescribe(image, in)
@@ -40,8 +65,7 @@ func serveDescribeTopicPartitions(s *Server, _ time.Time, req *Request, reply Re
 			for _, name := range names {
 				resp.Topics = append(resp.Topics, describedTopic(name, kafka.ErrInvalidRequest))
 			}
-			reply.respond(resp)
-			return
+			return resp
 		}
 	}
 	room := min(max(int(in.ResponsePartitionLimit), 1), describedPartitionsMax)
@@ -79,7 +103,7 @@ func serveDescribeTopicPartitions(s *Server, _ time.Time, req *Request, reply Re
 			break
 		}
 	}
-	reply.respond(resp)
+	return resp
 }
 
 // topicsToDescribe are the names that the request asks for, sorted.

@@ -58,20 +58,15 @@ func str(s *string) string {
 	return *s
 }
 
-// groupsTopic hands over the topic whose leaders coordinate groups, and has it
-// made if there is none.
-func (s *Server) groupsTopic(now time.Time, keys []string, done func(image *metadata.Image, topic *metadata.Topic)) {
-	image := s.Broker.Image()
-	topic := image.TopicByName(kafka.TopicConsumerOffsets)
-	if topic != nil || len(keys) == 0 {
-		done(image, topic)
+// groupsTopic has the topic made whose leaders coordinate groups, if there is
+// none, and calls done when that was tried.
+func (s *Server) groupsTopic(now time.Time, keys []string, done func()) {
+	if s.Broker.Image().TopicByName(kafka.TopicConsumerOffsets) != nil || len(keys) == 0 {
+		done()
 		return
 	}
 	control(s, now, controller.AutoCreateTopics{Names: []string{kafka.TopicConsumerOffsets}}, 0,
-		func(controller.CreateTopicsResult, kafka.ErrorCode) {
-			image := s.Broker.Image()
-			done(image, image.TopicByName(kafka.TopicConsumerOffsets))
-		})
+		func(controller.CreateTopicsResult, kafka.ErrorCode) { done() })
 }
 
 // groupCoordinator is the broker that coordinates a group, or nil and why.

@@ -42,6 +42,7 @@ type node struct {
 	server  *api.Server
 	client  *api.Client
 	nextCID int32
+	dead    bool // its process has ended
 }
 
 // newNode starts a cluster of one node with these static settings and waits
@@ -82,7 +83,13 @@ func (w *world) start(id kafka.NodeID, voters map[kafka.NodeID]string, nodes []*
 		ScheduleSync: func(p *partition.Partition) { w.syncs = append(w.syncs, p) },
 		Send: func(to kafka.NodeID, class broker.Class, pieces ...[]byte) {
 			frame := bytes.Join(pieces, nil)
+			if n.dead {
+				return
+			}
 			post(func(now time.Time) {
+				if nodes[to-1].dead {
+					return
+				}
 				handle := nodes[to-1].broker.HandleControl
 				if class == broker.ClassBulk {
 					handle = nodes[to-1].broker.HandleBulk
@@ -189,12 +196,17 @@ func (n *node) decode(frame []byte, of kmsg.Response) kmsg.Response {
 func (n *node) send(req kmsg.Request) *answer { return n.sendAs(n.client, req) }
 
 func (n *node) sendAs(client *api.Client, req kmsg.Request) *answer {
+	a := n.handleNow(client, req)
+	n.settle()
+	return a
+}
+
+// handleNow hands a request over; what else there is to do has not been done.
+func (n *node) handleNow(client *api.Client, req kmsg.Request) *answer {
 	n.nextCID++
 	id := "test"
 	frame := wire.AppendRequest(nil, n.nextCID, &id, req)
-	a := n.handle(client, frame[4:], req.Key(), req.GetVersion())
-	n.settle()
-	return a
+	return n.handle(client, frame[4:], req.Key(), req.GetVersion())
 }
 
 // wait lets time go on until the answer comes.

@@ -12,6 +12,7 @@ import (
 	"chronik/internal/core/controller"
 	"chronik/internal/core/metadata"
 	"chronik/internal/format/wire"
+	"chronik/internal/host/broker"
 	"chronik/internal/host/coordinator"
 	"chronik/internal/host/deadline"
 	"chronik/internal/host/fetchsession"
@@ -26,13 +27,14 @@ var ErrUnsupported = errors.New("api key or version is not served")
 // has no other way to learn of an error.
 var errRefusedUnacked = errors.New("produce request with acks=0 was refused")
 
-// Broker is what handlers ask of the node; [broker.Broker] is one. All of it
+// Broker is what handlers ask of the node; [chronik/internal/host/broker.Broker] is one. All of it
 // may be called from any goroutine.
 type Broker interface {
 	Node() kafka.NodeID
 	Image() *metadata.Image
 	Settings() *config.Resolver
 	Controller() kafka.NodeID
+	Doubts() *broker.Doubts
 	Partition(id kafka.TopicID, partition int32) *partition.Partition
 	Control(now time.Time, req controller.Request, timeout time.Duration, reply func(controller.Response, kafka.ErrorCode))
 	Groups() *coordinator.Groups

@@ -205,6 +205,9 @@ func (l *link) connected() {
 	l.backoff = redialMin
 	l.conn = &connection{n: l.w.net, from: l.from.index, to: l.to.index}
 	l.w.note(noteLink, l.from.index, l.to.index, int64(l.class), 0, "connected")
+	if b, to := l.from.broker, l.to.id; b != nil && !l.from.paused {
+		l.from.post(func() { b.PeerUp(l.from.time(), to) })
+	}
 	queue := l.queue
 	l.queue, l.queued = nil, 0
 	for _, f := range queue {

@@ -391,6 +391,11 @@ func (n *node) transportOptions() transport.Options {
 				n.loop.Post(func(now time.Time) { b.PeerDown(now, peer, gone) })
 			}
 		},
+		Up: func(peer kafka.NodeID) {
+			if b := n.live.Load(); b != nil {
+				n.loop.Post(func(now time.Time) { b.PeerUp(now, peer) })
+			}
+		},
 	}
 }
 

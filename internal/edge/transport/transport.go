@@ -61,6 +61,8 @@ type Options struct {
 	// process has ended: a new connection was refused. It may be told more
 	// than once.
 	Down func(peer kafka.NodeID, gone bool)
+	// Up is told when a peer has accepted a connection. It may be nil.
+	Up func(peer kafka.NodeID)
 	// Answer is asked what a probe asks. Nil: probes are refused.
 	Answer func(from kafka.NodeID, question []byte) []byte
 	// Refused is told when a peer does not take this node: the reason is for
@@ -477,6 +479,9 @@ func (l *link) run() {
 			continue
 		}
 		backoff, refused = l.t.redialMin, ""
+		if l.t.options.Up != nil {
+			l.t.options.Up(l.peer)
+		}
 		l.serve(c)
 		c.Close()
 		if l.ctx.Err() == nil {

@@ -158,6 +158,7 @@ type Broker struct {
 	leaseUntil atomic.Int64 // nanoseconds since made; 0: no lease
 	ready      atomic.Bool
 	stopping   atomic.Bool
+	doubts     atomic.Pointer[Doubts]
 
 	producerIDs producerIDs
 	coordinated coordinated
@@ -176,7 +177,8 @@ type Broker struct {
 	asked      asked
 	lifecycle  lifecycle
 	membership membership
-	lost       map[kafka.NodeID]bool  // peers whose process has ended, as far as is known
+	lost       map[kafka.NodeID]bool // peers whose process has ended, as far as is known
+	departures map[kafka.NodeID]departure
 	lastLeader kafka.NodeID           // the leader of the quorum before the present one
 	deleted    map[kafka.TopicID]bool // topics whose deletion this process has seen
 	gone       gone
@@ -202,7 +204,8 @@ func New(now time.Time, opts Options, env Env) (*Broker, error) {
 			}
 		}
 	}
-	b := &Broker{opts: opts, env: env, made: now, deleted: make(map[kafka.TopicID]bool), lost: make(map[kafka.NodeID]bool), lastLeader: kafka.NoNode}
+	b := &Broker{opts: opts, env: env, made: now, deleted: make(map[kafka.TopicID]bool), lost: make(map[kafka.NodeID]bool),
+		departures: make(map[kafka.NodeID]departure), lastLeader: kafka.NoNode}
 	b.logMemory = wal.NewMemory(logMemoryBytes)
 	var err error
 	if b.resolver, err = config.NewResolver(opts.Node, opts.Static); err != nil {

@@ -83,6 +83,9 @@ func (b *Broker) drain(now time.Time) {
 		if len(out.Committed) > 0 {
 			b.applied(now)
 		}
+		if b.doubts.Load() != nil && (out.Snapshot != nil || len(out.Committed) > 0) {
+			b.reviewDoubts(now)
+		}
 		b.noteLeadership(now)
 		b.confirmed(now, out.Confirmed)
 		if !more && !b.quorum.HasReady() {

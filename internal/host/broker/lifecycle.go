@@ -241,6 +241,7 @@ func (b *Broker) Close(now time.Time) error {
 	b.closed = true
 	b.setReady(false)
 	b.leaseUntil.Store(0)
+	b.reviewDoubts(now)
 	b.coordinated.close(now)
 	err := b.closePartitions(now)
 	if b.quorum.State().Leading {

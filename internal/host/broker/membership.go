@@ -130,6 +130,7 @@ func (b *Broker) noteBrokers(d *metadata.Delta) {
 		}
 		if br.New == nil {
 			b.membership.removed[br.Node] = true
+			delete(b.departures, br.Node)
 		} else {
 			if br.Old == nil || br.Old.Epoch != br.New.Epoch {
 				delete(b.lost, br.Node) // another process than the one that has ended

@@ -183,6 +183,7 @@ func (b *Broker) PeerDown(now time.Time, peer kafka.NodeID, gone bool) {
 	if b.closed {
 		return
 	}
+	b.depart(now, peer, gone)
 	b.quorum.Unreachable(peer)
 	if gone {
 		if !b.lost[peer] {

@@ -1,0 +1,122 @@
+package broker
+
+import (
+	"slices"
+	"sync"
+	"time"
+
+	"chronik/internal/base/kafka"
+)
+
+// Doubts are the peers whose processes seem to have ended and that the Image
+// does not show as fenced yet: whoever is told now that they lead is told what
+// will not be true in a moment. The set does not change; there is a new one
+// when it or the Image does.
+type Doubts struct {
+	nodes []kafka.NodeID
+
+	mu    sync.Mutex
+	moved bool
+	calls []func(now time.Time)
+}
+
+// Of says whether the node is one of them. Nil has none.
+func (d *Doubts) Of(n kafka.NodeID) bool { return d != nil && slices.Contains(d.nodes, n) }
+
+// Moved has fn called once, on any goroutine, when these doubts are over, other
+// ones have come, or the Image has moved on; at once if that is so already.
+func (d *Doubts) Moved(now time.Time, fn func(now time.Time)) {
+	d.mu.Lock()
+	if !d.moved {
+		d.calls = append(d.calls, fn)
+		d.mu.Unlock()
+		return
+	}
+	d.mu.Unlock()
+	fn(now)
+}
+
+func (d *Doubts) move(now time.Time) {
+	d.mu.Lock()
+	calls := d.calls
+	d.moved, d.calls = true, nil
+	d.mu.Unlock()
+	for _, fn := range calls {
+		fn(now)
+	}
+}
+
+// Doubts are the present ones, nil when there are none. Read them before the
+// Image: then they are told of each later one.
+func (b *Broker) Doubts() *Doubts { return b.doubts.Load() }
+
+// How long a node is doubted. Who waits for a decision on it has it after some
+// milliseconds, or there is no quorum for one.
+const (
+	suspectedMax = 100 * time.Millisecond // when its connection was lost: it is connected again or refused much earlier
+	lostMax      = 500 * time.Millisecond // when a new one was refused: an election or two
+	suspectAgain = 5 * time.Second        // a process whose connections break all the time is not doubted all the time
+)
+
+// departure is what this node knows of the end of one process of a peer. It is
+// kept, so that each is doubted for once.
+type departure struct {
+	epoch kafka.BrokerEpoch // that the process has registered with
+	lost  bool              // a new connection was refused; else one was closed
+	until time.Time         // the end of the doubt
+	again time.Time         // not suspected before
+}
+
+// depart notes that a connection with a peer was lost, or refused.
+func (b *Broker) depart(now time.Time, peer kafka.NodeID, gone bool) {
+	br := b.image.Load().Broker(peer)
+	if br == nil || br.Fenced {
+		return
+	}
+	d := b.departures[peer]
+	if d.epoch != br.Epoch {
+		d = departure{epoch: br.Epoch}
+	}
+	switch {
+	case d.lost:
+		return
+	case gone:
+		d.lost, d.until = true, now.Add(lostMax)
+	case now.Before(d.again):
+		return
+	default:
+		d.until, d.again = now.Add(suspectedMax), now.Add(suspectAgain)
+	}
+	b.departures[peer] = d
+	b.At(d.until, func(time.Time) { b.env.Post(b.reviewDoubts) })
+	b.reviewDoubts(now)
+}
+
+// PeerUp says that a peer has accepted a connection: its process is there. It
+// runs on the control loop.
+func (b *Broker) PeerUp(now time.Time, peer kafka.NodeID) {
+	if d, ok := b.departures[peer]; ok && now.Before(d.until) {
+		d.until = now
+		b.departures[peer] = d
+		b.reviewDoubts(now)
+	}
+}
+
+// reviewDoubts publishes whom this node doubts, and has those called who wait
+// for that, or for the Image, to move.
+func (b *Broker) reviewDoubts(now time.Time) {
+	image := b.image.Load()
+	var nodes []kafka.NodeID
+	for _, br := range image.Brokers() {
+		if d, ok := b.departures[br.ID]; ok && !br.Fenced && d.epoch == br.Epoch && now.Before(d.until) && !b.closed {
+			nodes = append(nodes, br.ID)
+		}
+	}
+	var next *Doubts
+	if len(nodes) > 0 {
+		next = &Doubts{nodes: nodes}
+	}
+	if old := b.doubts.Swap(next); old != nil {
+		old.move(now)
+	}
+}
