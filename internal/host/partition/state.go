@@ -2,8 +2,10 @@ package partition
 
 import (
 	"encoding/binary"
+	"errors"
 
 	"chronik/internal/base/kafka"
+	"chronik/internal/storage/wal"
 )
 
 // The state saved with a log is the high watermark, 8 bytes big-endian, and
@@ -33,7 +35,7 @@ func (p *Partition) loadState(end kafka.Offset) []byte {
 func (p *Partition) saveState(durable bool) {
 	p.mu.Lock()
 	snapshot, end := p.core.Snapshot()
-	hw := p.core.HighWatermark()
+	hw, truncations := p.core.HighWatermark(), p.log.Truncations()
 	unchanged := end == p.saved && (!durable || p.noted == 0)
 	p.noted += p.saveNext
 	durable = durable || p.noted >= saveEvery
@@ -50,7 +52,8 @@ func (p *Partition) saveState(durable bool) {
 	if durable {
 		save = p.log.SaveState
 	}
-	if err := save(end, append(b, snapshot...)); err != nil {
+	// Without the lock the log may be truncated, and grow past the end again.
+	if err := save(end, append(b, snapshot...), truncations); err != nil && !errors.Is(err, wal.ErrStale) {
 		p.slog.Warn("state not saved", "topic", p.opts.Topic, "partition", p.opts.Partition, "error", err)
 	}
 }

@@ -244,8 +244,10 @@ func (w *workload) script(fs vfs.FS) (err error) {
 	do(w.sync)
 	do(func() error { return w.rewrite(0, 2) })
 	do(func() error { return w.l.SaveCleaned(w.before.end) })
-	do(func() error { return w.l.SaveState(w.before.end, state(w.before.end)) })
-	note := func() { do(func() error { return w.l.NoteState(w.before.end, state(w.before.end)) }) }
+	do(func() error { return w.l.SaveState(w.before.end, state(w.before.end), w.l.Truncations()) })
+	note := func() {
+		do(func() error { return w.l.NoteState(w.before.end, state(w.before.end), w.l.Truncations()) })
+	}
 	note()
 	do(func() error { return w.truncate(w.before.end - 3) })
 	w.epoch++

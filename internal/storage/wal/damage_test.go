@@ -174,9 +174,9 @@ func TestNotedStateOutlivesTheProcess(t *testing.T) {
 		fill(t, l, 10, 0)
 		must(t, l.Sync())
 		if i == 3 {
-			must(t, l.SaveState(l.End(), fmt.Append(nil, l.End())))
+			must(t, l.SaveState(l.End(), fmt.Append(nil, l.End()), l.Truncations()))
 		} else {
-			must(t, l.NoteState(l.End(), fmt.Append(nil, l.End())))
+			must(t, l.NoteState(l.End(), fmt.Append(nil, l.End()), l.Truncations()))
 		}
 	}
 	if n := len(l.states); n != 1 || l.noted != [2]kafka.Offset{400, 380} {

@@ -87,9 +87,9 @@ func useLog(fs vfs.FS, opts Options) error {
 	for range 60 {
 		try(func() error { o := l.End(); return l.Append(testNow, batchOf(o, 2, 0, int64(o)*10, 200)) })
 	}
-	try(func() error { return l.NoteState(l.End(), []byte("state")) })
+	try(func() error { return l.NoteState(l.End(), []byte("state"), l.Truncations()) })
 	try(l.Sync)
-	try(func() error { return l.SaveState(l.End(), []byte("state")) })
+	try(func() error { return l.SaveState(l.End(), []byte("state"), l.Truncations()) })
 	try(func() error { _, err := l.Read(l.Start(), l.End(), 100_000, nil); return err })
 	try(func() error { return l.TruncateFrom(l.End() - 70) })
 	for range 60 {

@@ -28,10 +28,10 @@ func (l *Log) notedPath(i int) string { return filepath.Join(l.dir, notedNames[i
 // NoteState is SaveState without waiting for the disk: what it keeps is there
 // after the process was killed, and may be lost with the power. LoadState then
 // finds one from before.
-func (l *Log) NoteState(offset kafka.Offset, state []byte) error {
+func (l *Log) NoteState(offset kafka.Offset, state []byte, truncations uint64) error {
 	l.changing.Lock()
 	defer l.changing.Unlock()
-	if err := l.mayKeepState(offset); err != nil {
+	if err := l.mayKeepState(offset, truncations); err != nil {
 		return err
 	}
 	l.mu.Lock()

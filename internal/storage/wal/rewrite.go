@@ -10,8 +10,8 @@ import (
 	"chronik/internal/format/record"
 )
 
-// ErrStale means that segments changed while they were being rewritten: they
-// were truncated or trimmed away. The log is as it was.
+// ErrStale means that segments changed while they were being rewritten, or a
+// state made: they were truncated or trimmed away. The log is as it was.
 var ErrStale = errors.New("segments have changed meanwhile")
 
 // Rewrite makes one segment that is to take the place of sealed segments that

@@ -24,10 +24,13 @@ func (l *Log) statePath(offset kafka.Offset) string {
 // SaveState keeps what its caller knows about all records below the offset,
 // the state of producers for instance, durably. The last three are kept; a
 // truncation below the offset drops it, Trim all below the start but the last.
-func (l *Log) SaveState(offset kafka.Offset, state []byte) error {
+// Truncations is what Log.Truncations was when the log ended at the offset:
+// ErrStale means that there was one since, so that the state may be of records
+// that are gone.
+func (l *Log) SaveState(offset kafka.Offset, state []byte, truncations uint64) error {
 	l.changing.Lock()
 	defer l.changing.Unlock()
-	if err := l.mayKeepState(offset); err != nil {
+	if err := l.mayKeepState(offset, truncations); err != nil {
 		return err
 	}
 	if err := statefile.Save(l.fs, l.statePath(offset), state); err != nil {
@@ -41,9 +44,19 @@ func (l *Log) SaveState(offset kafka.Offset, state []byte) error {
 	return l.pruneStates(l.Start(), l.End())
 }
 
-func (l *Log) mayKeepState(offset kafka.Offset) error {
+// Truncations counts truncations and resets.
+func (l *Log) Truncations() uint64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.truncations
+}
+
+func (l *Log) mayKeepState(offset kafka.Offset, truncations uint64) error {
 	if err := l.usable(); err != nil {
 		return err
+	}
+	if l.Truncations() != truncations {
+		return fmt.Errorf("save state at %d: %w", offset, ErrStale)
 	}
 	if offset < 0 || offset > l.End() {
 		return fmt.Errorf("save state at %d: %w: log ends at %d", offset, ErrOutOfRange, l.End())

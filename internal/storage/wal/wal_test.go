@@ -195,8 +195,8 @@ func TestTruncateDropsTheBatchWithTheOffsetAndAllAfter(t *testing.T) {
 		l, _ := mustOpen(t, fs, small)
 		fill(t, l, 25, 1)
 		fill(t, l, 25, 2)
-		must(t, l.SaveState(40, []byte("forty")))
-		must(t, l.SaveState(80, []byte("eighty")))
+		must(t, l.SaveState(40, []byte("forty"), l.Truncations()))
+		must(t, l.SaveState(80, []byte("eighty"), l.Truncations()))
 		must(t, l.TruncateFrom(offset))
 		want := min(offset/2*2, 100)
 		check := func() {
@@ -279,7 +279,7 @@ func TestResetEmptiesTheLog(t *testing.T) {
 		fs := vfs.NewMem()
 		l, _ := mustOpen(t, fs, small)
 		fill(t, l, 100, 1)
-		must(t, l.SaveState(20, nil))
+		must(t, l.SaveState(20, nil, l.Truncations()))
 		must(t, l.Reset(start))
 		if l.Bounds() != (Bounds{start, start, start}) || l.LastEpoch() != kafka.NoLeaderEpoch {
 			t.Errorf("%+v, epoch %d", l.Bounds(), l.LastEpoch())
@@ -788,7 +788,7 @@ func TestStatesAreKeptAndPruned(t *testing.T) {
 	l, _ := mustOpen(t, fs, small)
 	fill(t, l, 100, 0)
 	for _, o := range []kafka.Offset{20, 40, 60, 80, 100} {
-		must(t, l.SaveState(o, []byte(fmt.Sprint(o))))
+		must(t, l.SaveState(o, []byte(fmt.Sprint(o)), l.Truncations()))
 	}
 	must(t, l.Close(testNow))
 	l, _ = mustOpen(t, fs, small)
@@ -814,7 +814,7 @@ func TestDumpTellsWhatIsThere(t *testing.T) {
 	fs := vfs.NewMem()
 	l, _ := mustOpen(t, fs, small)
 	fill(t, l, 50, 5)
-	must(t, l.SaveState(100, []byte("x")))
+	must(t, l.SaveState(100, []byte("x"), l.Truncations()))
 	must(t, l.Close(testNow))
 	var out bytes.Buffer
 	must(t, Dump(&out, fs, "data", DumpOptions{Batches: true, Index: true}))
@@ -960,7 +960,7 @@ func TestNoteThatIsNotReplacedGoesWithATruncation(t *testing.T) {
 	l, _ := mustOpen(t, faulty, small)
 	fill(t, l, 30, 0)
 	for _, o := range []kafka.Offset{40, 50} {
-		must(t, l.NoteState(o, fmt.Append(nil, o)))
+		must(t, l.NoteState(o, fmt.Append(nil, o), l.Truncations()))
 	}
 	faulty.SetHook(func(op vfs.Op) error {
 		if op.Kind == vfs.OpCreate || op.Kind == vfs.OpRemove {
@@ -968,7 +968,7 @@ func TestNoteThatIsNotReplacedGoesWithATruncation(t *testing.T) {
 		}
 		return nil
 	})
-	if err := l.NoteState(60, []byte("60")); err == nil {
+	if err := l.NoteState(60, []byte("60"), l.Truncations()); err == nil {
 		t.Fatal("noted")
 	}
 	if o, _, ok := l.LoadState(60); !ok || o != 50 {
@@ -982,8 +982,25 @@ func TestNoteThatIsNotReplacedGoesWithATruncation(t *testing.T) {
 	if o, _, ok := l.LoadState(l.End()); ok {
 		t.Errorf("state at %d is of records that were truncated", o)
 	}
-	must(t, l.NoteState(80, []byte("80")))
+	must(t, l.NoteState(80, []byte("80"), l.Truncations()))
 	if o, _, ok := l.LoadState(l.End()); !ok || o != 80 {
 		t.Errorf("after another note: %d %t", o, ok)
+	}
+}
+
+// Whoever makes a state does so while the log may be truncated and grow again.
+func TestStateOfRecordsThatAreGoneIsNotKept(t *testing.T) {
+	l, _ := mustOpen(t, vfs.NewMem(), small)
+	fill(t, l, 30, 0)
+	at, before := l.End(), l.Truncations()
+	must(t, l.TruncateFrom(20))
+	fill(t, l, 30, 1)
+	for _, keep := range []func(kafka.Offset, []byte, uint64) error{l.NoteState, l.SaveState} {
+		if err := keep(at, []byte("state"), before); !errors.Is(err, ErrStale) {
+			t.Errorf("kept: %v", err)
+		}
+	}
+	if o, _, ok := l.LoadState(l.End()); ok {
+		t.Errorf("state at %d", o)
 	}
 }
