@@ -51,7 +51,7 @@ func (l *Log) Verify(from, limit kafka.Offset, maxBytes int64, sum uint32) (Piec
 			continue // it may have been cut meanwhile
 		}
 		if err == nil && !r.last && v.piece.Damage == nil && v.piece.To == r.segmentEnd {
-			v.piece.IndexRebuilt, err = l.verifyIndex(r.segment, r.size, r.segmentEnd)
+			v.piece.IndexRebuilt, err = l.verifyIndex(&r)
 		}
 		return v.piece, err
 	}
@@ -224,7 +224,8 @@ func (v *verifying) damaged(err error) {
 
 // verifyIndex checks the index file of a sealed segment of which the batches
 // are right, and makes another if it is damaged.
-func (l *Log) verifyIndex(s *segment, size int64, end kafka.Offset) (rebuilt bool, err error) {
+func (l *Log) verifyIndex(r *reading) (rebuilt bool, err error) {
+	s, size, end := r.segment, r.size, r.segmentEnd
 	l.mu.Lock()
 	sealing := slices.Contains(l.sealed, s)
 	l.mu.Unlock()
@@ -239,15 +240,16 @@ func (l *Log) verifyIndex(s *segment, size int64, end kafka.Offset) (rebuilt boo
 			return false, nil
 		}
 	}
+	l.changing.Lock()
+	defer l.changing.Unlock()
+	if l.endRead(r, false) {
+		return false, nil // it may be the writer's again, or another Log's
+	}
 	if _, err := s.hold(l.fs); err != nil {
 		return false, err
 	}
 	defer s.release()
 	s.mu.Lock()
-	if s.gone {
-		s.mu.Unlock()
-		return false, nil
-	}
 	s.closeIndex()
 	s.index, s.loaded, s.flushed = nil, false, 0
 	err = l.fs.Remove(s.indexPath)

@@ -361,3 +361,19 @@ func TestSegmentWithTheLogStartIsRepairedFromThere(t *testing.T) {
 		l, _ = mustOpen(t, fs, small)
 	}
 }
+
+// The index of a segment that a truncation has made the active one meanwhile is
+// the writer's.
+func TestVerifyLeavesTheIndexOfASegmentThatIsWrittenAgain(t *testing.T) {
+	l, _ := mustOpen(t, vfs.NewMem(), small)
+	fill(t, l, 60, 0)
+	must(t, l.Sync())
+	r, err := l.beginRead(0, l.End())
+	must(t, err)
+	must(t, l.TruncateFrom(r.segmentEnd-4))
+	fill(t, l, 2, 1)
+	want := len(r.segment.index)
+	if rebuilt, err := l.verifyIndex(&r); rebuilt || err != nil || len(r.segment.index) != want || !r.segment.loaded {
+		t.Errorf("rebuilt %t, %v, %d entries of %d", rebuilt, err, len(r.segment.index), want)
+	}
+}
