@@ -84,7 +84,7 @@ func (l *Log) LoadState(atMost kafka.Offset) (offset kafka.Offset, state []byte,
 		if o > atMost {
 			continue
 		}
-		if o <= offset {
+		if o < offset { // where there are both, the note is older
 			break
 		}
 		if b, err := statefile.Load(l.fs, l.statePath(o)); err == nil {

@@ -1004,3 +1004,23 @@ func TestStateOfRecordsThatAreGoneIsNotKept(t *testing.T) {
 		t.Errorf("state at %d", o)
 	}
 }
+
+// A state that is saved where another was noted takes its place.
+func TestSavedStateCountsMoreThanANotedOne(t *testing.T) {
+	fs := vfs.NewMem()
+	l, _ := mustOpen(t, fs, small)
+	fill(t, l, 30, 0)
+	must(t, l.NoteState(60, []byte("noted"), l.Truncations()))
+	must(t, l.SaveState(60, []byte("saved"), l.Truncations()))
+	for range 2 {
+		if o, b, ok := l.LoadState(60); !ok || o != 60 || string(b) != "saved" {
+			t.Errorf("%d %q %t", o, b, ok)
+		}
+		must(t, l.Close(testNow))
+		l, _ = mustOpen(t, fs, small)
+	}
+	edit(t, fs, l.statePath(60), func(b []byte) []byte { b[len(b)-1] ^= 1; return b })
+	if o, b, ok := l.LoadState(60); !ok || o != 60 || string(b) != "noted" {
+		t.Errorf("with the saved one damaged: %d %q %t", o, b, ok)
+	}
+}
