@@ -52,7 +52,10 @@ func (l *Log) MaxTimestamp() (TimestampOffset, bool, error) {
 			return r, ok, err
 		}
 		// The record is below the log start offset, in a segment that is not.
-		return l.maxFromStart()
+		r, ok, err = l.maxFromStart()
+		if l.cutsNow() == cuts {
+			return r, ok, err
+		}
 	}
 }
 
