@@ -75,6 +75,9 @@ func (f *diskFile) Preallocate(off, length int64) error {
 }
 
 func (f *diskFile) DropCache(off, length int64) error {
+	if length <= 0 { // to the system it means up to the file's end
+		return nil
+	}
 	return f.call("fadvise", func(fd int) error {
 		return unix.Fadvise(fd, off, length, unix.FADV_DONTNEED)
 	})
