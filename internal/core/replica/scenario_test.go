@@ -136,6 +136,13 @@ func (s *scenario) run(t *testing.T, d *datadriven.TestData) string {
 		t.Fatalf("%s: unknown command %s", d.Pos, d.Cmd)
 	}
 	out := s.settle()
+	if d.Cmd == "tick" { // who ticks when Wake says so must not be told to do it again at once
+		for _, n := range s.nodes {
+			if at := n.r.Wake(); (!d.HasArg("n") || n.id == id) && due(at, s.now) {
+				t.Errorf("%s: node %d is to be ticked %v ago", d.Pos, n.id, s.now.Sub(at))
+			}
+		}
+	}
 	if d.Cmd == "status" {
 		for _, n := range s.nodes {
 			if !d.HasArg("n") || n.id == id {

@@ -1,6 +1,7 @@
 package replica
 
 import (
+	"slices"
 	"time"
 
 	"chronik/internal/base/kafka"
@@ -35,19 +36,24 @@ func (r *Replica) reviewOwnDisk(now time.Time) {
 	if r.opts.SlowSyncMax < 0 || since < r.opts.SlowSyncMax || !d.saidAt.IsZero() && now.Sub(d.saidAt) < 5*r.opts.SlowSyncMax {
 		return
 	}
-	for _, f := range r.leader.followers {
-		if f.inSync && f.active && f.synced >= d.markEnd {
-			d.saidAt = now
-			r.out.Slow = &SlowDisk{since}
-			return
-		}
+	if r.followerIsAhead() {
+		d.saidAt = now
+		r.out.Slow = &SlowDisk{since}
 	}
+}
+
+// followerIsAhead says whether a follower in sync has on its disk what this
+// leader waits for.
+func (r *Replica) followerIsAhead() bool {
+	return slices.ContainsFunc(r.leader.followers, func(f *follower) bool {
+		return f.inSync && f.active && f.synced >= r.leader.disk.markEnd
+	})
 }
 
 func (r *Replica) wakeOwnDisk() time.Time {
 	d := &r.leader.disk
-	if d.markAt.IsZero() || r.opts.SlowSyncMax < 0 || len(r.assignment.InSync) < 2 {
-		return time.Time{}
+	if d.markAt.IsZero() || r.opts.SlowSyncMax < 0 || !r.followerIsAhead() {
+		return time.Time{} // the disk is looked after when a follower has told more, too
 	}
 	at := d.markAt.Add(r.opts.SlowSyncMax)
 	if !d.saidAt.IsZero() {
