@@ -46,7 +46,7 @@ type slowness struct {
 // fitness belongs to the control loop.
 type fitness struct {
 	found  map[partitionKey]*finding
-	marked map[partitionKey]bool // replicas of this node that the image calls unfit
+	marked map[partitionKey]metadata.Fitness // replicas of this node that the image calls unfit
 	slow   map[partitionKey]slowness
 	asking bool
 	retry  bool // a deadline for the next review is set
@@ -70,6 +70,9 @@ const (
 // again with another cause.
 func (b *Broker) findUnfit(now time.Time, key partitionKey, f metadata.Fitness, cause string) {
 	if old := b.fitness.found[key]; old != nil {
+		if old.fitness != f {
+			old.again = time.Time{} // what was planned was for the other
+		}
 		old.fitness, old.cause = f, cause
 	} else {
 		if b.fitness.found == nil {
@@ -80,9 +83,14 @@ func (b *Broker) findUnfit(now time.Time, key partitionKey, f metadata.Fitness, 
 	b.reviewFitness(now)
 }
 
-// findFit notes that a replica can be used again.
+// findFit notes that a replica can be used again, unless something is left in it
+// to be repaired.
 func (b *Broker) findFit(now time.Time, key partitionKey) {
 	delete(b.fitness.found, key)
+	if r := b.repairOf(key); r != nil {
+		b.findUnfit(now, key, metadata.Damaged, r.why)
+		return
+	}
 	b.reviewFitness(now)
 }
 
@@ -96,17 +104,26 @@ func (b *Broker) markFitness(key partitionKey, state *metadata.Partition) {
 		delete(f.slow, key)
 		return
 	}
-	if found := f.found[key]; found != nil && found.fitness == metadata.Slow && f.marked[key] && b.lacksReplicas(key, state) {
+	if found := f.found[key]; found != nil && found.fitness == metadata.Slow && f.marked[key] == metadata.Slow && b.lacksReplicas(key, state) {
 		delete(f.found, key) // better slow than none
 	}
-	if !state.IsUnfit(b.opts.Node) {
+	i := slices.IndexFunc(state.Unfit, func(u metadata.Unfit) bool { return u.Node == b.opts.Node })
+	if i < 0 {
 		delete(f.marked, key)
 		return
 	}
 	if f.marked == nil {
-		f.marked = make(map[partitionKey]bool)
+		f.marked = make(map[partitionKey]metadata.Fitness)
 	}
-	f.marked[key] = true
+	f.marked[key] = state.Unfit[i].Fitness
+}
+
+// news says whether the controller has to be told what was found, given what the
+// image says: all, or that it is worse. A slow disk may fail; and a log that had
+// failed be opened and be damaged, which has to be in use all the same where
+// there is no other.
+func (f *finding) news(marked metadata.Fitness) bool {
+	return marked == metadata.Fit || marked == metadata.Slow && f.fitness != metadata.Slow || marked == metadata.Failed && f.fitness == metadata.Damaged
 }
 
 // lacksReplicas says whether a partition cannot be written with acks=all.
@@ -125,7 +142,7 @@ func (b *Broker) fitnessReports() []controller.ReplicaReport {
 	f := &b.fitness
 	var reports []controller.ReplicaReport
 	for key, found := range f.found {
-		if !f.marked[key] {
+		if found.news(f.marked[key]) {
 			reports = append(reports, controller.ReplicaReport{Topic: key.topic, Partition: key.partition, Fitness: found.fitness, Cause: found.cause})
 		}
 	}
@@ -206,7 +223,7 @@ func (b *Broker) reviewFitnessLater(now time.Time) {
 // this node cannot use. Before, the node must not be counted on.
 func (b *Broker) unreported() bool {
 	for key, found := range b.fitness.found {
-		if found.fitness == metadata.Failed && !b.fitness.marked[key] {
+		if found.fitness == metadata.Failed && found.news(b.fitness.marked[key]) {
 			return true
 		}
 	}
@@ -220,7 +237,7 @@ func (b *Broker) planReopening(now time.Time) {
 	keys := slices.SortedFunc(maps.Keys(b.fitness.found), partitionKey.compare)
 	for _, key := range keys {
 		found := b.fitness.found[key]
-		if !b.fitness.marked[key] || found.opening || !found.again.IsZero() {
+		if b.fitness.marked[key] == metadata.Fit || found.opening || !found.again.IsZero() {
 			continue
 		}
 		if found.fitness == metadata.Slow {
@@ -245,7 +262,7 @@ func (b *Broker) reopen(now time.Time, key partitionKey, found *finding) {
 	if b.closed || b.fitness.found[key] != found || found.opening || t.Partition(key.partition) == nil {
 		return
 	}
-	if !b.fitness.marked[key] {
+	if b.fitness.marked[key] == metadata.Fit {
 		b.reviewFitness(now)
 		return
 	}
@@ -327,7 +344,7 @@ func (b *Broker) lookLater(now time.Time, after time.Duration, key partitionKey,
 	found.again = now.Add(after)
 	b.At(found.again, func(time.Time) {
 		b.env.Post(func(then time.Time) {
-			if b.closed || b.fitness.found[key] != found {
+			if b.closed || b.fitness.found[key] != found || found.fitness != metadata.Slow {
 				return
 			}
 			if p := b.Partition(key.topic, key.partition); p != nil && p.SyncTime(then, now) > slowSync {

@@ -184,7 +184,7 @@ func (b *Broker) beginRepair(now time.Time, r *repair) {
 // does not answer stops nothing: what is put in the place of bad records is right
 // whoever leads.
 func (b *Broker) awaitUnfit(now time.Time, r *repair) {
-	waits := b.fitness.found[r.key] != nil && !b.fitness.marked[r.key] && now.Sub(r.since) < repairReportMax
+	waits := b.fitness.found[r.key] != nil && b.fitness.marked[r.key] == metadata.Fit && now.Sub(r.since) < repairReportMax
 	if b.closed {
 		return
 	}
@@ -232,7 +232,7 @@ func (b *Broker) repairPaused(now time.Time, r *repair, why string) {
 	s.repairing = false
 	r.tries++
 	r.again = now.Add(min(repairRetryMin<<min(r.tries-1, 10), repairRetryMax))
-	news, over := why != "" && why != r.stuck, r.over
+	news := why != "" && why != r.stuck
 	r.stuck = why
 	if news {
 		s.counts.Failures++
@@ -244,7 +244,7 @@ func (b *Broker) repairPaused(now time.Time, r *repair, why string) {
 	}
 	b.env.Post(func(now time.Time) {
 		// The partition may do without it by now.
-		if !b.closed && b.repairOf(r.key) == r && b.fitness.found[r.key] == nil && !over {
+		if !b.closed && b.repairOf(r.key) == r && b.fitness.found[r.key] == nil {
 			b.findUnfit(now, r.key, metadata.Damaged, r.why)
 			b.drain(now)
 		}

@@ -10,6 +10,7 @@ import (
 
 	"chronik/internal/base/kafka"
 	"chronik/internal/base/vfs"
+	"chronik/internal/core/controller"
 	"chronik/internal/format/record"
 	"chronik/internal/host/partition"
 )
@@ -277,6 +278,44 @@ func TestCompactedLogIsCopiedAnew(t *testing.T) {
 			entries, err := n.fs.List("data/wal/aside")
 			return err == nil && len(entries) == 0
 		})
+	}
+}
+
+// While it is the whole in-sync set, the leader of a compacted log is in use
+// though it is damaged. It is copied anew once another has all of it.
+func TestCompactedLogOfTheLastInSyncIsCopiedAnewLater(t *testing.T) {
+	w := newWorld(t, 3)
+	w.create(map[string]string{"cleanup.policy": "compact", "segment.ms": "200", "min.cleanable.dirty.ratio": "0.01", "max.compaction.lag.ms": "1000"}, 2)
+	for range 20 {
+		w.now = w.now.Add(300 * time.Millisecond)
+		w.produce(2)
+	}
+	n := w.nodes[w.partition().Leader]
+	other := w.nodes[n.id%3+1]
+	w.nodes[1].b.Control(w.now, controller.AlterPartitionReassignments{Partitions: []controller.Reassignment{
+		{TopicPartition: kafka.TopicPartition{Topic: "t"}, Replicas: []kafka.NodeID{n.id, other.id}}}}, 10*time.Second, func(controller.Response, kafka.ErrorCode) {})
+	w.until("two replicas", func() bool { return len(w.partition().Replicas) == 2 && len(w.partition().InSync) == 2 })
+	compacted := func() string {
+		for _, s := range n.segments() {
+			if len(path.Base(s)) > len("segment_00000000000000000000.wal") {
+				return s
+			}
+		}
+		return ""
+	}
+	w.until("compacted", func() bool { return compacted() != "" })
+	other.kill()
+	w.until("alone", func() bool { return len(w.partition().InSync) == 1 })
+	n.edit(compacted(), flip(4096+100))
+	n.b.Scrub(w.now, ScrubRequest{Start: true})
+	w.until("found", func() bool { c, _, _ := n.b.ScrubCounts(); return c.Failures > 0 })
+	other.start()
+	w.until("copied anew", func() bool {
+		p := w.partition()
+		return len(p.InSync) == 2 && len(p.Unfit) == 0 && len(n.b.scrub.repairs) == 0
+	})
+	if c, _, _ := n.b.ScrubCounts(); c.StartedOver != 1 {
+		t.Errorf("counts %+v", c)
 	}
 }
 

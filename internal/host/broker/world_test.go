@@ -36,6 +36,7 @@ type worldNode struct {
 	w         *world
 	id        kafka.NodeID
 	fs        *vfs.Mem
+	faults    *vfs.Faulty // over fs
 	b         *Broker
 	deadlines *deadline.Queue
 	life      int
@@ -68,6 +69,7 @@ func (n *worldNode) start() {
 	n.life++
 	life := n.life
 	n.deadlines = deadline.New(nil)
+	n.faults = vfs.NewFaulty(n.fs)
 	voters := map[kafka.NodeID]string{}
 	for id := range n.w.nodes {
 		voters[id] = fmt.Sprintf("host:%d", id)
@@ -82,7 +84,7 @@ func (n *worldNode) start() {
 	options := Options{Node: n.id, DataDir: "data", Voters: voters, PeerAddress: voters[n.id], AdvertiseHost: "host", AdvertisePort: int32(n.id),
 		ScrubBytesPerSecond: 1 << 20}
 	env := Env{
-		FS: n.fs, Log: slog.New(slog.NewTextHandler(&n.w.log, nil)), Rand: rand.New(rand.NewPCG(uint64(n.id), uint64(life))),
+		FS: n.faults, Log: slog.New(slog.NewTextHandler(&n.w.log, nil)), Rand: rand.New(rand.NewPCG(uint64(n.id), uint64(life))),
 		Deadlines: n.deadlines, Post: soon, Background: soon,
 		ScheduleSync: func(p *partition.Partition) { soon(p.RunSync) },
 		Send: func(to kafka.NodeID, class Class, pieces ...[]byte) {

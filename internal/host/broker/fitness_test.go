@@ -1,0 +1,45 @@
+package broker
+
+import (
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"chronik/internal/base/vfs"
+	"chronik/internal/core/metadata"
+)
+
+// unfitness is what the image says of a replica, Fit when nothing.
+func (w *world) unfitness(n *worldNode) metadata.Fitness {
+	for _, u := range w.partition().Unfit {
+		if u.Node == n.id {
+			return u.Fitness
+		}
+	}
+	return metadata.Fit
+}
+
+// A disk is slow, and then it fails: its log is opened again all the same, and
+// an operator is told which of the two it is.
+func TestSlowReplicaThatFailsIsOpenedAgain(t *testing.T) {
+	w := newWorld(t, 3)
+	w.create(smallSegments, 5)
+	w.until("in sync", w.whole)
+	n := w.nodes[w.partition().Leader]
+	p := w.replicaOf(n.id)
+	n.b.noteSlow(w.now, p, 3*time.Second)
+	w.until("slow", func() bool { return w.unfitness(n) == metadata.Slow && w.partition().Leader != n.id })
+	n.faults.SetHook(func(op vfs.Op) error {
+		if op.Kind == vfs.OpSync && strings.Contains(op.Name, "t-0") {
+			return syscall.EIO
+		}
+		return nil
+	})
+	w.produce(1)
+	w.until("failed", func() bool { return p.Failure() != nil && w.unfitness(n) == metadata.Failed })
+	n.faults.SetHook(nil)
+	want := w.contents(w.partition().Leader)
+	w.until("back in sync", w.whole)
+	w.check(want)
+}
