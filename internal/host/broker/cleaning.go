@@ -21,7 +21,7 @@ import (
 type cleaning struct {
 	mu        sync.Mutex
 	status    CleaningStatus
-	running   map[cleanedLog]*CleaningRun
+	running   map[*partition.Compaction]*CleaningRun // two of one log while the first does not yet know that the log was opened anew
 	failed    map[cleanedLog]Uncleanable
 	had       map[cleanedLog]bool // their turn, in the present round
 	granted   int64               // memory of those that run
@@ -94,8 +94,9 @@ func (b *Broker) Cleaning() CleaningStatus {
 		s.Uncleanable = append(s.Uncleanable, u)
 	}
 	slices.SortFunc(s.Running, func(a, b CleaningRun) int {
-		return cmp.Or(cmp.Compare(a.Topic, b.Topic), cmp.Compare(a.Partition, b.Partition))
+		return cmp.Or(cmp.Compare(a.Topic, b.Topic), cmp.Compare(a.Partition, b.Partition), b.Since.Compare(a.Since))
 	})
+	s.Running = slices.CompactFunc(s.Running, func(a, b CleaningRun) bool { return a.Topic == b.Topic && a.Partition == b.Partition })
 	slices.SortFunc(s.Uncleanable, func(a, b Uncleanable) int {
 		return cmp.Or(cmp.Compare(a.Topic, b.Topic), cmp.Compare(a.Partition, b.Partition))
 	})
@@ -168,7 +169,7 @@ func (b *Broker) cleanOne(now time.Time) bool {
 	c.mu.Lock()
 	c.had[logOf(p)] = true
 	if run != nil {
-		c.running[logOf(p)] = &CleaningRun{Topic: p.Topic(), Partition: p.Number(), Memory: memory, Since: now}
+		c.running[run] = &CleaningRun{Topic: p.Topic(), Partition: p.Number(), Memory: memory, Since: now}
 		c.granted += memory
 	}
 	c.mu.Unlock()
@@ -251,7 +252,7 @@ func (c *cleaning) note(fn func(*cleaning)) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.running == nil {
-		c.running, c.failed, c.had = map[cleanedLog]*CleaningRun{}, map[cleanedLog]Uncleanable{}, map[cleanedLog]bool{}
+		c.running, c.failed, c.had = map[*partition.Compaction]*CleaningRun{}, map[cleanedLog]Uncleanable{}, map[cleanedLog]bool{}
 	}
 	fn(c)
 }
@@ -270,7 +271,7 @@ func (b *Broker) cleanOn(now time.Time, run *partition.Compaction) {
 	if done {
 		b.cleaned(now, run, err == nil)
 	} else {
-		b.cleaning.note(func(c *cleaning) { c.running[logOf(run.Partition())].Progress = run.Progress() })
+		b.cleaning.note(func(c *cleaning) { c.running[run].Progress = run.Progress() })
 	}
 	next := func(now time.Time) {
 		if done {
@@ -316,10 +317,8 @@ func (b *Broker) cleaned(now time.Time, run *partition.Compaction, whole bool) {
 	freed := r.SizeBefore - r.SizeAfter
 	b.cleaning.note(func(c *cleaning) {
 		s := &c.status
-		if r := c.running[logOf(p)]; r != nil {
-			c.granted -= r.Memory
-			delete(c.running, logOf(p))
-		}
+		c.granted -= c.running[run].Memory
+		delete(c.running, run)
 		s.BytesRead += r.BytesRead
 		s.BytesWritten += r.BytesWritten
 		if whole {
