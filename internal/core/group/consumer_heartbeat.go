@@ -144,13 +144,14 @@ func (s *Shard) heartbeatMember(g *group, r *ConsumerGroupHeartbeat) (m consumer
 }
 
 // isFenced says whether the epoch is none that the member can have. With the
-// one before it is taken for a member that missed an answer.
+// one before it is taken for a member that missed an answer, as long as it does
+// not claim what it has not. One that does not say what it owns has what it had,
+// which is within the assignment: the epoch rises only when the rest is given up.
 func (m *consumerMember) isFenced(r *ConsumerGroupHeartbeat) bool {
 	if r.MemberEpoch == epochJoin || r.MemberEpoch == m.epoch {
 		return false
 	}
-	return r.MemberEpoch > m.epoch || r.MemberEpoch != m.prevEpoch || r.Owned == nil ||
-		len(subtract(normalize(r.Owned), m.assigned)) > 0
+	return r.MemberEpoch > m.epoch || r.MemberEpoch != m.prevEpoch || len(subtract(normalize(r.Owned), m.assigned)) > 0
 }
 
 // replaceConsumer hands the place of a static member that left for a while, or
@@ -220,7 +221,8 @@ func (s *Shard) heartbeatOf(g *group, m consumerMember, r *ConsumerGroupHeartbea
 	if wait > 0 { // so that nobody waits for longer than the assignment does
 		resp.HeartbeatIntervalMs = min(resp.HeartbeatIntervalMs, int32(wait.Milliseconds())+1)
 	}
-	full := r.MemberEpoch == epochJoin || r.RebalanceTimeoutMs != -1 && r.Owned != nil &&
+	missed := known && r.MemberEpoch != before.epoch // the answer with the assignment, maybe
+	full := missed || r.MemberEpoch == epochJoin || r.RebalanceTimeoutMs != -1 && r.Owned != nil &&
 		(r.SubscribedTopicNames != nil || r.SubscribedTopicRegex != nil)
 	if full || !equalSets(m.assigned, before.assigned) {
 		resp.HasAssignment, resp.Assignment = true, m.assigned
