@@ -35,7 +35,6 @@ var hunts = map[mutant.Mutant][]string{
 	mutant.OffsetsLost:                {"kill"},
 	mutant.StartForgotten:             {"lose power everywhere", "kill all"},
 	mutant.TimeAfter:                  {"kill"},
-	mutant.CutKeepsProducers:          {"isolate", "kill", "pause"},
 	mutant.ReassignEarly:              {"isolate", "slow disk"},
 	mutant.SnapshotWithoutProducerIDs: {"kill all", "kill"},
 
@@ -51,6 +50,8 @@ var scenarios = map[mutant.Mutant]string{
 	mutant.EpochStartUnnoted:    "core/replica/testdata/01_single.txt",
 	mutant.InSyncOfOldState:     "core/controller/testdata/in_sync_sets.txt",
 	mutant.InSyncOfOldProcess:   "core/controller/testdata/in_sync_sets.txt",
+	mutant.CutKeepsProducers:    "core/replica/testdata/20_producers_after_cut.txt",
+	mutant.StartNotAdopted:      "core/replica/testdata/19_start_of_another_leader.txt",
 	mutant.CheckpointAhead:      "storage/wal: TestSyncedRecordsSurviveACrashAtAnyMoment",
 	mutant.StaticRenameUnlogged: "core/group/testdata/classic_reload.txt",
 }

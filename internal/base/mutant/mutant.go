@@ -40,6 +40,7 @@ const (
 	ConfigRemovalLost          // a config that is removed stays
 	ProducerIDsTwice           // the same producer ids are given away again
 	StartNotFollowed           // followers keep what the leader has deleted
+	StartNotAdopted            // nor does a new leader what its followers have deleted
 	StartForgotten             // where a log begins is not saved
 	RetainTooLittle            // retention drops a segment too many
 	UnsyncedFollower           // followers tell of what is written as if it were synced
@@ -84,7 +85,7 @@ var names = [...]string{
 	"truncate-short", "read-uncommitted", "epoch-below", "remember-one-batch", "sequence-gaps", "in-sync-of-old-state",
 	"in-sync-of-old-process", "in-sync-inactive", "snapshot-without-configs", "snapshot-without-producer-ids",
 	"snapshot-without-eligible", "min-in-sync-ignored", "reassign-early",
-	"config-removal-lost", "producer-ids-twice", "start-not-followed", "start-forgotten", "retain-too-little",
+	"config-removal-lost", "producer-ids-twice", "start-not-followed", "start-not-adopted", "start-forgotten", "retain-too-little",
 	"unsynced-follower", "unsynced-leader", "epoch-start-unnoted", "cut-keeps-producers",
 	"mark-beyond-end", "checkpoint-ahead", "sealed-unsynced", "names-unsynced", "index-after", "time-after",
 	"compact-last", "offsets-lost", "end-uncommitted", "lease-from-answer", "deleted-files-kept",

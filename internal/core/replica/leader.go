@@ -243,6 +243,7 @@ func (r *Replica) advance(now time.Time) {
 		r.producers.committed(reached)
 		r.note(now)
 	}
+	r.adoptStart(now)
 	r.release()
 	r.reviewOwnDisk(now)
 	r.reviewInSync(now)
@@ -305,6 +306,17 @@ func (r *Replica) AdvanceStart(now time.Time, offset kafka.Offset) {
 	}
 	r.moveStart(offset)
 	r.note(now)
+}
+
+// adoptStart makes the log begin where a follower's does that begins later: a
+// leader before this one has deleted those records, and could not tell all.
+// Nobody else would, and the replicas' logs would differ for good.
+func (r *Replica) adoptStart(now time.Time) {
+	for _, f := range r.leader.followers {
+		if f.streaming && !mutant.On(mutant.StartNotAdopted) {
+			r.AdvanceStart(now, f.logStart)
+		}
+	}
 }
 
 // lowWatermark is the lowest log start over the live replicas.
