@@ -67,6 +67,7 @@ type call struct {
 	version int16
 	done    func(resp kmsg.Response, err error)
 	ended   bool
+	late    func() // called when the node handles it though the client has given it up; nil: nobody cares
 }
 
 // slot is a request as the node has it.
@@ -80,7 +81,7 @@ type slot struct {
 
 // call sends a request to a node. Done is called once: with the response, or
 // when there will be none.
-func (c *client) call(to int, req kmsg.Request, timeout instant, done func(resp kmsg.Response, err error)) {
+func (c *client) call(to int, req kmsg.Request, timeout instant, done func(resp kmsg.Response, err error)) *call {
 	s := c.sessions[to]
 	if s == nil {
 		n := c.w.nodes[to]
@@ -101,13 +102,14 @@ func (c *client) call(to int, req kmsg.Request, timeout instant, done func(resp 
 	if unacked {
 		s.forget(k)
 		c.w.after(0, func() { done(nil, nil) })
-		return
+		return k
 	}
 	c.w.after(timeout, func() {
 		if !k.ended {
 			s.lose(errTimeout)
 		}
 	})
+	return k
 }
 
 // forget takes a call out of those that wait.
@@ -171,6 +173,9 @@ func (s *session) arrive(k *call, frame []byte) {
 			n.clientIDs++
 			s.client = &api.Client{ID: n.clientIDs, Host: "10.0.0.9", Listener: "PLAINTEXT"}
 			n.sessions = append(n.sessions, s)
+		}
+		if k.ended && k.late != nil {
+			k.late()
 		}
 		sl := &slot{call: k, since: s.c.w.now}
 		s.served = append(s.served, sl)

@@ -36,6 +36,7 @@ type member struct {
 
 	durable    bool    // the coordinator has it in its log
 	missed     bool    // a request had no answer: it may still arrive, however late
+	overtaken  bool    // KIP-848: a join it had given up was handled late, and told the coordinator that it has nothing
 	leaseUntil instant // until then the coordinator cannot have given it up
 	joinedAt   instant // when it asked to join last
 	highAtJoin int32   // the highest generation that was known when it joined
@@ -91,8 +92,8 @@ func (m *member) soon(fn func()) {
 }
 
 // ask sends a request to the coordinator, which must be known.
-func (m *member) ask(req kmsg.Request, timeout instant, done func(r kmsg.Response, err error)) {
-	m.c.call(m.coordinator, req, timeout, func(r kmsg.Response, err error) {
+func (m *member) ask(req kmsg.Request, timeout instant, done func(r kmsg.Response, err error)) *call {
+	return m.c.call(m.coordinator, req, timeout, func(r kmsg.Response, err error) {
 		m.at(m.g.w.now, func() {
 			if err != nil {
 				m.coordinator, m.missed = nowhere, true
@@ -165,7 +166,7 @@ func (m *member) alive(sent instant) {
 
 // sure says whether the coordinator must have the member still.
 func (m *member) sure() bool {
-	return m.durable && !m.superseded && m.g.w.now < m.leaseUntil
+	return m.durable && !m.superseded && !m.overtaken && m.g.w.now < m.leaseUntil
 }
 
 // forgotten takes in that the coordinator does not know the member.

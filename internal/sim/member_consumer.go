@@ -16,7 +16,7 @@ import (
 func (m *member) consumerJoin() {
 	m.turn++
 	m.disown(nil)
-	m.epoch, m.full, m.settled, m.revoking, m.rejoin, m.told = 0, true, false, false, false, ""
+	m.epoch, m.full, m.settled, m.revoking, m.rejoin, m.told, m.overtaken = 0, true, false, false, false, "", false
 	if m.id == "" {
 		m.id = fmt.Sprintf("%s.%d", m.c.name, m.number)
 	}
@@ -28,11 +28,14 @@ func (m *member) consumerHeartbeat() {
 		req := m.heartbeatRequest()
 		turn, sent := m.turn, m.g.w.now
 		m.full = false
-		m.ask(req, m.g.w.plan.requestTimeout, func(r kmsg.Response, err error) {
+		k := m.ask(req, m.g.w.plan.requestTimeout, func(r kmsg.Response, err error) {
 			if m.turn == turn {
 				m.consumerAnswer(req, r, err, sent)
 			}
 		})
+		if id := m.id; req.MemberEpoch == 0 {
+			k.late = func() { m.overtaken = m.overtaken || m.id == id }
+		}
 	})
 }
 
