@@ -110,7 +110,7 @@ func (n *node) rebuild(now time.Time, snapshot []byte) {
 		panic(err)
 	}
 	for _, b := range n.log.batches {
-		if b.BaseOffset() >= from {
+		if b.NextOffset() > from { // also the one that contains it
 			n.r.Replay(now, b)
 		}
 	}
@@ -141,7 +141,7 @@ func (n *node) act(now time.Time, rd *Ready) {
 		n.event("truncate to %d", *rd.Truncate)
 		n.log.truncate(*rd.Truncate)
 		if n.r.Truncated(now, n.log.end) {
-			n.rebuild(now, nil)
+			n.rebuild(now, n.log.snapshot)
 		}
 	}
 	if rd.Epoch != nil {
@@ -160,8 +160,9 @@ func (n *node) act(now time.Time, rd *Ready) {
 		}
 	}
 	if rd.Trim != nil {
-		n.event("trim to %d", *rd.Trim)
-		n.log.trim(*rd.Trim)
+		n.event("trim to %d", rd.Trim.Start)
+		n.log.trim(rd.Trim.Start)
+		n.log.snapshot = rd.Trim.State
 	}
 	for i := range rd.Send {
 		m := rd.Send[i]

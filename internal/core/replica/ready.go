@@ -25,12 +25,20 @@ type Ready struct {
 	Truncate *kafka.Offset // drop this offset and all after it; report with Truncated
 	Epoch    *EpochStart   // note the start of a leader epoch durably
 	Write    []byte        // append these batches; report with Written or WriteFailed, sync later and report with Synced
-	Trim     *kafka.Offset // the log starts here from now on
+	Trim     *Trim         // the log starts elsewhere from now on
 	Send     []Message     // to other nodes, only after what stands above
 	InSync   *InSyncChange // ask the controller; report with InSyncResult
 	Slow     *SlowDisk     // another replica had better lead: tell the controller
 	Acked    []Ack         // committed: answer these
 	Refused  []Refusal     // no longer possible: answer these with the typed reason
+}
+
+// Trim makes the log start at an offset. Producers are known by what they have
+// written, also by what is gone, so State must be durable before anything is
+// removed: Restore takes it after a restart or a truncation.
+type Trim struct {
+	Start kafka.Offset
+	State []byte // a snapshot as of Start; nil if nothing is known of producers
 }
 
 // Ack answers a request that succeeded.

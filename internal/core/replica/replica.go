@@ -393,11 +393,11 @@ func (r *Replica) ack(t Ticket, offset kafka.Offset, timestamp int64) {
 // moveStart makes the log begin at start.
 func (r *Replica) moveStart(start kafka.Offset) {
 	invariant.Check(start > r.start && start <= r.end, "moves the log start backwards or past the end")
+	r.out.Trim = &Trim{start, r.producers.snapshotAt(start)}
 	r.start = start
 	r.highWatermark = max(r.highWatermark, start)
 	r.epochs.trim(start)
 	r.producers.trim(start)
-	r.out.Trim = &start
 }
 
 // Role is the part that this node plays.

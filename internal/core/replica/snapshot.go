@@ -25,9 +25,13 @@ const snapshotVersion = 1
 // Snapshot is the state of producers and transactions as of the log's end,
 // to be given to Restore, and that end.
 func (r *Replica) Snapshot() ([]byte, kafka.Offset) {
-	ps, be := &r.producers, binary.BigEndian
+	return r.producers.encode(r.end), r.end
+}
+
+func (ps *producers) encode(end kafka.Offset) []byte {
+	be := binary.BigEndian
 	b := append(make([]byte, 0, 64+len(ps.entries)*96), snapshotVersion)
-	b = be.AppendUint64(b, uint64(r.end))
+	b = be.AppendUint64(b, uint64(end))
 	b = be.AppendUint64(b, uint64(ps.last))
 	b = be.AppendUint32(b, uint32(len(ps.entries)))
 	for _, id := range ps.ids() {
@@ -64,7 +68,58 @@ func (r *Replica) Snapshot() ([]byte, kafka.Offset) {
 	for _, a := range ps.aborted {
 		appendSpan(span{a.ProducerID, a.FirstOffset, a.LastOffset})
 	}
-	return b, r.end
+	return b
+}
+
+// snapshotAt is the state as far as batches below an offset have made it, and
+// as far as that is still known; nil if nothing is. What the batches from there
+// on have pushed out of memory is missing, which those bring back in a Replay.
+func (ps *producers) snapshotAt(offset kafka.Offset) []byte {
+	if len(ps.entries) == 0 && len(ps.aborted) == 0 {
+		return nil
+	}
+	then := newProducers(ps.max)
+	then.last = min(ps.last, offset-1)
+	for id, e := range ps.entries {
+		c := *e
+		for c.n > 0 && c.batches[c.n-1].lastOffset >= offset {
+			c.n--
+		}
+		if c.txnStart >= offset {
+			c.txnStart = kafka.NoOffset
+		}
+		if c.n > 0 || e.n == 0 || c.txnStart != kafka.NoOffset {
+			then.entries[id] = &c
+		}
+	}
+	then.open = slices.DeleteFunc(slices.Clone(ps.open), func(s span) bool { return s.first >= offset })
+	for _, s := range ps.ended {
+		then.reopen(s, offset)
+	}
+	for _, a := range ps.aborted {
+		if a.LastOffset < offset {
+			then.aborted = append(then.aborted, a)
+		}
+		then.reopen(span{a.ProducerID, a.FirstOffset, a.LastOffset}, offset)
+	}
+	slices.SortFunc(then.open, func(a, b span) int { return cmp.Compare(a.first, b.first) })
+	return then.encode(offset)
+}
+
+// reopen opens a transaction again that had not ended before an offset.
+func (ps *producers) reopen(s span, offset kafka.Offset) {
+	if s.first >= offset || s.last < offset {
+		return
+	}
+	e := ps.entries[s.producer]
+	if e == nil {
+		e = &producer{coordinatorEpoch: noCoordinatorEpoch, txnStart: kafka.NoOffset}
+		ps.entries[s.producer] = e
+	}
+	if e.txnStart == kafka.NoOffset {
+		e.txnStart = s.first
+		ps.open = append(ps.open, span{producer: s.producer, first: s.first})
+	}
 }
 
 // Restore forgets all about producers and takes what the snapshot says. Nil,

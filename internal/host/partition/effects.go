@@ -154,9 +154,7 @@ func (p *Partition) act(now time.Time, rd *replica.Ready, fx *effects) {
 		p.write(now, rd.Write, fx)
 	}
 	if rd.Trim != nil && p.usable() == nil {
-		if err := p.log.Trim(*rd.Trim); err != nil && p.log.Err() != nil {
-			p.fail(err, fx)
-		}
+		p.trim(rd.Trim, fx)
 	}
 	for i := range rd.Send {
 		m := &rd.Send[i]
@@ -199,6 +197,18 @@ func (p *Partition) cut(now time.Time, rd *replica.Ready, fx *effects) {
 	}
 	p.saved = min(p.saved, p.core.End())
 	if err != nil {
+		p.fail(err, fx)
+	}
+}
+
+// trim lets the log begin elsewhere. The state goes first, because the batches
+// that it was made from are to go.
+func (p *Partition) trim(t *replica.Trim, fx *effects) {
+	if t.State != nil {
+		// Trimmed is anyway if that fails: the disk may be full.
+		p.keepState(p.log.SaveState, t.Start, p.core.HighWatermark(), t.State, p.log.Truncations())
+	}
+	if err := p.log.Trim(t.Start); err != nil && p.log.Err() != nil {
 		p.fail(err, fx)
 	}
 }

@@ -82,6 +82,33 @@ func TestIdempotenceHoldsAcrossRestarts(t *testing.T) {
 	}
 }
 
+func TestIdempotenceHoldsWithoutTheRecords(t *testing.T) {
+	for survival, lost := range []string{"power", "process"} {
+		config := DefaultTopicConfig()
+		config.SegmentBytes, config.RetentionBytes = 16<<10, 20<<10
+		c := newCluster(t, 1, config)
+		n := c.node(1)
+		c.assign(1, 1, 1)
+		sent := func(id kafka.ProducerID, seq int32) []byte {
+			return batchOf(&record.Producer{ID: id, Sequence: seq}, false, string(make([]byte, 4000)))
+		}
+		for seq := range int32(3) {
+			n.produce(-1, sent(5, seq))
+		}
+		for seq := range int32(20) {
+			n.produce(-1, sent(6, seq))
+		}
+		n.p.ApplyRetention(c.now)
+		c.want("trimmed", n.p.LogStart() > 8, true)
+		n.fs = n.fs.(*vfs.Mem).Crash(rand.New(rand.NewPCG(1, 1)), float64(survival))
+		n.open()
+		c.assign(1, 2, 1)
+		c.want("again after the "+lost, n.produce(-1, sent(5, 1)).BaseOffset, 1)
+		c.want("gap", n.produce(-1, sent(5, 4)).Code, kafka.ErrOutOfOrderSequenceNumber)
+		c.want("next", n.produce(-1, sent(5, 3)).BaseOffset, 23)
+	}
+}
+
 func TestDiskFullIsOvercome(t *testing.T) {
 	c := newCluster(t, 1, DefaultTopicConfig())
 	n := c.node(1)

@@ -47,13 +47,19 @@ func (p *Partition) saveState(durable bool) {
 	if unchanged {
 		return
 	}
-	b := binary.BigEndian.AppendUint64(make([]byte, 0, stateHeader+len(snapshot)), uint64(hw))
 	save := p.log.NoteState
 	if durable {
 		save = p.log.SaveState
 	}
+	p.keepState(save, end, hw, snapshot, truncations)
+}
+
+// keepState saves or notes the state as of an offset, if the log was truncated
+// only so often.
+func (p *Partition) keepState(save func(kafka.Offset, []byte, uint64) error, at, hw kafka.Offset, snapshot []byte, truncations uint64) {
+	b := binary.BigEndian.AppendUint64(make([]byte, 0, stateHeader+len(snapshot)), uint64(hw))
 	// Without the lock the log may be truncated, and grow past the end again.
-	if err := save(end, append(b, snapshot...), truncations); err != nil && !errors.Is(err, wal.ErrStale) {
+	if err := save(at, append(b, snapshot...), truncations); err != nil && !errors.Is(err, wal.ErrStale) {
 		p.slog.Warn("state not saved", "topic", p.opts.Topic, "partition", p.opts.Partition, "error", err)
 	}
 }
