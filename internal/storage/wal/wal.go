@@ -264,13 +264,18 @@ func (l *Log) Identity() Identity { return l.id }
 // has failed.
 func (l *Log) SetOptions(opts Options) error {
 	opts = opts.withDefaults()
+	l.mu.Lock()
+	l.opts = opts
+	l.mu.Unlock()
+	if opts.leavesBehind() {
+		return nil
+	}
 	l.changing.Lock()
 	defer l.changing.Unlock()
 	l.mu.Lock()
-	l.opts = opts
 	s, closed := l.active(), l.closed
 	l.mu.Unlock()
-	if closed || opts.leavesBehind() || !s.behind.some() {
+	if closed || !s.behind.some() {
 		return nil
 	}
 	l.syncing.Lock()
