@@ -40,6 +40,10 @@ func (e partitionEnv) Send(p *partition.Partition, msg *replica.Message) {
 // frame is valid during the call only.
 func (b *Broker) HandleBulk(now time.Time, from kafka.NodeID, frame []byte) error {
 	for len(frame) > 0 {
+		if rest, unknown := peer.Unknown(frame); unknown { // of a later release
+			frame = rest
+			continue
+		}
 		if peer.IsScrub(frame) {
 			m, rest, err := peer.DecodeScrub(frame)
 			if err != nil {

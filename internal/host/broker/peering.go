@@ -23,14 +23,23 @@ import (
 //	join     | see frameJoin
 //	address  | see frameAddress
 //	lag      | a question or an answer, see frameLagQuestion
+//
+// While the nodes of a cluster are upgraded one after the other, some send what
+// others do not know yet. Kinds above frameLast are left alone, and a request of
+// an unknown type is answered with UNSUPPORTED_VERSION: a new one has to be one
+// that its sender can do without for a while.
 const (
 	frameRaft     = 1
 	frameQuestion = 2
 	frameAnswer   = 3
 	frameApplied  = 4
+	frameLast     = frameAddress
 )
 
-var errFrame = errors.New("malformed frame from a peer")
+var (
+	errFrame       = errors.New("malformed frame from a peer")
+	errUnknownType = fmt.Errorf("%w: unknown type", errFrame)
+)
 
 // Requests and responses travel under their type's name.
 var (
@@ -82,7 +91,7 @@ func openEnvelope(data []byte, types map[string]reflect.Type) (any, error) {
 	}
 	t, ok := types[e.Type]
 	if !ok {
-		return nil, fmt.Errorf("%w: unknown type %q", errFrame, e.Type)
+		return nil, fmt.Errorf("%w %q", errUnknownType, e.Type)
 	}
 	v := reflect.New(t)
 	if err := json.Unmarshal(e.Body, v.Interface()); err != nil {
@@ -138,11 +147,15 @@ func (b *Broker) HandleControl(now time.Time, from kafka.NodeID, frame []byte) e
 			return err
 		}
 	case kind == frameQuestion && len(body) >= 8:
+		id := binary.BigEndian.Uint64(body)
 		v, err := openEnvelope(body[8:], requestTypes)
+		if errors.Is(err, errUnknownType) { // of a later release
+			b.sendAnswer(from, id, nil, kafka.ErrUnsupportedVersion, b.image.Load().Offset())
+			return nil
+		}
 		if err != nil {
 			return err
 		}
-		id := binary.BigEndian.Uint64(body)
 		b.decide(now, v.(controller.Request), &question{func(_ time.Time, r controller.Response, code kafka.ErrorCode, offset kafka.Offset) {
 			b.sendAnswer(from, id, r, code, offset)
 		}})
@@ -169,6 +182,8 @@ func (b *Broker) HandleControl(now time.Time, from kafka.NodeID, frame []byte) e
 		if err := b.handleLag(from, kind, body); err != nil {
 			return err
 		}
+	case kind > frameLast: // of a later release, which can do without
+		b.env.Log.Debug("frame of a later release left alone", "peer", from, "kind", kind, "bytes", len(body))
 	default:
 		return fmt.Errorf("%w: kind %d with %d bytes", errFrame, kind, len(body))
 	}

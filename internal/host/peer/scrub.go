@@ -93,6 +93,19 @@ func EncodeScrub(dst []byte, m *Scrub) []byte {
 // IsScrub says whether what b begins with is a Scrub.
 func IsScrub(b []byte) bool { return len(b) > 4 && b[4] == ScrubVersion }
 
+// Unknown splits off a message with a version that this release does not know,
+// whatever it is; false when b begins with another.
+func Unknown(b []byte) (rest []byte, ok bool) {
+	if len(b) <= 4 || b[4] <= ScrubVersion {
+		return b, false
+	}
+	size := int64(binary.BigEndian.Uint32(b)) + 4
+	if size <= 4 || size > int64(len(b)) {
+		return b, false
+	}
+	return b[size:], true
+}
+
 // DecodeScrub splits a Scrub off b. Its data alias b.
 func DecodeScrub(b []byte) (m Scrub, rest []byte, err error) {
 	be := binary.BigEndian
