@@ -6,7 +6,9 @@ import (
 	"testing"
 	"time"
 
+	"chronik/internal/base/kafka"
 	"chronik/internal/base/vfs"
+	"chronik/internal/core/controller"
 	"chronik/internal/core/metadata"
 )
 
@@ -42,4 +44,33 @@ func TestSlowReplicaThatFailsIsOpenedAgain(t *testing.T) {
 	want := w.contents(w.partition().Leader)
 	w.until("back in sync", w.whole)
 	w.check(want)
+}
+
+// The files of a partition that could not be opened go with its topic, as those
+// of any other.
+func TestUnopenedPartitionIsDeletedWithItsTopic(t *testing.T) {
+	w := newWorld(t, 3)
+	w.create(smallSegments, 5)
+	w.until("in sync", w.whole)
+	n := w.nodes[2]
+	n.kill()
+	n.start()
+	n.faults.SetHook(func(op vfs.Op) error {
+		if (op.Kind == vfs.OpOpen || op.Kind == vfs.OpRead) && strings.Contains(op.Name, "t-0") {
+			return syscall.EIO
+		}
+		return nil
+	})
+	w.until("failed", func() bool { return w.unfitness(n) == metadata.Failed && w.replicaOf(n.id) == nil })
+	n.faults.SetHook(nil)
+	name, deleted := "t", false
+	w.nodes[1].b.Control(w.now, controller.DeleteTopics{Topics: []controller.TopicRef{{Name: name}}}, 10*time.Second,
+		func(controller.Response, kafka.ErrorCode) { deleted = true })
+	w.until("deleted", func() bool { return deleted && n.b.Image().TopicByName(name) == nil })
+	for dir, what := range map[string]string{"data/wal/partitions": "a deleted partition", "data/wal/deleted": "what is to be removed"} {
+		w.until(what+" is gone", func() bool {
+			entries, err := n.fs.List(dir)
+			return err == nil && len(entries) == 0
+		})
+	}
 }

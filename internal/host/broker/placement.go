@@ -205,6 +205,19 @@ func (b *Broker) discard(dir string, id wal.Identity) {
 	}
 }
 
+// discardUnopened is discard for a partition that could not be opened: another
+// one may have taken its place in the directory.
+func (b *Broker) discardUnopened(topic string, key partitionKey) {
+	dir := b.partitionDir(topic, key.partition)
+	id, ok, err := wal.ReadIdentity(b.env.FS, dir)
+	switch {
+	case err != nil && !errors.Is(err, vfs.ErrNotExist):
+		b.env.Log.Warn("directory of a partition that could not be opened was left though it does not belong here any more: it does not say whose it is", "dir", dir, "err", err)
+	case ok && id.TopicID == key.topic && id.Partition == key.partition:
+		b.discard(dir, id)
+	}
+}
+
 func (b *Broker) move(from, to string) error {
 	if err := vfs.MkdirAllSync(b.env.FS, path.Dir(to)); err != nil {
 		return err
@@ -276,6 +289,9 @@ func (b *Broker) follow(now time.Time, d *metadata.Delta) {
 			b.discard(b.partitionDir(p.Name, p.Partition), wal.Identity{TopicID: p.Topic, Partition: p.Partition})
 			continue
 		case !here && b.Partition(p.Topic, p.Partition) == nil:
+			if p.Old != nil && p.Old.IsReplica(b.opts.Node) {
+				b.discardUnopened(p.Name, key)
+			}
 			continue
 		}
 		if edit == nil {
