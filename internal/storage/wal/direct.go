@@ -3,7 +3,6 @@ package wal
 import (
 	"errors"
 	"io"
-	"math"
 	"slices"
 	"sync"
 
@@ -91,7 +90,7 @@ func (w *behind) recycle(chunks []chunk) {
 // that somebody who is at the end of the log is going to read. mu is held.
 func (l *Log) direct(total int64) bool {
 	o := &l.opts
-	return o.leavesBehind() && total >= o.DirectBytesMin && l.appended >= l.cachedUntil && !l.cachedOnly.Load()
+	return o.pastCache() && total >= o.DirectBytesMin && l.appended >= l.cachedUntil && !l.cachedOnly.Load()
 }
 
 // noteReader has what is appended next stay in the cache, if a reader is close
@@ -263,11 +262,7 @@ func padded(f vfs.File, end, size int64) (bool, error) {
 // dropped from there, or was never in it.
 func (l *Log) directReads(r *reading, want int) bool {
 	o := l.options()
-	cached := o.CacheBytes
-	if cached < 0 || o.DirectBytesMin <= 0 {
-		cached = math.MaxInt64
-	}
-	return int64(want) >= min(directReadMin, o.DirectBytesMin) && (!r.last || r.size-r.pos > cached)
+	return o.pastCache() && int64(want) >= min(directReadMin, o.DirectBytesMin) && (!r.last || r.size-r.pos > o.CacheBytes)
 }
 
 // readInto is readFull for one attempt.

@@ -315,3 +315,41 @@ func TestWhatManyLogsLeaveInMemoryIsBounded(t *testing.T) {
 		t.Errorf("%d bytes are still held", held)
 	}
 }
+
+// directReadsFS counts the reads past the cache.
+type directReadsFS struct {
+	vfs.FS
+	reads *int
+}
+
+type directReadsFile struct {
+	vfs.File
+	reads *int
+}
+
+func (d directReadsFS) Open(name string, flags vfs.Flags) (vfs.File, error) {
+	f, err := d.FS.Open(name, flags)
+	return directReadsFile{f, d.reads}, err
+}
+
+func (d directReadsFile) ReadDirectAt(b []byte, off int64) (int, error) {
+	*d.reads++
+	return d.File.ReadDirectAt(b, off)
+}
+
+func TestNothingIsReadPastTheCacheWhenItIsOff(t *testing.T) {
+	for _, c := range []struct {
+		direct, cache int64
+		want          bool
+	}{{1, 1, true}, {-1, 1, false}, {1, -1, false}, {-1, 0, false}, {0, -1, false}} {
+		reads := 0
+		opts := small
+		opts.DirectBytesMin, opts.CacheBytes = c.direct, c.cache
+		l, _ := mustOpen(t, directReadsFS{vfs.NewMem(), &reads}, opts)
+		fill(t, l, 100, 0)
+		must(t, l.Sync())
+		if n := len(readAll(t, l, 3000)); n != 100 || (reads > 0) != c.want {
+			t.Errorf("%+v: %d batches, %d reads past the cache", c, n, reads)
+		}
+	}
+}

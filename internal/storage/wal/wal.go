@@ -177,8 +177,9 @@ func (o Options) withDefaults() Options {
 	return o
 }
 
-// leavesBehind says whether an Append may be written by the next Sync only.
-func (o *Options) leavesBehind() bool { return o.DirectBytesMin > 0 && o.CacheBytes >= 0 }
+// pastCache says whether large reads go past the page cache, and large appends
+// may be written by the next Sync only.
+func (o *Options) pastCache() bool { return o.DirectBytesMin > 0 && o.CacheBytes >= 0 }
 
 // Bounds are the ends of a log. Invariant: Start <= Synced <= End.
 type Bounds struct {
@@ -267,7 +268,7 @@ func (l *Log) SetOptions(opts Options) error {
 	l.mu.Lock()
 	l.opts = opts
 	l.mu.Unlock()
-	if opts.leavesBehind() {
+	if opts.pastCache() {
 		return nil
 	}
 	l.changing.Lock()
