@@ -17,6 +17,7 @@ type compacting struct {
 	running   bool
 	horizonMs int64     // the earliest delete horizon in what was compacted; 0: none
 	again     time.Time // it is gone over again for that at the earliest
+	unsaved   bool      // the last one has had transactions forgotten, and that is not saved
 }
 
 // Dirt says how much of the log is to be compacted.
@@ -67,6 +68,9 @@ type Compaction struct {
 // Compact begins to compact what Dirt has found. It is nil if there is nothing
 // to do after all. One runs at a time.
 func (p *Partition) Compact(now time.Time, d Dirt, opts cleaner.Options) (*Compaction, error) {
+	if err := p.saveForgotten(); err != nil {
+		return nil, err
+	}
 	c := p.settings.Load().config
 	task := cleaner.Task{
 		MinLag: c.MinCompactionLag, DeleteRetention: c.DeleteRetentionTime,
@@ -157,9 +161,31 @@ func (p *Partition) forgetAborted(gone []cleaner.Transaction) {
 	}
 	p.mu.Lock()
 	p.core.ForgetAborted(list)
-	p.saved = kafka.NoOffset
+	p.compact.unsaved = true
 	p.mu.Unlock()
-	p.saveState(true)
+	_ = p.saveForgotten() // the next compaction tries it again
+}
+
+// saveForgotten saves the state without what forgetAborted has had forgotten.
+// Until that is done nothing more may be compacted: the markers would go, and a
+// restart bring back transactions that never end for those who read them.
+func (p *Partition) saveForgotten() error {
+	p.mu.Lock()
+	unsaved := p.compact.unsaved
+	if unsaved {
+		p.saved = kafka.NoOffset
+	}
+	p.mu.Unlock()
+	if !unsaved {
+		return nil
+	}
+	if err := p.saveState(true); err != nil {
+		return err
+	}
+	p.mu.Lock()
+	p.compact.unsaved = false
+	p.mu.Unlock()
+	return nil
 }
 
 // failLater takes the partition offline because its log has failed.

@@ -1,6 +1,7 @@
 package partition
 
 import (
+	"errors"
 	"fmt"
 	"path/filepath"
 	"strings"
@@ -8,6 +9,7 @@ import (
 	"time"
 
 	"chronik/internal/base/kafka"
+	"chronik/internal/base/vfs"
 	"chronik/internal/core/replica"
 	"chronik/internal/format/record"
 	"chronik/internal/storage/cleaner"
@@ -282,5 +284,34 @@ func TestOnlyCompactedTopicsAreCompacted(t *testing.T) {
 	c.now = c.now.Add(2 * time.Minute)
 	if d, ok, err := c.node(1).p.Dirt(c.now); !ok || err != nil || !d.Overdue || !d.Due {
 		t.Errorf("max.compaction.lag.ms: %+v %v %v", d, ok, err)
+	}
+}
+
+// Markers stay until it is on disk that their transactions are forgotten.
+func TestNothingIsCompactedUntilWhatIsForgottenIsSaved(t *testing.T) {
+	c := newCluster(t, 1, compactConfig())
+	n := c.node(1)
+	c.assign(1, 1, 1)
+	for i := range 60 {
+		n.produce(-1, keyed(nil, false, "k", fmt.Sprint(i, strings.Repeat("x", 1000))))
+	}
+	d, ok, err := n.p.Dirt(c.now)
+	if err != nil || !ok {
+		t.Fatal(ok, err)
+	}
+	mem := n.fs.(*vfs.Mem)
+	mem.SetCapacity(mem.Used())
+	n.p.forgetAborted([]cleaner.Transaction{{Producer: 5, First: 1, Last: 2}})
+	if run, err := n.p.Compact(c.now, d, cleaner.Options{}); run != nil || !errors.Is(err, vfs.ErrNoSpace) {
+		t.Errorf("compacted though the disk is full: %v", err)
+	}
+	mem.SetCapacity(0)
+	run, err := n.p.Compact(c.now, d, cleaner.Options{})
+	if run == nil || err != nil {
+		t.Fatal("not compacted", err)
+	}
+	run.Abort()
+	if at, _, ok := n.p.log.LoadState(n.p.LogEnd()); !ok || at != n.p.LogEnd() {
+		t.Errorf("state at %d", at)
 	}
 }

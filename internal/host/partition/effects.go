@@ -206,7 +206,7 @@ func (p *Partition) cut(now time.Time, rd *replica.Ready, fx *effects) {
 func (p *Partition) trim(t *replica.Trim, fx *effects) {
 	if t.State != nil {
 		// Trimmed is anyway if that fails: the disk may be full.
-		p.keepState(p.log.SaveState, t.Start, p.core.HighWatermark(), t.State, p.log.Truncations())
+		_ = p.keepState(p.log.SaveState, t.Start, p.core.HighWatermark(), t.State, p.log.Truncations())
 	}
 	if err := p.log.Trim(t.Start); err != nil && p.log.Err() != nil {
 		p.fail(err, fx)

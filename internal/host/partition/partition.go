@@ -394,7 +394,7 @@ func (p *Partition) EndSync(now time.Time, run SyncRun) {
 	save := !run.idle && run.err == nil && p.saveNext >= max(noteEvery, savedFactor*p.saveSize)
 	p.leave(now, fx)
 	if save {
-		p.saveState(false)
+		_ = p.saveState(false)
 	}
 }
 
@@ -456,7 +456,7 @@ func (p *Partition) Producers() []replica.ProducerStatus {
 func (p *Partition) Close(now time.Time) error {
 	p.shut(now)
 	if p.Failure() == nil {
-		p.saveState(false)
+		_ = p.saveState(false)
 	}
 	return p.log.Close(now)
 }

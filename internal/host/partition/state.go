@@ -31,8 +31,8 @@ func (p *Partition) loadState(end kafka.Offset) []byte {
 
 // saveState saves the state as of the log's end; durably if it is asked for or
 // due, else so that it outlives the process. That it cannot is no harm but a
-// longer replay.
-func (p *Partition) saveState(durable bool) {
+// longer replay, except to forgetAborted.
+func (p *Partition) saveState(durable bool) error {
 	p.mu.Lock()
 	snapshot, end := p.core.Snapshot()
 	hw, truncations := p.core.HighWatermark(), p.log.Truncations()
@@ -45,21 +45,23 @@ func (p *Partition) saveState(durable bool) {
 	p.saved, p.saveNext, p.saveSize = end, 0, int64(len(snapshot))
 	p.mu.Unlock()
 	if unchanged {
-		return
+		return nil
 	}
 	save := p.log.NoteState
 	if durable {
 		save = p.log.SaveState
 	}
-	p.keepState(save, end, hw, snapshot, truncations)
+	return p.keepState(save, end, hw, snapshot, truncations)
 }
 
 // keepState saves or notes the state as of an offset, if the log was truncated
 // only so often.
-func (p *Partition) keepState(save func(kafka.Offset, []byte, uint64) error, at, hw kafka.Offset, snapshot []byte, truncations uint64) {
+func (p *Partition) keepState(save func(kafka.Offset, []byte, uint64) error, at, hw kafka.Offset, snapshot []byte, truncations uint64) error {
 	b := binary.BigEndian.AppendUint64(make([]byte, 0, stateHeader+len(snapshot)), uint64(hw))
 	// Without the lock the log may be truncated, and grow past the end again.
-	if err := save(at, append(b, snapshot...), truncations); err != nil && !errors.Is(err, wal.ErrStale) {
+	err := save(at, append(b, snapshot...), truncations)
+	if err != nil && !errors.Is(err, wal.ErrStale) {
 		p.slog.Warn("state not saved", "topic", p.opts.Topic, "partition", p.opts.Partition, "error", err)
 	}
+	return err
 }
