@@ -52,6 +52,7 @@ var scenarios = map[mutant.Mutant]string{
 	mutant.InSyncOfOldProcess:   "core/controller/testdata/in_sync_sets.txt",
 	mutant.CutKeepsProducers:    "core/replica/testdata/20_producers_after_cut.txt",
 	mutant.StartNotAdopted:      "core/replica/testdata/19_start_of_another_leader.txt",
+	mutant.CompactUncommitted:   "host/partition: TestOnlyCommittedRecordsSupersedeOthers",
 	mutant.CheckpointAhead:      "storage/wal: TestSyncedRecordsSurviveACrashAtAnyMoment",
 	mutant.StaticRenameUnlogged: "core/group/testdata/classic_reload.txt",
 }

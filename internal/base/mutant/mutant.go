@@ -54,6 +54,7 @@ const (
 	IndexAfter                 // a record is looked for from the index entry after it
 	TimeAfter                  // records of just the time that is asked for are passed over
 	CompactLast                // compaction removes the last record of a key
+	CompactUncommitted         // what is not committed supersedes what is
 	OffsetsLost                // a group coordinator passes over the last batch of its log
 	EndUncommitted             // ListOffsets tells the end of the log, not of what is committed
 	LeaseFromAnswer            // a lease is counted from its answer, not from its question
@@ -88,7 +89,7 @@ var names = [...]string{
 	"config-removal-lost", "producer-ids-twice", "start-not-followed", "start-not-adopted", "start-forgotten", "retain-too-little",
 	"unsynced-follower", "unsynced-leader", "epoch-start-unnoted", "cut-keeps-producers",
 	"mark-beyond-end", "checkpoint-ahead", "sealed-unsynced", "names-unsynced", "index-after", "time-after",
-	"compact-last", "offsets-lost", "end-uncommitted", "lease-from-answer", "deleted-files-kept",
+	"compact-last", "compact-uncommitted", "offsets-lost", "end-uncommitted", "lease-from-answer", "deleted-files-kept",
 	"serve-unloaded", "answer-uncommitted", "commit-from-anyone", "two-leaders", "generation-kept", "sessions-forgotten",
 	"static-rename-unnoted", "static-rename-unlogged", "parked-syncs-lost", "assign-before-revoked", "epoch-kept",
 	"upgrade-forgets", "expire-live",

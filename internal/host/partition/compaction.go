@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"chronik/internal/base/kafka"
+	"chronik/internal/base/mutant"
 	"chronik/internal/base/vfs"
 	"chronik/internal/core/replica"
 	"chronik/internal/format/record"
@@ -82,7 +83,9 @@ func (p *Partition) Compact(now time.Time, d Dirt, opts cleaner.Options) (*Compa
 		p.mu.Unlock()
 		return nil, nil //nolint:nilerr // a partition that has failed is compacted no more
 	}
-	task.Limit = p.core.LastStableOffset()
+	if task.Limit = p.core.LastStableOffset(); mutant.On(mutant.CompactUncommitted) {
+		task.Limit = p.core.End()
+	}
 	for _, a := range p.core.Aborted(0, p.core.End()) {
 		task.Aborted = append(task.Aborted, cleaner.Transaction{Producer: a.ProducerID, First: a.FirstOffset, Last: a.LastOffset})
 	}

@@ -203,6 +203,61 @@ func TestCompactionKeepsWhatIsKnownOfProducers(t *testing.T) {
 	c.want("out of order", n.produce(-1, keyed(p(7, 9), false, "a", "2")).Code, kafka.ErrOutOfOrderSequenceNumber)
 }
 
+// What may be cut off again, or aborted, must not have cost any record its life.
+func TestOnlyCommittedRecordsSupersedeOthers(t *testing.T) {
+	filler := strings.Repeat("x", 300)
+	t.Run("above the high watermark", func(t *testing.T) {
+		c := newCluster(t, 3, compactConfig())
+		c.assign(1, 1, 1, 2, 3)
+		c.run(20 * time.Millisecond)
+		want := map[string]string{}
+		for i := range 112 {
+			k, v := fmt.Sprint("key", i), fmt.Sprint(i, filler)
+			want[k] = v
+			c.node(1).produce(-1, keyed(nil, false, k, v))
+			c.run(2 * time.Millisecond)
+		}
+		c.run(time.Second)
+		c.want("committed", c.node(1).p.HighWatermark(), 112)
+		c.cut[1] = true
+		for i := range 250 {
+			c.node(1).produce(1, keyed(nil, false, fmt.Sprint("key", i%112), fmt.Sprint("lost", filler)))
+		}
+		c.want("committed", c.node(1).p.HighWatermark(), 112)
+		c.node(1).compact()
+		c.assign(2, 2, 2, 3)
+		c.run(time.Second)
+		c.cut[1] = false
+		c.run(3 * time.Second)
+		c.want("end of node 1", c.node(1).p.LogEnd(), 112)
+		c.assign(1, 3, 1, 2, 3)
+		c.run(time.Second)
+		if got := c.node(1).last(ReadUncommitted); fmt.Sprint(got) != fmt.Sprint(want) {
+			t.Errorf("node 1 has %d keys, want %d", len(got), len(want))
+		}
+	})
+	t.Run("of an open transaction", func(t *testing.T) {
+		c := newCluster(t, 1, compactConfig())
+		n := c.node(1)
+		c.assign(1, 1, 1)
+		fill := func() {
+			for i := range 60 {
+				c.want("fill", n.produce(-1, keyed(nil, false, fmt.Sprint("f", i), filler)).Code, kafka.None)
+			}
+		}
+		n.produce(-1, keyed(nil, false, "a", "old"))
+		fill()
+		guard, _ := n.p.BeginVerification(8, 0, false)
+		n.p.Produce(c.now, ProduceRequest{Records: keyed(&record.Producer{ID: 8}, true, "a", "aborted"), Acks: -1, Timeout: time.Second, TxnVerification: guard},
+			func(r ProduceResult) { c.want("transaction", r.Code, kafka.None) })
+		fill()
+		fill()
+		n.compact()
+		n.p.WriteTxnMarker(c.now, replica.Marker{ProducerID: 8}, time.Second, func(code kafka.ErrorCode) { c.want("marker", code, kafka.None) })
+		c.want("a", n.last(ReadCommitted)["a"], "old")
+	})
+}
+
 // Traps 22 and 23: whatever offset a consumer is at, an answer takes it further,
 // up to the end: through emptied batches, and past the markers of transactions
 // of which nothing else is left.
