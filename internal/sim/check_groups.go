@@ -68,6 +68,7 @@ func (g *simGroup) taken(m *member, p *groupPart) {
 	for _, o := range g.members {
 		switch {
 		case o == m || !o.owned[p] || o.superseded && o.slot == m.slot:
+		case !o.sure() && g.mayBeAnother(o): // the epochs began anew, and it has not heard
 		case o.inForce == m.epoch:
 			g.w.violate("a partition has one owner per epoch", "%s: both %s and %s own it at epoch %d", p.part, o, m, m.epoch)
 		case o.sure() && o.inForce < m.epoch: // else it is m that comes late
@@ -148,6 +149,12 @@ func (g *simGroup) left() {
 	if g.aliveUntil <= g.w.now {
 		g.gap()
 	}
+}
+
+// mayBeAnother says whether the group may have been removed, for being empty,
+// since the coordinator must have had the member last.
+func (g *simGroup) mayBeAnother(m *member) bool {
+	return g.w.plan.groups.shortRetention && g.gapAt >= m.leaseUntil
 }
 
 // gap notes that the group may have been without members, and then gone.
