@@ -92,8 +92,9 @@ func (g *simGroup) committed(m *member, p *groupPart, c *offsetSent) {
 	}
 	p.acked, p.ackedAt = c.value, g.w.now
 	for _, o := range p.recent {
-		// One of the same member that was not answered may still arrive.
-		if o != c && o.goneAt == 0 && (o.by != m || o.acked) {
+		// One of the same member that was not answered may still arrive, and
+		// one of the next owner has: a member that hung reads its answer late.
+		if o != c && o.goneAt == 0 && o.epoch <= c.epoch && (o.by != m || o.acked) {
 			o.goneAt = g.w.now
 		}
 	}
@@ -165,6 +166,9 @@ func (g *simGroup) gap() {
 		clear(g.leaders)
 		for _, p := range g.parts {
 			p.ownerEpoch = -1
+			for _, o := range p.recent {
+				o.epoch = -1 // below all of the group that may follow
+			}
 		}
 	}
 }
