@@ -43,6 +43,8 @@ type node struct {
 	client  *api.Client
 	nextCID int32
 	dead    bool // its process has ended
+	stalled bool // what comes from others waits in its inbox
+	inbox   []func(now time.Time)
 }
 
 // newNode starts a cluster of one node with these static settings and waits
@@ -86,7 +88,7 @@ func (w *world) start(id kafka.NodeID, voters map[kafka.NodeID]string, nodes []*
 			if n.dead {
 				return
 			}
-			post(func(now time.Time) {
+			arrive := func(now time.Time) {
 				if nodes[to-1].dead {
 					return
 				}
@@ -97,7 +99,12 @@ func (w *world) start(id kafka.NodeID, voters map[kafka.NodeID]string, nodes []*
 				if err := handle(now, id, frame); err != nil {
 					w.t.Errorf("node %d cannot read a frame of node %d: %v", to, id, err)
 				}
-			})
+			}
+			if to := nodes[to-1]; to.stalled {
+				to.inbox = append(to.inbox, arrive)
+				return
+			}
+			post(arrive)
 		},
 		Background: func(fn func(now time.Time)) { w.slow = append(w.slow, fn) },
 		Peers:      func(map[kafka.NodeID]string) {},

@@ -226,3 +226,39 @@ func TestAnswersDoNotWaitForADecisionThatCannotBeMade(t *testing.T) {
 		t.Errorf("%d deadlines are left", n)
 	}
 }
+
+// The controller knows of a decision before the new leader does, which would
+// refuse a client that came before.
+func TestTheControllerSendsNobodyToALeaderThatDoesNotKnowYet(t *testing.T) {
+	nodes := newCluster(t, 5, nil)
+	active := nodes[nodes[0].broker.Controller()-1]
+	var others []*node
+	for _, n := range nodes {
+		if n != active {
+			others = append(others, n)
+		}
+	}
+	lost, next := others[0], others[1]
+	id := int32(next.broker.Node())
+	created := createTopics(active, 7, withReplicas(newTopic("t", -1, -1), int32(lost.broker.Node()), id))
+	expect(t, "create", created.Topics[0].ErrorCode, kafka.None)
+	active.advance(time.Second)
+	next.stalled = true
+	lost.kill(nodes, true)
+	req, leader := leaderQuestions()["Metadata"]()
+	a := active.handleNow(active.client, req)
+	active.advance(20 * time.Millisecond)
+	if !active.broker.Image().Broker(lost.broker.Node()).Fenced {
+		t.Fatal("no decision")
+	}
+	if a.came {
+		t.Fatal("answered before the new leader knows")
+	}
+	next.stalled = false
+	active.posted = append(active.posted, next.inbox...)
+	active.settle()
+	active.advance(0)
+	if !a.came || leader(a.resp) != id {
+		t.Fatal("no answer when the new leader knows")
+	}
+}

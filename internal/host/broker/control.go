@@ -382,6 +382,9 @@ func (b *Broker) noteApplied(now time.Time, from kafka.NodeID, offset kafka.Offs
 		b.active.core.NoteApplied(from, offset)
 	}
 	b.releaseUsable(now)
+	if b.doubts.Load() != nil {
+		b.reviewDoubts(now)
+	}
 }
 
 func (b *Broker) newProposalID() uint64 {

@@ -65,6 +65,8 @@ type departure struct {
 	lost  bool              // a new connection was refused; else one was closed
 	until time.Time         // the end of the doubt
 	again time.Time         // not suspected before
+
+	decided kafka.Offset // of the Image that showed the node as fenced first; 0: none has
 }
 
 // depart notes that a connection with a peer was lost, or refused.
@@ -103,13 +105,27 @@ func (b *Broker) PeerUp(now time.Time, peer kafka.NodeID) {
 }
 
 // reviewDoubts publishes whom this node doubts, and has those called who wait
-// for that, or for the Image, to move.
+// for that, or for the Image, to move. The controller has the new Image before
+// the others, and a client that is sent to a leader too early has to come
+// again: there they wait until all act on it.
 func (b *Broker) reviewDoubts(now time.Time) {
 	image := b.image.Load()
 	var nodes []kafka.NodeID
 	for _, br := range image.Brokers() {
-		if d, ok := b.departures[br.ID]; ok && !br.Fenced && d.epoch == br.Epoch && now.Before(d.until) && !b.closed {
+		d, ok := b.departures[br.ID]
+		if !ok || d.epoch != br.Epoch || !now.Before(d.until) || b.closed {
+			continue
+		}
+		if !br.Fenced {
 			nodes = append(nodes, br.ID)
+			continue
+		}
+		if d.decided == 0 {
+			d.decided = image.Offset()
+			b.departures[br.ID] = d
+		}
+		if b.active != nil && b.doubts.Load().Of(br.ID) && !b.appliedByAll(d.decided) {
+			return
 		}
 	}
 	var next *Doubts
