@@ -37,14 +37,15 @@ type world struct {
 // node is one broker on a disk in memory.
 type node struct {
 	*world
-	fs      *vfs.Faulty
-	broker  *broker.Broker
-	server  *api.Server
-	client  *api.Client
-	nextCID int32
-	dead    bool // its process has ended
-	stalled bool // what comes from others waits in its inbox
-	inbox   []func(now time.Time)
+	fs        *vfs.Faulty
+	broker    *broker.Broker
+	server    *api.Server
+	client    *api.Client
+	nextCID   int32
+	dead      bool // its process has ended
+	unnoticed bool // it can see that connections have ended of which nobody has told it
+	stalled   bool // what comes from others waits in its inbox
+	inbox     []func(now time.Time)
 }
 
 // newNode starts a cluster of one node with these static settings and waits
@@ -106,6 +107,7 @@ func (w *world) start(id kafka.NodeID, voters map[kafka.NodeID]string, nodes []*
 			}
 			post(arrive)
 		},
+		Broken:     func(peer kafka.NodeID) bool { return n.unnoticed && nodes[peer-1].dead },
 		Background: func(fn func(now time.Time)) { w.slow = append(w.slow, fn) },
 		Peers:      func(map[kafka.NodeID]string) {},
 		Ready:      func(bool) {},

@@ -35,6 +35,8 @@ type Broker interface {
 	Settings() *config.Resolver
 	Controller() kafka.NodeID
 	Doubts() *broker.Doubts
+	Broken(peer kafka.NodeID) bool
+	NoteBroken(peer kafka.NodeID, fn func(now time.Time))
 	Partition(id kafka.TopicID, partition int32) *partition.Partition
 	Control(now time.Time, req controller.Request, timeout time.Duration, reply func(controller.Response, kafka.ErrorCode))
 	Groups() *coordinator.Groups

@@ -262,3 +262,41 @@ func TestTheControllerSendsNobodyToALeaderThatDoesNotKnowYet(t *testing.T) {
 		t.Fatal("no answer when the new leader knows")
 	}
 }
+
+// A client may notice the end of a process before this node's own transport
+// has, and ask.
+func TestALossThatIsNotNoticedYetIsLookedFor(t *testing.T) {
+	for name, question := range leaderQuestions() {
+		lost, others, _ := ledByOne(t, false)
+		asked, next := others[1], int32(others[0].broker.Node())
+		lost.dead, asked.unnoticed = true, true
+		req, leader := question()
+		a := asked.send(req)
+		if a.came {
+			t.Fatalf("%s: answered %d", name, leader(a.resp))
+		}
+		for _, n := range others {
+			n.broker.PeerDown(n.now, lost.broker.Node(), false)
+			n.broker.PeerDown(n.now, lost.broker.Node(), true)
+		}
+		asked.advance(10 * time.Millisecond)
+		if !a.came || leader(a.resp) != next {
+			t.Fatalf("%s: no answer after the decision", name)
+		}
+	}
+	_, others, all := ledByOne(t, false) // without a quorum it stays at one wait
+	asked := others[0]
+	asked.unnoticed = true
+	for _, n := range all {
+		if n != asked {
+			n.kill(all, true)
+		}
+	}
+	asked.advance(500 * time.Millisecond)
+	req, _ := leaderQuestions()["Metadata"]()
+	a := asked.send(req)
+	asked.advance(0)
+	if !a.came {
+		t.Error("a loss that was waited for is waited for again")
+	}
+}

@@ -254,6 +254,7 @@ func (n *node) env() broker.Env {
 				n.peers.Send(to, int(class), frame...)
 			}
 		},
+		Broken: func(peer kafka.NodeID) bool { return n.peers != nil && n.peers.Broken(peer) },
 		Background: func(fn func(now time.Time)) {
 			n.background.Go(func() {
 				fn(time.Now())

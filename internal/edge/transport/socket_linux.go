@@ -2,6 +2,7 @@ package transport
 
 import (
 	"net"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -22,4 +23,19 @@ func tune(c net.Conn) {
 	_ = raw.Control(func(fd uintptr) {
 		_ = unix.SetsockoptString(int(fd), unix.IPPROTO_TCP, unix.TCP_CONGESTION, "cubic")
 	})
+}
+
+// ended says whether the other end of a connection, which never writes, is
+// known to be gone.
+func ended(raw syscall.RawConn) bool {
+	if raw == nil {
+		return false
+	}
+	gone := false
+	err := raw.Control(func(fd uintptr) {
+		var b [1]byte
+		_, _, err := syscall.Recvfrom(int(fd), b[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
+		gone = err != syscall.EAGAIN && err != syscall.EINTR //nolint:errorlint // it is an Errno
+	})
+	return gone || err != nil
 }

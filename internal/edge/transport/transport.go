@@ -154,6 +154,17 @@ func (t *Transport) Queue(to kafka.NodeID, class int, frame ...[]byte) {
 	}
 }
 
+// Broken says whether a connection with the peer has just ended, also where
+// nobody has come round to noticing that yet: the kernel knows first.
+func (t *Transport) Broken(peer kafka.NodeID) bool {
+	for class := range classes {
+		if l := t.link(peer, class); l != nil && l.broken() {
+			return true
+		}
+	}
+	return false
+}
+
 func (t *Transport) link(to kafka.NodeID, class int) *link {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -339,6 +350,19 @@ type link struct {
 	drainers  int
 	connected bool
 	closed    bool
+	lostAt    time.Time // when the connection ended
+}
+
+// noticedMax is within how much time those who are told of an end act on it.
+const noticedMax = 50 * time.Millisecond
+
+func (l *link) broken() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.connected {
+		return ended(l.flusher.raw)
+	}
+	return !l.lostAt.IsZero() && time.Since(l.lostAt) < noticedMax
 }
 
 // writer says who writes to a link's connection.
@@ -563,7 +587,7 @@ func (l *link) serve(c net.Conn) {
 	c.Close()
 	<-watched
 	l.mu.Lock()
-	l.connected = false
+	l.connected, l.lostAt = false, time.Now()
 	for l.writer == flushing {
 		l.cond.Wait()
 	}

@@ -111,6 +111,10 @@ type Env struct {
 	// it returns.
 	Send func(to kafka.NodeID, class Class, frame ...[]byte)
 
+	// Broken says whether a connection with a peer has just ended, before
+	// PeerDown tells of it. Any goroutine may ask. nil: nobody knows.
+	Broken func(peer kafka.NodeID) bool
+
 	// Background has fn called soon on some goroutine: slow work on files that
 	// nothing waits for.
 	Background func(fn func(now time.Time))

@@ -36,6 +36,22 @@ func (d *Doubts) Moved(now time.Time, fn func(now time.Time)) {
 	fn(now)
 }
 
+// Broken says whether a connection with a peer has just ended, of which the
+// control loop may not know yet.
+func (b *Broker) Broken(peer kafka.NodeID) bool {
+	return peer != b.opts.Node && b.env.Broken != nil && b.env.Broken(peer)
+}
+
+// NoteBroken has the control loop know, and calls fn on it when the Doubts tell.
+func (b *Broker) NoteBroken(peer kafka.NodeID, fn func(now time.Time)) {
+	b.env.Post(func(now time.Time) {
+		if !b.closed {
+			b.depart(now, peer, false)
+		}
+		fn(now)
+	})
+}
+
 func (d *Doubts) move(now time.Time) {
 	d.mu.Lock()
 	calls := d.calls
