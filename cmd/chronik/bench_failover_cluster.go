@@ -18,9 +18,9 @@ import (
 const (
 	failoverTopic = "failover"
 	failoverWarm  = time.Second
-	// A client with defaults does not ask again who leads within 5 s. One that
-	// has run for longer than the trial has asked long ago.
-	failoverWarmDefault = 6 * time.Second
+	// A client with defaults does not ask again who leads within 5 s, and asks
+	// twice after a fault. One that has just asked would only wait for that.
+	failoverWarmDefault = 11 * time.Second
 	failoverWait        = 60 * time.Second
 )
 
