@@ -3,6 +3,7 @@
 package api
 
 import (
+	"sync/atomic"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -25,6 +26,8 @@ type Client struct {
 	header  wire.Header // of the last request, so that the client id is kept
 	refused refusedBatches
 	fetched fetchHint
+
+	askedWhoLeads atomic.Bool
 }
 
 // Request is one decoded request.

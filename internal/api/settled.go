@@ -20,11 +20,25 @@ type leaderAnswer interface {
 // settled sends an answer, once it names no node that seems to have ended and
 // of which the cluster decides in a moment. A client whose connection was lost
 // asks at once who leads now, before that decision; told that the lost node
-// does, it waits for its back-off, up to 5 s, before it asks again. It may even
-// ask before this node has noticed its own loss, so that is looked for. How long
-// a node is waited for is bounded, and each is once: see broker.Doubts.
-func (s *Server) settled(now time.Time, a leaderAnswer) { s.settle(now, a, true) }
+// does, it waits for its back-off, up to 5 s, before it asks again. How long a
+// node is waited for is bounded, and each is once: see broker.Doubts.
+//
+// The client may even know of the loss before this node can: a process that is
+// killed closes its connections one by one. So who asks again on a connection
+// is answered a moment later.
+func (s *Server) settled(now time.Time, client *Client, a leaderAnswer) {
+	if asked := client.askedWhoLeads.Swap(true); !asked || len(s.Broker.Image().Brokers()) == 1 {
+		s.settle(now, a, true)
+		return
+	}
+	s.Broker.At(now.Add(lossSeenAfter), func(now time.Time) { s.settle(now, a, true) })
+}
 
+// lossSeenAfter is within how much time all who are connected with a process see
+// that it has ended: it closes some hundred files in between.
+const lossSeenAfter = 5 * time.Millisecond
+
+// settle looks for a connection that has just ended, if wanted.
 func (s *Server) settle(now time.Time, a leaderAnswer, look bool) {
 	again := func(now time.Time) { // on the control loop, which has the election to do
 		s.Broker.At(now, func(now time.Time) { s.settle(now, a, false) })

@@ -7,6 +7,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"chronik/internal/api"
 	"chronik/internal/base/kafka"
 )
 
@@ -103,7 +104,7 @@ func TestAnswersWaitForTheDecisionOnALostLeader(t *testing.T) {
 			lost.kill(all, refused)
 			req, leader := question()
 			begun := asked.now
-			a := asked.handleNow(asked.client, req)
+			a := asked.handleNow(&api.Client{}, req)
 			if a.came {
 				t.Fatalf("%s: answered %d before the decision", what, leader(a.resp))
 			}
@@ -144,7 +145,7 @@ func TestAnswersThatNameOthersDoNotWait(t *testing.T) {
 	none := kmsg.NewPtrMetadataRequest()
 	none.Version, none.Topics = 12, []kmsg.MetadataRequestTopic{}
 	for _, req := range []kmsg.Request{other, none} {
-		if a := asked.handleNow(asked.client, req); !a.came {
+		if a := asked.handleNow(&api.Client{}, req); !a.came {
 			t.Errorf("%v waits", req.(*kmsg.MetadataRequest).Topics)
 		}
 	}
@@ -157,7 +158,7 @@ func TestASuspicionEnds(t *testing.T) {
 	asked, peer := others[0], one.broker.Node()
 	req, leader := leaderQuestions()["Metadata"]()
 	asked.broker.PeerDown(asked.now, peer, false)
-	a := asked.send(req)
+	a := asked.sendAs(&api.Client{}, req)
 	asked.advance(20 * time.Millisecond)
 	if a.came {
 		t.Fatal("answered while the node is suspected")
@@ -169,12 +170,12 @@ func TestASuspicionEnds(t *testing.T) {
 	}
 	asked.advance(time.Second)
 	asked.broker.PeerDown(asked.now, peer, false)
-	if a := asked.send(req); !a.came {
+	if a := asked.sendAs(&api.Client{}, req); !a.came {
 		t.Error("a connection that breaks again and again has answers wait each time")
 	}
 	asked.advance(10 * time.Second)
 	asked.broker.PeerDown(asked.now, peer, false)
-	a = asked.send(req)
+	a = asked.sendAs(&api.Client{}, req)
 	asked.advance(99 * time.Millisecond)
 	if a.came {
 		t.Fatal("answered while the node is suspected")
@@ -183,7 +184,7 @@ func TestASuspicionEnds(t *testing.T) {
 	if !a.came || leader(a.resp) != int32(peer) {
 		t.Fatal("no answer when the suspicion is over")
 	}
-	if a := asked.send(req); !a.came {
+	if a := asked.sendAs(&api.Client{}, req); !a.came {
 		t.Error("the next request waits, too")
 	}
 }
@@ -196,9 +197,9 @@ func TestAnswersDoNotWaitForADecisionThatCannotBeMade(t *testing.T) {
 	others[1].kill(all, true)
 	lost.kill(all, true)
 	req, leader := leaderQuestions()["Metadata"]()
-	a := asked.send(req)
+	a := asked.sendAs(&api.Client{}, req)
 	asked.advance(300 * time.Millisecond)
-	second := asked.send(req)
+	second := asked.sendAs(&api.Client{}, req)
 	refusals := func(d time.Duration) { // the transport dials again and again
 		for range 10 {
 			asked.broker.PeerDown(asked.now, peer, true)
@@ -218,7 +219,7 @@ func TestAnswersDoNotWaitForADecisionThatCannotBeMade(t *testing.T) {
 	}
 	for range 20 {
 		refusals(time.Second)
-		if a := asked.send(req); !a.came {
+		if a := asked.sendAs(&api.Client{}, req); !a.came {
 			t.Fatal("each request waits anew")
 		}
 	}
@@ -246,7 +247,7 @@ func TestTheControllerSendsNobodyToALeaderThatDoesNotKnowYet(t *testing.T) {
 	next.stalled = true
 	lost.kill(nodes, true)
 	req, leader := leaderQuestions()["Metadata"]()
-	a := active.handleNow(active.client, req)
+	a := active.handleNow(&api.Client{}, req)
 	active.advance(20 * time.Millisecond)
 	if !active.broker.Image().Broker(lost.broker.Node()).Fenced {
 		t.Fatal("no decision")
@@ -271,7 +272,7 @@ func TestALossThatIsNotNoticedYetIsLookedFor(t *testing.T) {
 		asked, next := others[1], int32(others[0].broker.Node())
 		lost.dead, asked.unnoticed = true, true
 		req, leader := question()
-		a := asked.send(req)
+		a := asked.sendAs(&api.Client{}, req)
 		if a.came {
 			t.Fatalf("%s: answered %d", name, leader(a.resp))
 		}
@@ -294,9 +295,31 @@ func TestALossThatIsNotNoticedYetIsLookedFor(t *testing.T) {
 	}
 	asked.advance(500 * time.Millisecond)
 	req, _ := leaderQuestions()["Metadata"]()
-	a := asked.send(req)
+	a := asked.sendAs(&api.Client{}, req)
 	asked.advance(0)
 	if !a.came {
 		t.Error("a loss that was waited for is waited for again")
+	}
+}
+
+// The process that is killed closes the client's connection first.
+func TestWhoAsksAgainWaitsForOthersToSeeALoss(t *testing.T) {
+	lost, others, all := ledByOne(t, false)
+	asked, next := others[1], int32(others[0].broker.Node())
+	req, leader := leaderQuestions()["Metadata"]()
+	client := &api.Client{}
+	if a := asked.sendAs(client, req); !a.came {
+		t.Fatal("the first question of a connection waits")
+	}
+	lost.dead = true
+	a := asked.sendAs(client, req)
+	asked.advance(3 * time.Millisecond)
+	if a.came {
+		t.Fatal("answered before the loss is seen")
+	}
+	lost.kill(all, true)
+	asked.advance(3 * time.Millisecond)
+	if !a.came || leader(a.resp) != next {
+		t.Fatal("no answer after the decision")
 	}
 }
