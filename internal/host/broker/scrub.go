@@ -245,7 +245,11 @@ func (b *Broker) passOn(now time.Time, p *scrubPass) (used int64) {
 		b.logDone(now, p)
 		return 0
 	}
-	piece, err := r.Verify(from, limit, b.scrubPiece(), 0)
+	size := b.scrubPiece()
+	if begins := leads && from == start && start > 0; begins {
+		size = 1 // its first batch alone, see comparison
+	}
+	piece, err := r.Verify(from, limit, size, 0)
 	switch {
 	case errors.Is(err, wal.ErrOutOfRange) && p.retries < scrubRetries:
 		p.retries++ // trimmed or truncated meanwhile

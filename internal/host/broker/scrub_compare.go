@@ -101,7 +101,13 @@ func (b *Broker) handleScrub(now time.Time, from kafka.NodeID, m *peer.Scrub) {
 }
 
 // comparison is a piece of which the followers' sums are awaited.
+//
+// The first batch of a log that was trimmed may be another's on each replica:
+// where it began before the log's start, one that had to begin anew has got the
+// rest of it as a batch of its own. So it is verified everywhere, and who has
+// another one is not told so.
 type comparison struct {
+	begins  bool // it is that batch
 	pass    *scrubPass
 	r       *partition.Partition
 	epoch   kafka.LeaderEpoch
@@ -118,7 +124,8 @@ func (b *Broker) compare(now time.Time, p *scrubPass, r *partition.Partition, pi
 	if piece.Compacted || piece.First != piece.From {
 		return // every replica's is its own
 	}
-	c := &comparison{pass: p, r: r, piece: piece}
+	start := r.LogStart()
+	c := &comparison{pass: p, r: r, piece: piece, begins: start > 0 && piece.From <= start}
 	c.epoch, _ = r.Leads()
 	status := r.Status()
 	for _, f := range status.Followers {
@@ -163,6 +170,8 @@ func (b *Broker) judge(now time.Time, c *comparison) {
 			continue
 		case a.Status == peer.ScrubOK && a.Sum == c.piece.Sum:
 			own++
+		case c.begins:
+			continue
 		default:
 			differ = append(differ, i)
 			if a.Status == peer.ScrubOK {

@@ -143,6 +143,44 @@ func TestDivergentReplicaTakesTheOthersRecords(t *testing.T) {
 	}
 }
 
+// Records are deleted up to the middle of a batch: who has to begin anew after
+// that gets the rest of it as another batch. Replicas that differ in that are
+// sound, whoever leads.
+func TestLogThatBeginsWithinABatchIsNoDivergence(t *testing.T) {
+	w := newWorld(t, 3)
+	w.create(smallSegments, 30)
+	w.until("in sync", w.whole)
+	old := w.partition().Leader
+	deleted := false
+	w.replicaOf(old).DeleteRecords(w.now, 16, time.Minute, func(r partition.DeleteRecordsResult) { deleted = r.Code == kafka.None })
+	w.until("deleted", func() bool { return deleted })
+	anew := old%3 + 1
+	other := 6 - old - anew
+	reassign := func(replicas ...kafka.NodeID) {
+		w.nodes[1].b.Control(w.now, controller.AlterPartitionReassignments{Partitions: []controller.Reassignment{
+			{TopicPartition: kafka.TopicPartition{Topic: "t"}, Replicas: replicas}}}, 10*time.Second, func(controller.Response, kafka.ErrorCode) {})
+		w.until("reassigned", func() bool {
+			p := w.partition()
+			return slices.Equal(p.Replicas, replicas) && len(p.InSync) == len(replicas) && len(p.Removing) == 0
+		})
+	}
+	reassign(old, other)
+	w.until("gone", func() bool { return w.replicaOf(anew) == nil })
+	reassign(anew, old, other)
+	elected := false
+	w.nodes[1].b.Control(w.now, controller.ElectLeaders{}, 10*time.Second, func(controller.Response, kafka.ErrorCode) { elected = true })
+	w.until("leads", func() bool { return elected && w.partition().Leader == anew && w.whole() })
+	if a, b := w.contents(anew), w.contents(old); len(a) == len(b) {
+		t.Fatal("both begin with the same batch")
+	}
+	if c := total(w.scrub()); c.Mismatches+c.Damages+c.Repairs != 0 || c.Compared < 2 {
+		t.Errorf("counts %+v\n%s", c, w.log.String())
+	}
+	if strings.Contains(w.log.String(), "replicas differ") {
+		t.Error("replicas are said to differ")
+	}
+}
+
 // Without a good copy nothing is removed, and the rest of the log is served.
 func TestWithoutAGoodCopyNothingIsRemoved(t *testing.T) {
 	w := newWorld(t, 3)
