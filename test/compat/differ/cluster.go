@@ -13,7 +13,7 @@ const nodeLost = 3
 // loseNode does what comes before the jobs, kills node 3 of all sides and
 // waits until they have noticed.
 func loseNode(list []job, sides []*side) error {
-	watched := &Case{Key: int16(kmsg.Metadata), Name: "watched", Nodes: 3}
+	watched := &Case{Key: int16(kmsg.Metadata), Name: "watched", Nodes: 3, Without: true}
 	for _, s := range sides {
 		for _, j := range list {
 			if j.of.Before == nil {
@@ -50,6 +50,8 @@ func loseNode(list []job, sides []*side) error {
 				req.TimeoutMillis = 500
 				return c.plain(req).(*kmsg.ProduceResponse).Topics[0].Partitions[0].ErrorCode == 19
 			})
+			// Who serves a later topic has done with all that came before.
+			c.Assigned("after", []int32{1}, []int32{2})
 		})
 		if len(answers) > 0 {
 			return fmt.Errorf("%s: without node %d: %s", s.name, nodeLost, answers[0].outcome)
