@@ -41,7 +41,8 @@ type member struct {
 	joinedAt   instant // when it asked to join last
 	highAtJoin int32   // the highest generation that was known when it joined
 
-	assignedFor string // classic leader: the partitions that it assigned
+	unknown     *kmsg.ConsumerMemberAssignment // classic: the assignment, while some of it is of topics that nobody knows
+	assignedFor string                         // classic leader: the partitions that it assigned
 	leads       bool
 	revoking    bool   // KIP-848: is giving up partitions
 	full        bool   // KIP-848: the next heartbeat says everything

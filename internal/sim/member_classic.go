@@ -182,13 +182,9 @@ func (m *member) takeAssignment(b []byte) {
 			return
 		}
 	}
-	var parts []*groupPart
-	for _, t := range a.Topics {
-		for _, n := range t.Partitions {
-			if p := m.g.partByName(t.Topic, n); p != nil {
-				parts = append(parts, p)
-			}
-		}
+	parts, all := m.knownParts(&a)
+	if m.unknown = nil; !all {
+		m.unknown = &a
 	}
 	before := len(m.owned)
 	m.disown(parts)
@@ -202,11 +198,34 @@ func (m *member) takeAssignment(b []byte) {
 	m.classicHeartbeat()
 }
 
+// knownParts are the partitions that the member was given, and whether those
+// are all: who made a topic may have had no answer so far, so that nobody here
+// knows it yet.
+func (m *member) knownParts(a *kmsg.ConsumerMemberAssignment) (parts []*groupPart, all bool) {
+	all = true
+	for _, t := range a.Topics {
+		for _, n := range t.Partitions {
+			if p := m.g.partByName(t.Topic, n); p != nil {
+				parts = append(parts, p)
+			} else {
+				all = false
+			}
+		}
+	}
+	return parts, all
+}
+
 func (m *member) classicHeartbeat() {
 	turn := m.turn
 	m.after(m.g.w.plan.groups.heartbeat, func() {
 		if m.turn != turn {
 			return
+		}
+		if m.unknown != nil {
+			parts, all := m.knownParts(m.unknown)
+			if m.own(parts); all {
+				m.unknown = nil
+			}
 		}
 		if m.rejoin || m.leads && m.assignedFor != m.partitionsRead() {
 			m.classicJoin()

@@ -295,7 +295,6 @@ func (l *load) addPartition(t *topicState) {
 	}
 	t.asking = true
 	want := len(t.parts) + 1
-	asked := false // without an answer
 	var ask func()
 	ask = func() {
 		req := kmsg.NewPtrCreatePartitionsRequest()
@@ -311,14 +310,14 @@ func (l *load) addPartition(t *topicState) {
 			if err == nil {
 				code = kafka.ErrorCode(r.(*kmsg.CreatePartitionsResponse).Topics[0].ErrorCode)
 			}
-			switch {
-			case code == kafka.None, code == kafka.ErrInvalidPartitions && asked:
+			switch code {
+			case kafka.None, kafka.ErrInvalidPartitions:
+				// A broker asks the next controller again when one goes without
+				// an answer, as Kafka's do: the partition may be there already.
+				// Whether it is, is seen when all is at rest.
 				t.asking = false
 				l.grow(t)
-			case code == kafka.ErrInvalidPartitions:
-				l.w.violate("a topic has the partitions that it was given", "%s: %v for %d partitions", t.name, code, want)
 			default:
-				asked = true
 				l.w.after(300*millisecond, ask)
 			}
 		})
