@@ -51,6 +51,10 @@ func TestRecordedSeedsStayFixed(t *testing.T) {
 			t.Fatalf("line %q: %v", line, err)
 		}
 		o.Length = time.Duration(minutes * float64(time.Minute))
+		if _, rest, ok := strings.Cut(line, `--faults "`); ok {
+			kinds, _, _ := strings.Cut(rest, `"`)
+			o.Faults = strings.Split(kinds, ",")
+		}
 		t.Run(fmt.Sprint(o.Seed), func(t *testing.T) { check(t, o) })
 		count++
 	}

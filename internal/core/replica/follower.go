@@ -1,6 +1,7 @@
 package replica
 
 import (
+	"bytes"
 	"time"
 
 	"chronik/internal/base/kafka"
@@ -86,7 +87,7 @@ func (r *Replica) stepFollower(now time.Time, m *Message) {
 		}
 	case m.Kind == Reset && (r.start != m.Offset || r.end != m.Offset):
 		to := m.Offset
-		r.cutting = cut{active: true, reset: true, to: to}
+		r.cutting = cut{active: true, reset: true, to: to, state: bytes.Clone(m.Records)}
 		r.out.Reset = &to
 		return
 	}

@@ -136,6 +136,7 @@ func (n *node) act(now time.Time, rd *Ready) {
 		n.event("reset to %d", *rd.Reset)
 		n.log = fakeLog{start: *rd.Reset, end: *rd.Reset, synced: *rd.Reset}
 		n.r.Truncated(now, n.log.end)
+		n.log.snapshot, _ = n.r.Snapshot()
 	}
 	if rd.Truncate != nil {
 		n.event("truncate to %d", *rd.Truncate)

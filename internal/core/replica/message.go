@@ -52,8 +52,9 @@ type Message struct {
 	BrokerEpoch   kafka.BrokerEpoch // F→L: the follower's registration
 	NeedsAck      bool              // Append: answer at once, though there is nothing to sync
 
-	// Records holds whole batches, one after the other. They are valid only
-	// until the caller has acted on the message.
+	// Records holds whole batches, one after the other; in Reset a snapshot of
+	// producers as of Offset, if any are known. They are valid only until the
+	// caller has acted on the message.
 	Records []byte
 	// ReadMax, when above 0, asks the caller to put up to so many bytes of
 	// batches from Offset of the log into Records, and to report with Loaded.

@@ -77,6 +77,9 @@ func (r *Replica) ask(now time.Time, f *follower, k Kind, epoch kafka.LeaderEpoc
 	f.session, f.streaming, f.reading = r.session, false, false
 	f.inFlight, f.inFlightBytes = f.inFlight[:0], 0
 	f.question = Message{Kind: k, To: f.node, Session: r.session, Epoch: epoch, Offset: offset, BrokerEpoch: f.seenEpoch}
+	if k == Reset {
+		f.question.Records = r.producers.snapshotAt(offset)
+	}
 	f.retryAt = now.Add(f.backoff)
 	r.send(f.question)
 }

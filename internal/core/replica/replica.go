@@ -115,6 +115,8 @@ type cut struct {
 	// then is the append that goes on after a Reset to its first batch; its
 	// Kind is 0 when the leader waits for a State.
 	then Message
+	// state is what the leader knows of the producers of what is not in the log.
+	state []byte
 }
 
 // New makes the Replica of a log. Restore and Replay must follow before
@@ -301,7 +303,7 @@ func (r *Replica) Truncated(now time.Time, end kafka.Offset) (rebuild bool) {
 	if c.reset {
 		r.start, r.synced, r.highWatermark = c.to, c.to, c.to
 		r.epochs = r.epochs[:0]
-		r.producers.reset()
+		r.restart(&c)
 	} else {
 		r.epochs.cut(c.to)
 		rebuild = r.producers.last >= c.to && !mutant.On(mutant.CutKeepsProducers)
@@ -312,6 +314,17 @@ func (r *Replica) Truncated(now time.Time, end kafka.Offset) (rebuild bool) {
 		r.report(State)
 	}
 	return rebuild
+}
+
+// restart takes in who has written what is not in a log that begins anew.
+func (r *Replica) restart(c *cut) {
+	if c.then.Kind == Append { // it was empty; now it is to begin within the same batch as the leader's
+		r.producers.last = min(r.producers.last, c.to-1)
+		return
+	}
+	if _, err := r.Restore(c.state); err != nil {
+		r.producers.reset() // as if the leader had known nobody
+	}
 }
 
 // Step takes in a message of another node.

@@ -196,6 +196,10 @@ func (p *Partition) cut(now time.Time, rd *replica.Ready, fx *effects) {
 		err = p.replay(now, from)
 	}
 	p.saved = min(p.saved, p.core.End())
+	if err == nil && rd.Reset != nil && len(p.core.Producers()) > 0 {
+		snapshot, end := p.core.Snapshot() // what it was made from is not in the log
+		p.keepState(p.log.SaveState, end, p.core.HighWatermark(), snapshot, p.log.Truncations())
+	}
 	if err != nil {
 		p.fail(err, fx)
 	}

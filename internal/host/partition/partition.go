@@ -305,7 +305,7 @@ func (p *Partition) SetFenced(now time.Time, fenced bool) {
 // HandleMessage takes in a message of another node's replica. Its bytes are
 // not used after the call.
 func (p *Partition) HandleMessage(now time.Time, from kafka.NodeID, m *replica.Message) {
-	for rest := m.Records; len(rest) > 0; {
+	for rest := m.Records; m.Kind == replica.Append && len(rest) > 0; {
 		b, next, err := record.Next(rest)
 		if err != nil || !b.VerifyCRC() {
 			p.slog.Warn("damaged append dropped", "topic", p.opts.Topic, "partition", p.opts.Partition, "from", int(from))

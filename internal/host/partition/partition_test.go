@@ -109,6 +109,24 @@ func TestIdempotenceHoldsWithoutTheRecords(t *testing.T) {
 	}
 }
 
+func TestAReplicaThatBeginsAnewKnowsTheProducers(t *testing.T) {
+	c := newCluster(t, 2, DefaultTopicConfig())
+	c.assign(1, 1, 1)
+	for seq := range int32(3) {
+		c.node(1).produce(-1, batchOf(&record.Producer{ID: 5, Sequence: seq}, false, "x"))
+	}
+	c.node(1).p.DeleteRecords(c.now, -1, time.Second, func(DeleteRecordsResult) {})
+	c.run(time.Second)
+	n := c.node(2)
+	c.want("log start", n.p.LogStart(), 3)
+	n.fs = n.fs.(*vfs.Mem).Crash(rand.New(rand.NewPCG(1, 1)), 0)
+	n.open()
+	c.assign(2, 2, 2)
+	c.want("again", n.produce(-1, batchOf(&record.Producer{ID: 5, Sequence: 2}, false, "x")).BaseOffset, 2)
+	c.want("gap", n.produce(-1, batchOf(&record.Producer{ID: 5, Sequence: 4}, false, "x")).Code, kafka.ErrOutOfOrderSequenceNumber)
+	c.want("next", n.produce(-1, batchOf(&record.Producer{ID: 5, Sequence: 3}, false, "x")).BaseOffset, 3)
+}
+
 func TestDiskFullIsOvercome(t *testing.T) {
 	c := newCluster(t, 1, DefaultTopicConfig())
 	n := c.node(1)

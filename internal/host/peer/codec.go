@@ -69,7 +69,7 @@ func EncodeHeader(dst []byte, topic kafka.TopicID, partition int32, m *replica.M
 }
 
 // Decode splits the first message off b. Its records alias b and are not
-// looked at; only an Append has any. Nothing is allocated.
+// looked at; only an Append has any, and a Reset a snapshot. Nothing is allocated.
 func Decode(b []byte) (topic kafka.TopicID, partition int32, m replica.Message, rest []byte, err error) {
 	be := binary.BigEndian
 	if len(b) < headerSize {
@@ -97,7 +97,7 @@ func Decode(b []byte) (topic kafka.TopicID, partition int32, m replica.Message, 
 		m.Records = b[headerSize:size:size]
 	}
 	known := m.Kind >= replica.Hello && m.Kind <= replica.Stored
-	if !known || partition < 0 || m.Offset < 0 || m.HighWatermark < 0 || m.LogStart < 0 || m.Synced < 0 || len(m.Records) > 0 && m.Kind != replica.Append {
+	if !known || partition < 0 || m.Offset < 0 || m.HighWatermark < 0 || m.LogStart < 0 || m.Synced < 0 || len(m.Records) > 0 && m.Kind != replica.Append && m.Kind != replica.Reset {
 		return topic, 0, replica.Message{}, b, ErrMalformed
 	}
 	return topic, partition, m, b[size:], nil
