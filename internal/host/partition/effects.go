@@ -198,7 +198,8 @@ func (p *Partition) cut(now time.Time, rd *replica.Ready, fx *effects) {
 	p.saved = min(p.saved, p.core.End())
 	if err == nil && rd.Reset != nil && len(p.core.Producers()) > 0 {
 		snapshot, end := p.core.Snapshot() // what it was made from is not in the log
-		p.keepState(p.log.SaveState, end, p.core.HighWatermark(), snapshot, p.log.Truncations())
+		// Without it a restart knows less, as after a reset by a leader that knew nobody.
+		_ = p.keepState(p.log.SaveState, end, p.core.HighWatermark(), snapshot, p.log.Truncations())
 	}
 	if err != nil {
 		p.fail(err, fx)
