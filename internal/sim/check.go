@@ -25,16 +25,24 @@ type history struct {
 	truth     []value // by offset: what was acknowledged or read there; 0: not known
 	where     map[value]kafka.Offset
 	acks      []ack
-	weak      []ack        // of acks=1: only true while the first leader leads
-	committed kafka.Offset // the highest end that any client has been told of
-	starts    kafka.Offset // of the log, at the end
-	mayStart  kafka.Offset // the highest offset up to which a deletion was asked for
-	trimmedTo kafka.Offset // up to which one was acknowledged
+	weak      []ack             // of acks=1: only true while the first leader leads
+	committed kafka.Offset      // the highest end that any client has been told of
+	looked    kafka.Offset      // up to where lastSeen goes
+	lastSeen  map[string]placed // by key: the last record that a node knew to be committed
+	starts    kafka.Offset      // of the log, at the end
+	mayStart  kafka.Offset      // the highest offset up to which a deletion was asked for
+	trimmedTo kafka.Offset      // up to which one was acknowledged
 	lanes     map[uint64]*lane
 	epochs    []epochSpan          // in the order of epochs
 	synced    map[int]kafka.Offset // by node: up to where its replica was on disk when last seen
 	leaders   map[kafka.LeaderEpoch]int
 	states    map[kafka.PartitionEpoch]*metadata.Partition
+}
+
+// placed is a record and where it is.
+type placed struct {
+	at kafka.Offset
+	v  value
 }
 
 // ack is one acknowledged batch.

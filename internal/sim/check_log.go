@@ -225,27 +225,33 @@ func (c *checkers) contents(p *topicPart, r *replicaLog) bool {
 
 // lastOfEachKey checks that compaction has left the last record of each key,
 // unless that deletes the key. Until delete.retention.ms is over that stays too;
-// a replica that was away for longer may never come to know of it.
+// a replica that was away for longer may never come to know of it. That a
+// tombstone was there is known from before it went: see committed.
 func (c *checkers) lastOfEachKey(p *topicPart, r *replicaLog) {
 	here := make(map[kafka.Offset]bool, len(r.offsets))
 	for _, o := range r.offsets {
 		here[o] = true
 	}
-	last := make(map[string]kafka.Offset)
-	for o := range p.truth {
+	last := make(map[string]placed)
+	for o, v := range p.truth {
 		if s := p.sent(kafka.Offset(o)); s != nil {
-			last[s.key] = kafka.Offset(o)
+			last[s.key] = placed{kafka.Offset(o), v}
+		}
+	}
+	for key, seen := range p.lastSeen {
+		if known, ok := last[key]; !ok || seen.at > known.at {
+			last[key] = seen
 		}
 	}
 	for _, key := range slices.Sorted(maps.Keys(last)) {
-		o := last[key]
-		switch s := p.sent(o); {
-		case here[o]:
+		l := last[key]
+		switch s := p.lane(l.v).record(l.v); {
+		case here[l.at]:
 		case !s.null:
-			c.w.violate("compaction keeps the last record of each key", "%s on node %d: %v with key %s at offset %d is gone", p, r.n.id, p.truth[o], key, o)
+			c.w.violate("compaction keeps the last record of each key", "%s on node %d: %v with key %s at offset %d is gone", p, r.n.id, l.v, key, l.at)
 			return
 		case p.topic.configs["delete.retention.ms"] == "":
-			c.w.violate("compaction keeps the last record of each key", "%s on node %d: the record at %d that deletes key %s is gone before its time", p, r.n.id, o, key)
+			c.w.violate("compaction keeps the last record of each key", "%s on node %d: the record at %d that deletes key %s is gone before its time", p, r.n.id, l.at, key)
 			return
 		}
 	}

@@ -55,9 +55,60 @@ func (h *history) sent(at kafka.Offset) *sent {
 	return h.lane(h.truth[at]).record(h.truth[at])
 }
 
-// record checks that a record is one that was sent, as it was sent, and that
-// nothing else was ever told of its offset.
+// committed notes what a node knows to be committed of the topics of which
+// tombstones go. A node compacts only that, so each tombstone is known before it
+// goes, though no client may ever be told of it. What clients are told, which
+// others draw their questions from, is kept apart.
+func (c *checkers) committed(n *node) {
+	if n.broker == nil {
+		return
+	}
+	for _, hosted := range n.broker.Partitions() {
+		p := c.part(hosted.TopicID(), hosted.Number())
+		if p == nil || p.topic.kind != compacted || p.topic.configs["delete.retention.ms"] == "" {
+			continue
+		}
+		if from := max(p.looked, hosted.LogStart()); from < hosted.HighWatermark() {
+			c.committedFrom(p, n, hosted, from)
+		}
+	}
+}
+
+func (c *checkers) committedFrom(p *topicPart, n *node, hosted *partition.Partition, from kafka.Offset) {
+	all, problem := committedLog(n, hosted, from)
+	if problem != "" {
+		return // it is offline, or a disk fails: it is not compacted either
+	}
+	how := fmt.Sprintf("committed on node %d", n.id)
+	var scratch record.Scratch
+	for len(all) > 0 {
+		b, rest, _ := record.Next(all)
+		for it := b.Records(&scratch); it.Next(); {
+			r := it.Record()
+			v, ok := c.written(p, r, how)
+			if !ok {
+				return
+			}
+			if p.lastSeen == nil {
+				p.lastSeen = make(map[string]placed)
+			}
+			if key := string(r.Key); r.Offset >= p.lastSeen[key].at {
+				p.lastSeen[key] = placed{r.Offset, v}
+			}
+		}
+		p.looked, all = max(p.looked, b.NextOffset()), rest
+	}
+}
+
+// record checks that a record is one that was sent, as it was sent, in an epoch
+// that goes with others, and that nothing else was ever told of its offset.
 func (c *checkers) record(p *topicPart, r *record.Record, epoch int32, how string) bool {
+	v, ok := c.written(p, r, how)
+	return ok && c.holds(p, r.Offset, v, how) && c.inEpoch(p, r.Offset, epoch, how)
+}
+
+// written checks that a record is one that was sent, as it was sent.
+func (c *checkers) written(p *topicPart, r *record.Record, how string) (value, bool) {
 	v := valueOf(r)
 	var s *sent
 	if ln := p.lane(v); ln != nil {
@@ -65,15 +116,15 @@ func (c *checkers) record(p *topicPart, r *record.Record, epoch int32, how strin
 	}
 	if s == nil || r.Timestamp != s.stamp || string(r.Key) != s.key || (r.Value == nil) != s.null {
 		c.w.violate("what is read was written", "%s at offset %d: %v with key %q at %d, %d bytes, %s; sent was %+v", p, r.Offset, v, r.Key, r.Timestamp, len(r.Value), how, s)
-		return false
+		return v, false
 	}
 	for i := 8; i < len(r.Value); i++ {
 		if r.Value[i] != byte(v.count())+byte(i) {
 			c.w.violate("what is read was written", "%s at offset %d: %v, byte %d, %s", p, r.Offset, v, i, how)
-			return false
+			return v, false
 		}
 	}
-	return c.holds(p, r.Offset, v, how) && c.inEpoch(p, r.Offset, epoch, how)
+	return v, true
 }
 
 // acked takes in an acknowledgement.
@@ -180,7 +231,11 @@ func (c *checkers) final() {
 }
 
 func wholeLog(n *node, p *partition.Partition) (all []byte, problem string) {
-	for at, hw := p.LogStart(), p.HighWatermark(); at < hw; {
+	return committedLog(n, p, p.LogStart())
+}
+
+func committedLog(n *node, p *partition.Partition, from kafka.Offset) (all []byte, problem string) {
+	for at, hw := from, p.HighWatermark(); at < hw; {
 		res := p.Read(n.time(), partition.ReadRequest{Offset: at, MaxBytes: 1 << 20, MinOneMessage: true, CurrentLeaderEpoch: kafka.NoLeaderEpoch,
 			LastFetchedEpoch: kafka.NoLeaderEpoch, ReplicaID: partition.NoReplicaID, FromFollower: true})
 		if res.Code != kafka.None || len(res.Records) == 0 {

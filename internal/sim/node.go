@@ -317,7 +317,10 @@ func (n *node) env(fs *mounted) broker.Env {
 		},
 		Background: func(fn func(now time.Time)) {
 			if alive() {
-				n.after(n.between(100*microsecond, 20*millisecond), func() { fn(n.time()) })
+				n.after(n.between(100*microsecond, 20*millisecond), func() {
+					n.w.check.committed(n) // compaction is done here
+					fn(n.time())
+				})
 			}
 		},
 		Peers: func(peers map[kafka.NodeID]string) {
