@@ -108,12 +108,7 @@ func readClusterStatus(ctx context.Context, admin *administrator, address string
 	}
 	h.readUnfit(ctx, address)
 	s := &clusterStatus{ClusterID: h.cluster.ClusterID, Controller: -1, Epoch: -1, Nodes: []nodeStatus{}, Unhealthy: []partitionHealth{}}
-	request := kmsg.NewPtrDescribeQuorumRequest()
-	request.Topics = []kmsg.DescribeQuorumRequestTopic{{Topic: "__cluster_metadata", Partitions: []kmsg.DescribeQuorumRequestTopicPartition{{}}}}
-	quorum, err := kmsgRequest[*kmsg.DescribeQuorumResponse](ctx, admin, request)
-	if err == nil {
-		err = kerr.ErrorForCode(quorum.ErrorCode)
-	}
+	quorum, err := describeQuorum(ctx, admin)
 	part, lag := map[int32]string{}, map[int32]int64{}
 	if err != nil {
 		s.Unhealthy = append(s.Unhealthy, partitionHealth{Topic: "__cluster_metadata", Leader: -1, Why: []string{"there is no controller: a majority of the voters is down"}})
@@ -341,7 +336,8 @@ func newRemoveNode(t *topicCommand) *cobra.Command {
 		Use:   "remove-node ID",
 		Short: "Move a node's partitions away and take it out of the cluster",
 		Long: `Move a node's partitions to the other nodes, wait until those have everything, and
-take the node out of the cluster; its process then ends. Where there is no other
+take the node out of the cluster; its process then ends, and once another node votes
+on the metadata in its place, if it was a voter, the command is done. Where there is no other
 node for a replica, nothing is done unless --force: then the partition goes on with
 fewer replicas. A partition that only this node has is lost with it, which is refused
 as long as the node runs: stop it first.`,
@@ -369,6 +365,9 @@ as long as the node runs: stop it first.`,
 				message = *response.ErrorMessage
 			}
 			return explain(fmt.Sprintf("remove node %d", id), err, message)
+		}
+		if err := waitForVoters(ctx, admin, int32(id)); err != nil {
+			return err
 		}
 		return t.say(cmd.OutOrStdout(), fmt.Sprintf("removed node %d; moved %d partitions", id, moved), map[string]any{"node": id, "moved_partitions": moved})
 	})
