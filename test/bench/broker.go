@@ -72,9 +72,9 @@ func startChronik(dir, binary, cpu string, nodes int) (*arm, error) {
 	}
 	var argvs [][]string
 	for i := range nodes {
-		argv := []string{binary, "start", "--data-dir", filepath.Join(data, strconv.Itoa(i+1)), "--kafka", kafka[i], "--http", "", "--log-level", "warn"}
+		argv := []string{binary, "start", "--data-dir", filepath.Join(data, strconv.Itoa(i+1)), "--kafka", kafka[i], "--peer", peers[i], "--http", "", "--log-level", "warn"}
 		if nodes > 1 {
-			argv = append(argv, "--node-id", strconv.Itoa(i+1), "--peer", peers[i], "--peers", voters(peers))
+			argv = append(argv, "--node-id", strconv.Itoa(i+1), "--peers", voters(peers))
 		}
 		argvs = append(argvs, pinned(cpu, argv...))
 	}

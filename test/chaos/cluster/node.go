@@ -46,12 +46,12 @@ type Node struct {
 // Args is the command line of the node, without the binary.
 func (n *Node) Args() []string {
 	args := []string{"start", "--node-id", strconv.Itoa(n.ID), "--data-dir", n.DataDir,
-		"--kafka", n.Kafka, "--http", n.HTTP}
+		"--kafka", n.Kafka, "--http", n.HTTP, "--peer", n.Peer}
 	switch {
 	case n.join != "":
-		args = append(args, "--peer", n.Peer, "--join", n.join)
+		args = append(args, "--join", n.join)
 	case n.peers != "":
-		args = append(args, "--peer", n.Peer, "--peers", n.peers)
+		args = append(args, "--peers", n.peers)
 	}
 	return append(args, n.flags...)
 }
