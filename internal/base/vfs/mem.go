@@ -589,7 +589,9 @@ func (f *memFile) FailSync() error {
 		n.lost = map[int64][]byte{}
 	}
 	for s, old := range n.old {
-		n.lost[s] = old
+		if s*SectorSize < int64(len(n.data)) { // else it was cut off, and is another when the file grows
+			n.lost[s] = old
+		}
 	}
 	for s := n.sizeSynced / SectorSize; s*SectorSize < int64(len(n.data)); s++ {
 		if _, ok := n.lost[s]; !ok {

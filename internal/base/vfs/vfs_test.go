@@ -449,3 +449,22 @@ func TestFailedSyncLosesPagesThatCountAsClean(t *testing.T) {
 		t.Errorf("read back from the disk: %.10q…%.10q…%.10q", got, got[SectorSize:], got[2*SectorSize:])
 	}
 }
+
+func TestFailedSyncOfATruncationLeavesNothingBehindTheEnd(t *testing.T) {
+	fs := NewMem()
+	f := write(t, fs, "file", strings.Repeat("a", 2*SectorSize))
+	must(t, f.Sync())
+	must(t, fs.SyncDir("."))
+	must(t, f.Truncate(SectorSize))
+	if err := f.(*memFile).FailSync(); !Broken(err) {
+		t.Fatalf("it says %v", err)
+	}
+	if _, err := f.WriteAt([]byte(strings.Repeat("c", SectorSize)), SectorSize); err != nil {
+		t.Fatal(err)
+	}
+	must(t, f.Sync())
+	want := strings.Repeat("a", SectorSize) + strings.Repeat("c", SectorSize)
+	if got := content(t, fs.Crash(rand.New(rand.NewPCG(1, 2)), 0), "file"); got != want {
+		t.Errorf("after a loss of power there is %.10q…%.10q", got, got[SectorSize:])
+	}
+}

@@ -162,6 +162,30 @@ func (c *checkpointFile) save(ck checkpoint) error {
 	return c.sync()
 }
 
+// again writes what was read when the file was opened, so that the next sync
+// does: one that failed has it in the page cache, where it counts as clean.
+func (c *checkpointFile) again() error {
+	if c.last.seq == 0 {
+		return nil // nothing was there
+	}
+	if _, err := c.file.WriteAt(c.buf[:], 0); err != nil {
+		return fmt.Errorf("write checkpoint: %w", err)
+	}
+	return nil
+}
+
+// resync makes durable what was read when the file was opened, but for the
+// file's name.
+func (c *checkpointFile) resync() error {
+	if err := c.again(); err != nil {
+		return err
+	}
+	if err := c.file.Sync(); err != nil {
+		return fmt.Errorf("sync checkpoint: %w", err)
+	}
+	return nil
+}
+
 func (c *checkpointFile) sync() error {
 	if err := c.file.Sync(); err != nil {
 		return fmt.Errorf("sync checkpoint: %w", err)

@@ -84,6 +84,7 @@ type recovery struct {
 	replaced []*segment              // by others
 	headers  []segmentHeader
 	changed  bool // files were removed
+	unclean  bool // there may be something above the recovery point
 }
 
 func (r *recovery) close() {
@@ -117,6 +118,9 @@ func (r *recovery) run() error {
 		return r.begin(found)
 	}
 	if err := r.dropTrimmed(found); err != nil {
+		return err
+	}
+	if err := r.settle(found); err != nil {
 		return err
 	}
 	if err := r.readHeaders(found); err != nil {
@@ -255,7 +259,7 @@ func (r *recovery) removeSegment(base kafka.Offset) error {
 // finishReset does again what Reset was doing.
 func (r *recovery) finishReset() error {
 	l := r.log
-	if err := l.checkpoint.sync(); err != nil { // it may be in the page cache only
+	if err := l.checkpoint.resync(); err != nil { // it may be in the page cache only
 		return err
 	}
 	for _, base := range slices.Backward(r.bases) {
@@ -344,7 +348,7 @@ func (r *recovery) dropTrimmed(found bool) error {
 	for n+1 < len(r.bases) && r.bases[n+1] <= r.ck.start && r.bases[n] < r.ck.point.segment {
 		// The checkpoint may be in the page cache only.
 		if n == 0 {
-			if err := r.log.checkpoint.sync(); err != nil {
+			if err := r.log.checkpoint.resync(); err != nil {
 				return err
 			}
 		}
@@ -498,22 +502,12 @@ func (r *recovery) finish() error {
 			Detail: "segment is missing",
 		}
 	}
-	r.Clean = r.ck.flags&flagClosed != 0 && at == len(l.segments)-1 && l.segments[at].size == p.pos
-	// Even if there is nothing above the recovery point, files may have been
-	// removed or cut, and be back after the next crash.
-	untouched := !l.checkpoint.durable && at == len(l.segments)-1 && l.segments[at].size == headerSize
-	unclean := !r.Clean && !untouched
-	if unclean {
-		if err := r.settleTail(at); err != nil {
-			return err
-		}
-	}
 	l.start.Store(int64(max(r.ck.start, l.segments[0].base)))
 	r.loadEpochs(at)
 	if err := r.scan(at, p); err != nil {
 		return err
 	}
-	return r.take(unclean)
+	return r.take()
 }
 
 // guessCheckpoint finds a recovery point in the headers: each says what was
@@ -530,33 +524,69 @@ func (r *recovery) guessCheckpoint() {
 	r.ck = checkpoint{start: l.segments[0].base, point: position{s.base, headerSize, s.base}}
 }
 
-// settleTail syncs what may be in the page cache only, and drops it from
-// there, so that what is read next is what the disk has: after an fsync that
-// failed the page cache holds data that the disk does not.
-func (r *recovery) settleTail(at int) error {
+// settle syncs what may be in the page cache only, and drops it from there, so
+// that what is read next, headers too, is what the disk has: after an fsync that
+// failed the page cache holds data that the disk does not. Without a checkpoint
+// that is all there is.
+func (r *recovery) settle(found bool) error {
 	l := r.log
-	if err := l.checkpoint.file.Sync(); err != nil {
-		return fmt.Errorf("sync checkpoint: %w", err)
+	last := r.bases[len(r.bases)-1]
+	info, err := l.fs.Stat(r.segment(last).path)
+	if err != nil {
+		return err
 	}
-	for i, s := range l.segments[at:] {
+	p := r.ck.point
+	r.Clean = found && r.ck.flags&flagClosed != 0 && last == p.segment && info.Size == p.pos
+	// Even if there is nothing above the recovery point, files may have been
+	// removed or cut, and be back after the next crash.
+	untouched := !l.checkpoint.durable && last == p.segment && info.Size == headerSize
+	if r.unclean = !r.Clean && !untouched; !r.unclean {
+		return nil
+	}
+	if err := l.checkpoint.resync(); err != nil {
+		return err
+	}
+	for _, base := range r.bases {
+		if found && base < p.segment {
+			continue
+		}
 		from := int64(0)
-		if i == 0 {
-			from = r.ck.point.pos &^ (headerSize - 1) // whole pages only are dropped
+		if found && base == p.segment && p.pos > headerSize {
+			from = p.pos &^ (headerSize - 1) // whole pages only are dropped
 		}
-		f, err := s.hold(l.fs)
-		if err != nil {
+		if err := r.settleSegment(r.segment(base), from); err != nil {
 			return err
-		}
-		err = f.Sync()
-		if err == nil {
-			_ = f.DropCache(from, s.size-from)
-		}
-		s.release()
-		if err != nil {
-			return fmt.Errorf("sync %s: %w", s.path, err)
 		}
 	}
 	return l.fs.SyncDir(l.dir)
+}
+
+func (r *recovery) settleSegment(s *segment, from int64) error {
+	f, err := r.log.fs.Open(s.path, vfs.ReadOnly)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	size, err := f.Size()
+	if err != nil {
+		return err
+	}
+	if err := f.Sync(); err != nil {
+		return fmt.Errorf("sync %s: %w", s.path, err)
+	}
+	_ = f.DropCache(from, size-from)
+	return nil
+}
+
+// writeAgain has the next Sync write the header of an empty log and its
+// checkpoint even if one that failed has left them in the page cache, where they
+// count as clean.
+func (r *recovery) writeAgain(f vfs.File) error {
+	l := r.log
+	if _, err := f.WriteAt(r.headers[len(r.headers)-1].encode(), 0); err != nil {
+		return fmt.Errorf("write header of %s: %w", l.active().path, err)
+	}
+	return l.checkpoint.again()
 }
 
 // loadEpochs takes the epochs that began before the segment from the headers.
@@ -778,7 +808,7 @@ func (r *recovery) resumes(s *segment, bad *badBatch, size int64) (kafka.Offset,
 
 // take opens the active segment for writing, makes the cut durable, and puts
 // the recovery point at the end.
-func (r *recovery) take(unclean bool) error {
+func (r *recovery) take() error {
 	l := r.log
 	s := l.active()
 	f, err := s.holdWritable(l.fs)
@@ -823,7 +853,10 @@ func (r *recovery) take(unclean bool) error {
 	ck := checkpoint{start: l.Start(), point: position{s.base, s.size, l.End()}}
 	switch {
 	case r.Clean:
-	case !unclean: // nothing to lose; left to the first Sync
+	case !r.unclean: // nothing to lose; left to the first Sync
+		if err := r.writeAgain(f); err != nil {
+			return err
+		}
 		l.namesUnsynced = true
 	case cut || r.CutSegments > 0 || !l.checkpoint.durable:
 		if err := l.checkpoint.save(ck); err != nil {

@@ -1,0 +1,94 @@
+package wal
+
+import (
+	"errors"
+	"fmt"
+	"testing"
+
+	"chronik/internal/base/kafka"
+	"chronik/internal/base/vfs"
+)
+
+// loseSync has the n-th sync of a file lose what it was to write: the page
+// cache has it, and takes it for clean. The next one says that all is well.
+type loseSync struct {
+	*vfs.Mem
+	n, count int
+}
+
+func (d *loseSync) Open(name string, flags vfs.Flags) (vfs.File, error) {
+	f, err := d.Mem.Open(name, flags)
+	if err != nil {
+		return nil, err
+	}
+	return loseSyncFile{f, d}, nil
+}
+
+type loseSyncFile struct {
+	vfs.File
+	d *loseSync
+}
+
+func (f loseSyncFile) Sync() error {
+	if f.d.count++; f.d.count == f.d.n {
+		return f.File.(interface{ FailSync() error }).FailSync()
+	}
+	return f.File.Sync()
+}
+
+func TestNothingOfAFailedSyncIsTakenForSynced(t *testing.T) {
+	ways(t, func(t *testing.T, opts Options) {
+		for n := 1; ; n++ {
+			disk := &loseSync{Mem: vfs.NewMem(), n: n}
+			must(t, vfs.MkdirAllSync(disk, "data"))
+			w := &workload{opts: opts, before: &model{}, after: &model{}}
+			if err := w.script(disk); err != nil && !vfs.Broken(err) {
+				t.Fatalf("sync %d fails: %v", n, err)
+			}
+			if disk.count < n {
+				return
+			}
+			for m := 0; ; m++ { // the m-th sync of the next Open, and none at all
+				again := &loseSync{Mem: disk.Crash(nil, 1), n: m}
+				_, r, err := Open(again, testDir, testID, opts, testNow)
+				if err != nil && !vfs.Broken(err) {
+					t.Fatalf("sync %d fails, and %d when opened: %v\nrecovery %+v", n, m, err, r)
+				}
+				if err := w.goesOn(again.Mem); err != nil {
+					t.Fatalf("sync %d fails, and %d when opened: %v", n, m, err)
+				}
+				if m > again.count {
+					break
+				}
+			}
+		}
+	})
+}
+
+// goesOn opens what a failed sync has left, twice, once with a step more, and
+// once after a loss of power.
+func (w *workload) goesOn(disk *vfs.Mem) error {
+	l, r, err := Open(disk, testDir, testID, w.opts, testNow)
+	if err == nil {
+		err = w.check(l)
+	}
+	if err != nil {
+		return fmt.Errorf("opened again: %w\nrecovery %+v", err, r)
+	}
+	end := l.End()
+	if err := errors.Join(l.Append(testNow, batchOf(end, 2, 90, 0, 50)), l.Sync()); err != nil {
+		return fmt.Errorf("appended: %w", err)
+	}
+	l, r, err = Open(disk.Crash(nil, 0), testDir, testID, w.opts, testNow)
+	if err != nil || l.End() != end+2 {
+		return fmt.Errorf("after a loss of power: %w, want an end of %d\nrecovery %+v", err, end+2, r)
+	}
+	for from := l.Start(); from < l.End(); {
+		p, err := l.Verify(from, kafka.Offset(1<<60), 1<<20, 0)
+		if err != nil || p.Damage != nil || p.To <= from {
+			return fmt.Errorf("verified after a loss of power from %d on: %+v, %w", from, p, err)
+		}
+		from = p.To
+	}
+	return nil
+}
