@@ -58,8 +58,14 @@ func (r *reading) fetch() {
 		r.later()
 		return
 	}
+	wait := r.c.wait
+	if r.c.l.draining {
+		// There is a request for each partition, and each holds up those behind
+		// it: with small segments what is left would take minutes.
+		wait = min(wait, 20)
+	}
 	req := kmsg.NewPtrFetchRequest()
-	req.Version, req.ReplicaID, req.MinBytes, req.MaxBytes, req.SessionEpoch, req.MaxWaitMillis = r.c.version, -1, 1, 1<<20, -1, r.c.wait
+	req.Version, req.ReplicaID, req.MinBytes, req.MaxBytes, req.SessionEpoch, req.MaxWaitMillis = r.c.version, -1, 1, 1<<20, -1, wait
 	if r.part.topic.again {
 		req.Version = max(req.Version, 13)
 	}
