@@ -39,6 +39,7 @@ type member struct {
 	overtaken  bool    // KIP-848: a join it had given up was handled late, and told the coordinator that it has nothing
 	leaseUntil instant // until then the coordinator cannot have given it up
 	joinedAt   instant // when it asked to join last
+	askedAt    instant // when it began to ask, for the generation that it waits for
 	highAtJoin int32   // the highest generation that was known when it joined
 
 	unknown     *kmsg.ConsumerMemberAssignment // classic: the assignment, while some of it is of topics that nobody knows

@@ -19,6 +19,9 @@ func (m *member) classicJoin() {
 		return
 	}
 	m.turn++
+	if !m.joining {
+		m.askedAt = m.g.w.now
+	}
 	m.joining, m.settled, m.rejoin = true, false, false
 	if !m.cooperative {
 		m.disown(nil)
@@ -42,7 +45,7 @@ func (m *member) classicJoin() {
 		m.highAtJoin, m.joinedAt = m.g.high, sent
 		m.ask(req, p.initialDelay+p.rebalance+p.session+10*second, func(r kmsg.Response, err error) {
 			if m.turn == turn {
-				m.classicJoined(r, err, sent)
+				m.classicJoined(r, err)
 			}
 		})
 	})
@@ -69,7 +72,7 @@ func (m *member) metadata() []byte {
 	return meta.AppendTo(nil)
 }
 
-func (m *member) classicJoined(r kmsg.Response, err error, sent instant) {
+func (m *member) classicJoined(r kmsg.Response, err error) {
 	if err != nil {
 		m.last = "JoinGroup: " + err.Error()
 		m.soon(m.classicJoin)
@@ -98,7 +101,12 @@ func (m *member) classicJoined(r kmsg.Response, err error, sent instant) {
 		m.unexpected("JoinGroup", code)
 		return
 	}
-	m.alive(sent)
+	// It has until a rebalance timeout from when the generation began to sync,
+	// however often it asks what that is. The generation did not begin before the
+	// member asked to join; one with a static member in it may have.
+	if m.instance == "" {
+		m.alive(m.askedAt)
+	}
 	m.id, m.epoch = resp.MemberID, resp.Generation
 	m.leads = resp.LeaderID == m.id && len(resp.Members) > 0
 	m.note("joined generation %d, leader %s of %d", m.epoch, resp.LeaderID, len(resp.Members))
