@@ -219,6 +219,9 @@ func (c *checkers) final() {
 			c.inOrder(p)
 		}
 	}
+	if !c.w.stopped {
+		c.offsetsLogs()
+	}
 	for _, n := range c.w.nodes {
 		for _, s := range n.sessions {
 			for _, sl := range s.served {

@@ -43,6 +43,7 @@ func (l *load) start() {
 		l.committer = append(l.committer, newCommitter(l, i))
 	}
 	l.w.groups = startGroups(l)
+	l.compactOffsets()
 	l.probe.start()
 	l.adminLater()
 	l.configLater()

@@ -39,6 +39,7 @@ var hunts = map[mutant.Mutant][]string{
 	mutant.ServeUnloaded:     {"kill", "stop"},
 	mutant.AnswerUncommitted: {"isolate", "kill", "pause"},
 	mutant.SessionsForgotten: {"kill", "stop"},
+	mutant.LoadToGap:         {"kill"},
 }
 
 // scenarios find these, which need several rare things at a time in a cluster.

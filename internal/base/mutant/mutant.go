@@ -73,6 +73,7 @@ const (
 	EpochKept            // the epoch of a KIP-848 group does not rise when members go
 	UpgradeForgets       // what members have is forgotten when their group changes its protocol
 	ExpireLive           // offsets expire though their group reads the topic
+	LoadToGap            // a group coordinator takes a gap in its log, which compaction leaves, for the end
 	count
 )
 
@@ -92,7 +93,7 @@ var names = [...]string{
 	"compact-last", "compact-uncommitted", "offsets-lost", "end-uncommitted", "lease-from-answer", "deleted-files-kept",
 	"serve-unloaded", "answer-uncommitted", "commit-from-anyone", "two-leaders", "generation-kept", "sessions-forgotten",
 	"static-rename-unnoted", "static-rename-unlogged", "parked-syncs-lost", "assign-before-revoked", "epoch-kept",
-	"upgrade-forgets", "expire-live",
+	"upgrade-forgets", "expire-live", "load-to-gap",
 }
 
 // String is the bug's name.

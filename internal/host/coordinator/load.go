@@ -139,6 +139,9 @@ func (s *shard) applyAll(l *load, b []byte) {
 			l.next = l.target
 			return
 		}
+		if mutant.On(mutant.LoadToGap) && batch.BaseOffset() > l.next {
+			l.next = l.target
+		}
 		if batch.NextOffset() > l.next && !(mutant.On(mutant.OffsetsLost) && batch.NextOffset() == l.target) {
 			if err := applyBatch(l, batch); err != nil {
 				s.log.Error("group coordinator skipped records", keyOffset, batch.BaseOffset(), keyError, err.Error())
