@@ -54,6 +54,7 @@ var scenarios = map[mutant.Mutant]string{
 	mutant.CutKeepsProducers:    "core/replica/testdata/20_producers_after_cut.txt",
 	mutant.StartNotAdopted:      "core/replica/testdata/19_start_of_another_leader.txt",
 	mutant.CompactUncommitted:   "host/partition: TestOnlyCommittedRecordsSupersedeOthers",
+	mutant.CompactEpochStarts:   "storage/cleaner: TestACopyKnowsWhereLeaderEpochsBegin",
 	mutant.CheckpointAhead:      "storage/wal: TestSyncedRecordsSurviveACrashAtAnyMoment",
 	mutant.ParkedSyncsLost:      "core/group/testdata/classic_sync.txt",
 	mutant.StaticRenameUnlogged: "core/group/testdata/classic_reload.txt",

@@ -59,6 +59,7 @@ const (
 	EndUncommitted             // ListOffsets tells the end of the log, not of what is committed
 	LeaseFromAnswer            // a lease is counted from its answer, not from its question
 	DeletedFilesKept           // the files of deleted topics stay
+	CompactEpochStarts         // compaction leaves nothing of the batch with which a leader epoch begins
 
 	ServeUnloaded        // a group coordinator answers before it has read its log
 	AnswerUncommitted    // a group coordinator answers before its records are committed
@@ -90,7 +91,7 @@ var names = [...]string{
 	"config-removal-lost", "producer-ids-twice", "start-not-followed", "start-not-adopted", "start-forgotten", "retain-too-little",
 	"unsynced-follower", "unsynced-leader", "epoch-start-unnoted", "cut-keeps-producers",
 	"mark-beyond-end", "checkpoint-ahead", "sealed-unsynced", "names-unsynced", "index-after", "time-after",
-	"compact-last", "compact-uncommitted", "offsets-lost", "end-uncommitted", "lease-from-answer", "deleted-files-kept",
+	"compact-last", "compact-uncommitted", "offsets-lost", "end-uncommitted", "lease-from-answer", "deleted-files-kept", "compact-epoch-starts",
 	"serve-unloaded", "answer-uncommitted", "commit-from-anyone", "two-leaders", "generation-kept", "sessions-forgotten",
 	"static-rename-unnoted", "static-rename-unlogged", "parked-syncs-lost", "assign-before-revoked", "epoch-kept",
 	"upgrade-forgets", "expire-live", "load-to-gap",

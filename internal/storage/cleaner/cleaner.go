@@ -17,7 +17,8 @@
 //
 // What is kept keeps its offset and timestamp. Each segment keeps its end: if
 // the last batch goes, one without records stands in for it, so that whoever
-// reads gets to the end of the log. Of each producer that its owner knows, the
+// reads gets to the end of the log. So does one for the first of each leader
+// epoch, so that whoever copies the log knows where that begins. Of each producer that its owner knows, the
 // batches that it may send again stay, without records if need be, since their
 // sequence numbers are known from there; others are merged into larger ones when
 // they are small, and are then of no producer.
@@ -144,6 +145,8 @@ type Pass struct {
 	group group
 	kept  map[kafka.ProducerID]bool // the open transaction has batches that are kept
 	drop  []bool                    // records of the present batch
+
+	epochs []wal.EpochStart // of the log
 }
 
 // group is the segments that become one.
@@ -352,6 +355,7 @@ func (p *Pass) beginGroup() error {
 	if g.rewrite, err = p.log.Rewrite(g.next, g.end); err != nil {
 		return err
 	}
+	p.epochs = p.log.Epochs()
 	g.merge.max = p.opts.MergeBytes
 	if m := p.task.BatchBytesMax; m > 0 {
 		g.merge.max = min(g.merge.max, m)
@@ -430,13 +434,15 @@ func (p *Pass) endGroup() error {
 // spans.
 func (p *Pass) blank() record.Batch {
 	g := &p.group
-	opts := record.BuilderOptions{BaseOffset: g.end - 1, LeaderEpoch: p.log.EpochAt(g.end - 1)}
-	ms := record.NoTimestamp
 	if g.last != nil {
-		opts.BaseOffset, opts.LeaderEpoch = g.last.LastOffset(), g.last.LeaderEpoch()
-		ms = g.last.MaxTimestamp()
+		return p.withoutRecords(g.last.LeaderEpoch(), g.last.LastOffset(), g.last.MaxTimestamp())
 	}
-	bd := record.NewBuilder(opts)
+	return p.withoutRecords(p.log.EpochAt(g.end-1), g.end-1, record.NoTimestamp)
+}
+
+// withoutRecords is a batch that spans one offset and has no record.
+func (p *Pass) withoutRecords(epoch kafka.LeaderEpoch, at kafka.Offset, ms int64) record.Batch {
+	bd := record.NewBuilder(record.BuilderOptions{BaseOffset: at, LeaderEpoch: epoch})
 	bd.Append(ms, nil, nil)
 	b, _ := record.Filter(bd.Build(), nil, record.FilterOptions{}, func(*record.Record) bool { return false })
 	return b

@@ -37,6 +37,7 @@ type topic struct {
 	written []written // every record of users that was ever committed, by offset
 	byKey   map[string]int
 	open    map[kafka.ProducerID]*txn
+	epoch   kafka.LeaderEpoch
 }
 
 type written struct {
@@ -51,7 +52,7 @@ type txn struct {
 }
 
 func newTopic(t testing.TB, fs vfs.FS) *topic {
-	tp := &topic{t: t, fs: fs, now: time.UnixMilli(1_700_000_000_000), byKey: map[string]int{}, open: map[kafka.ProducerID]*txn{}}
+	tp := &topic{t: t, fs: fs, now: time.UnixMilli(1_700_000_000_000), byKey: map[string]int{}, open: map[kafka.ProducerID]*txn{}, epoch: 3}
 	tp.task = Task{SegmentBytes: 16 << 10, DeleteRetention: time.Hour, Producers: map[kafka.ProducerID]Producer{}}
 	tp.reopen()
 	return tp
@@ -78,7 +79,7 @@ type kv struct {
 // send appends one batch; p is nil for a producer without an id.
 func (tp *topic) send(p *record.Producer, transactional bool, codec record.Codec, records ...kv) {
 	tp.t.Helper()
-	bd := record.NewBuilder(record.BuilderOptions{BaseOffset: tp.log.End(), LeaderEpoch: 3, Producer: p, Transactional: transactional, Codec: codec})
+	bd := record.NewBuilder(record.BuilderOptions{BaseOffset: tp.log.End(), LeaderEpoch: tp.epoch, Producer: p, Transactional: transactional, Codec: codec})
 	base := tp.log.End()
 	var all []written
 	for i, r := range records {
@@ -116,7 +117,7 @@ func (tp *topic) commit(all []written) {
 func (tp *topic) end(id kafka.ProducerID, epoch kafka.ProducerEpoch, commit bool) {
 	tp.t.Helper()
 	b := record.Marker{ProducerID: id, ProducerEpoch: epoch, Commit: commit, Timestamp: tp.now.UnixMilli()}.Batch()
-	record.Stamp(b, tp.log.End(), 3)
+	record.Stamp(b, tp.log.End(), tp.epoch)
 	tp.must(tp.log.Append(tp.now, b))
 	x := tp.open[id]
 	delete(tp.open, id)

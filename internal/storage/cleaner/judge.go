@@ -5,7 +5,9 @@ import (
 	"time"
 
 	"chronik/internal/base/kafka"
+	"chronik/internal/base/mutant"
 	"chronik/internal/format/record"
+	"chronik/internal/storage/wal"
 )
 
 // judge writes what is to be kept of a batch.
@@ -110,9 +112,30 @@ func (p *Pass) empty(b record.Batch) error {
 	}
 	pr, ok := p.task.Producers[b.ProducerID()]
 	if !ok || pr.Last == kafka.NoOffset || b.LastOffset() < pr.First || b.LastOffset() > pr.Last || b.ProducerEpoch() != pr.Epoch {
+		return p.leaveOut(b)
+	}
+	return p.keepHeader(b)
+}
+
+// leaveOut drops a batch, but for the header of that with which a leader epoch
+// begins: a new replica learns from it where, and may have to tell it one day to
+// another that has more of the epoch before, and must cut that off.
+func (p *Pass) leaveOut(b record.Batch) error {
+	begins := wal.EpochStart{Epoch: b.LeaderEpoch(), Start: b.BaseOffset()}
+	switch {
+	case !slices.Contains(p.epochs, begins) || mutant.On(mutant.CompactEpochStarts):
 		p.group.changed = true
 		return nil
+	case b.Count() == 0 && !b.HasProducerID():
+		return p.pass(b)
 	}
+	if err := p.flush(); err != nil {
+		return err
+	}
+	return p.write(p.withoutRecords(b.LeaderEpoch(), b.BaseOffset(), record.NoTimestamp), true) // nor a producer
+}
+
+func (p *Pass) keepHeader(b record.Batch) error {
 	out, err := record.Filter(b, &p.scratch, record.FilterOptions{}, func(*record.Record) bool { return false })
 	if err != nil {
 		return err
@@ -135,8 +158,7 @@ func (p *Pass) anonymous(b record.Batch) bool {
 func (p *Pass) judgeMarker(now time.Time, b record.Batch) error {
 	id := b.ProducerID()
 	if b.Count() == 0 {
-		p.group.changed = true
-		return nil
+		return p.leaveOut(b)
 	}
 	m, ok, err := record.ParseMarker(b, &p.scratch)
 	if err != nil {
@@ -154,8 +176,7 @@ func (p *Pass) judgeMarker(now time.Time, b record.Batch) error {
 		t, listed := p.listed(id, b.BaseOffset())
 		if m.Commit || !listed {
 			p.RecordsRemoved += int64(b.Count())
-			p.group.changed = true
-			return nil
+			return p.leaveOut(b)
 		}
 		// A reader who is told of the transaction must find its marker.
 		p.ForgetAborted = append(p.ForgetAborted, t)
