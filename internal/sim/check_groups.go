@@ -155,13 +155,17 @@ func (g *simGroup) left() {
 // mayBeAnother says whether the group may have been removed, for being empty,
 // since the coordinator must have had the member last.
 func (g *simGroup) mayBeAnother(m *member) bool {
-	return g.w.plan.groups.shortRetention && g.gapAt >= m.leaseUntil
+	return g.endsEmpty() && g.gapAt >= m.leaseUntil
 }
+
+// endsEmpty says whether the group may be removed when it has no members, and
+// begin anew: after its retention, or when the next one speaks the other protocol.
+func (g *simGroup) endsEmpty() bool { return g.w.plan.groups.shortRetention || g.kind == groupMixed }
 
 // gap notes that the group may have been without members, and then gone.
 func (g *simGroup) gap() {
 	g.gapAt = g.w.now
-	if g.w.plan.groups.shortRetention {
+	if g.endsEmpty() {
 		g.high = 0
 		clear(g.leaders)
 		for _, p := range g.parts {
