@@ -44,6 +44,9 @@ const (
 	handOverMax   = 600 * time.Millisecond
 	electionTicks = 10
 	httpStopMax   = 100 * time.Millisecond
+	// How long a new cluster is not served before all its nodes are there.
+	// Clients wait at least twice as long for the first answer of a connection.
+	foundersWait = 5 * time.Second
 )
 
 // node is one running node.
@@ -199,6 +202,7 @@ func (n *node) brokerOptions() (broker.Options, error) {
 		LogCacheBytes:       cmp.Or(n.cfg.LogCacheBytes, -1),
 		ScrubBytesPerSecond: n.cfg.ScrubBytesPerSecond, ScrubInterval: n.cfg.ScrubInterval,
 		HeartbeatInterval: n.cfg.BrokerHeartbeatInterval, SessionTimeout: n.cfg.BrokerSessionTimeout,
+		FoundersWait: foundersWait,
 		// An election timeout is one to two times the ticks; a tick stays
 		// coarse enough for an idle node to cost nothing.
 		RaftTick: n.cfg.QuorumElectionTimeout / 2 / electionTicks, ElectionTicks: electionTicks,

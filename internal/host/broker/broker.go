@@ -59,6 +59,7 @@ type Options struct {
 
 	HeartbeatInterval time.Duration // between two heartbeats to the controller; default 100 ms
 	SessionTimeout    time.Duration // without a heartbeat for this long a broker is fenced; default 1 s
+	FoundersWait      time.Duration // how long nodes of a new cluster wait for each other to register before they serve
 	RaftTick          time.Duration // default 50 ms
 	ElectionTicks     int           // an election timeout is one to two times so many ticks; default 10
 

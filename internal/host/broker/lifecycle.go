@@ -2,6 +2,8 @@ package broker
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"chronik/internal/base/kafka"
@@ -21,6 +23,8 @@ type lifecycle struct {
 	epoch        kafka.BrokerEpoch // NoBrokerEpoch: not registered
 	placed       bool              // partitions were opened from an image that holds the registration
 	fenced       bool
+	gathering    time.Time // since then this node could serve, and waits for the other founders to register; zero: not yet
+	gathered     bool      // it waits no longer
 	inFlight     bool      // a registration or heartbeat is unanswered
 	sentAt       time.Time // of that
 	lastError    kafka.ErrorCode
@@ -161,7 +165,7 @@ func (b *Broker) heard(now, sent time.Time, epoch kafka.BrokerEpoch, res control
 	} else {
 		b.renewLease(now, sent)
 	}
-	b.setReady(!res.Fenced && l.placed)
+	b.reviewReady(now)
 	if res.ShouldShutDown && l.stopped != nil {
 		done := l.stopped
 		l.stopped, l.letGo = nil, true
@@ -173,6 +177,36 @@ func (b *Broker) heard(now, sent time.Time, epoch kafka.BrokerEpoch, res control
 		// not yet decided to unfence it, or not yet to let it go: tell it soon.
 		b.At(now.Add(b.opts.HeartbeatInterval/10), func(time.Time) { b.env.Post(b.beat) })
 	}
+}
+
+// reviewReady publishes whether this node serves. Of a cluster that has no
+// topics yet the nodes do so when all founders have registered: a client that
+// came earlier would be refused topics with as many replicas as there are
+// nodes, and told that there are no coordinators.
+func (b *Broker) reviewReady(now time.Time) {
+	l := &b.lifecycle
+	serves := !l.fenced && l.placed
+	if serves && !l.gathered {
+		image := b.image.Load()
+		var missing []kafka.NodeID
+		for _, n := range slices.Sorted(maps.Keys(b.opts.Voters)) {
+			if image.Broker(n) == nil {
+				missing = append(missing, n)
+			}
+		}
+		switch {
+		case len(missing) == 0 || image.TopicCount() > 0 || b.opts.FoundersWait == 0:
+			l.gathered = true
+		case l.gathering.IsZero():
+			l.gathering = now
+			b.env.Log.Info("new cluster: waiting for the other nodes of --peers to register before this one serves", "node", b.opts.Node, "missing", missing)
+		case now.Sub(l.gathering) >= b.opts.FoundersWait:
+			l.gathered = true
+			b.env.Log.Warn("serving though not all nodes of --peers have registered: until they have, topics cannot have a replica on each, and groups no coordinator",
+				"node", b.opts.Node, "missing", missing, "waited", b.opts.FoundersWait)
+		}
+	}
+	b.setReady(serves && l.gathered)
 }
 
 // giveUp ends a process that the controller will not take, whatever it does.

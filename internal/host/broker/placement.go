@@ -269,6 +269,7 @@ func (b *Broker) follow(now time.Time, d *metadata.Delta) {
 	}
 	if len(d.Brokers) > 0 {
 		b.noteBrokers(d)
+		b.reviewReady(now)
 	}
 	if !b.lifecycle.placed && !b.opening.first {
 		return

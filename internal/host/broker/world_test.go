@@ -30,6 +30,8 @@ type world struct {
 	queue []func()
 	nodes map[kafka.NodeID]*worldNode
 	log   bytes.Buffer
+
+	foundersWait time.Duration
 }
 
 type worldNode struct {
@@ -82,7 +84,7 @@ func (n *worldNode) start() {
 		})
 	}
 	options := Options{Node: n.id, DataDir: "data", Voters: voters, PeerAddress: voters[n.id], AdvertiseHost: "host", AdvertisePort: int32(n.id),
-		ScrubBytesPerSecond: 1 << 20}
+		ScrubBytesPerSecond: 1 << 20, FoundersWait: n.w.foundersWait}
 	env := Env{
 		FS: n.faults, Log: slog.New(slog.NewTextHandler(&n.w.log, nil)), Rand: rand.New(rand.NewPCG(uint64(n.id), uint64(life))),
 		Deadlines: n.deadlines, Post: soon, Background: soon,
