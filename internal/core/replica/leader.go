@@ -108,7 +108,6 @@ func (r *Replica) updateBrokers(now time.Time, brokers []Broker) {
 	}
 	r.markInSync()
 	r.advance(now)
-	r.releaseStart()
 }
 
 // Propose asks for a batch to be appended. What becomes of it comes with Acked
@@ -245,6 +244,7 @@ func (r *Replica) advance(now time.Time) {
 	}
 	r.adoptStart(now)
 	r.release()
+	r.releaseStart()
 	r.reviewOwnDisk(now)
 	r.reviewInSync(now)
 	r.unthrottle(now)
@@ -278,7 +278,7 @@ func (r *Replica) release() {
 
 // DeleteRecords makes the log begin at offset, or at the high watermark for
 // -1. It is answered with the low watermark when all live replicas have
-// followed.
+// followed, and as many are in sync as the topic asks for.
 func (r *Replica) DeleteRecords(now time.Time, t Ticket, offset kafka.Offset, deadline time.Time) {
 	if r.role != Leader || r.fenced {
 		r.refuse(t, kafka.ErrNotLeaderOrFollower)
@@ -330,8 +330,10 @@ func (r *Replica) lowWatermark() kafka.Offset {
 	return low
 }
 
+// releaseStart answers those whose deletion all have followed. With fewer in sync
+// than the minimum one that is not may lead next, and not know of it.
 func (r *Replica) releaseStart() {
-	if r.leader.onStart.len() == 0 {
+	if r.leader.onStart.len() == 0 || len(r.assignment.InSync) < r.minInSync() {
 		return
 	}
 	low := r.lowWatermark()

@@ -171,7 +171,6 @@ func (r *Replica) progress(now time.Time, f *follower, m *Message) {
 		f.caughtUpAt = now
 	}
 	r.advance(now)
-	r.releaseStart()
 	r.fill(now, f)
 	if f.knows(r) {
 		f.noteAt = time.Time{}
