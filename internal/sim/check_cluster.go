@@ -6,6 +6,7 @@ import (
 
 	"chronik/internal/base/kafka"
 	"chronik/internal/core/metadata"
+	"chronik/internal/host/broker"
 	"chronik/internal/host/partition"
 )
 
@@ -154,6 +155,8 @@ func (c *checkers) partitionAtRest(image *metadata.Image, p *topicPart) string {
 		return fmt.Sprintf("no leader, in sync are %v, eligible %v", state.InSync, state.EligibleLeader)
 	case state.Reassigning():
 		return fmt.Sprintf("still being reassigned: adding %v, removing %v, in sync %v", state.Adding, state.Removing, state.InSync)
+	case !slices.Contains(p.topic.factors, len(state.Replicas)):
+		return fmt.Sprintf("it has the replicas %v, but it was to have so many: %v", state.Replicas, p.topic.factors)
 	case len(state.InSync) != len(state.Replicas):
 		return fmt.Sprintf("in sync are %v of %v, leader %d", state.InSync, state.Replicas, state.Leader)
 	}
@@ -162,6 +165,9 @@ func (c *checkers) partitionAtRest(image *metadata.Image, p *topicPart) string {
 		hosted := c.w.nodes[id-1].broker.Partition(p.topic.id, p.number)
 		if hosted == nil {
 			return fmt.Sprintf("node %d has no replica", id)
+		}
+		if why := inEffect(c.w.nodes[id-1].broker, image, hosted); why != "" {
+			return fmt.Sprintf("node %d %s", id, why)
 		}
 		s := hosted.Status()
 		if end == kafka.NoOffset {
@@ -176,6 +182,20 @@ func (c *checkers) partitionAtRest(image *metadata.Image, p *topicPart) string {
 		if s.End != end || s.HighWatermark != end || s.Synced != end {
 			return fmt.Sprintf("node %d (%s) has end %d, synced %d, high watermark %d; another has end %d", id, s.Role, s.End, s.Synced, s.HighWatermark, end)
 		}
+	}
+	return ""
+}
+
+// inEffect says which of its topic's configs a replica does not act on.
+func inEffect(b *broker.Broker, image *metadata.Image, p *partition.Partition) string {
+	want, got := b.Settings().Topic(image, p.Topic()), p.Config()
+	switch {
+	case got.MaxMessageBytes != int(want.MaxMessageBytes):
+		return fmt.Sprintf("takes batches of %d bytes, though max.message.bytes is %d", got.MaxMessageBytes, want.MaxMessageBytes)
+	case got.MinInSync != int(want.MinInSync):
+		return fmt.Sprintf("wants %d replicas in sync, though min.insync.replicas is %d", got.MinInSync, want.MinInSync)
+	case got.RetentionBytes != want.RetentionBytes, got.SegmentBytes != int64(want.SegmentBytes):
+		return "acts on other sizes than its topic has"
 	}
 	return ""
 }

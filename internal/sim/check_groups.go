@@ -13,6 +13,7 @@ type groupHistory struct {
 	leaders    map[int32]*member // by generation: whose assignment was taken
 	high       int32             // the highest generation that is in the coordinator's log for sure
 	aliveUntil instant           // the group has a member for sure until then
+	aliveLast  instant           // the last time at which it had one for sure
 	gapAt      instant           // the last time that it may have had none
 }
 
@@ -128,9 +129,24 @@ func (g *simGroup) fetched(m *member, p *groupPart, read offsetRead, value int64
 	}
 }
 
+// offsetsKept is for how long offsets that nobody reads stay, where retention is
+// short, by clocks that are hardly off.
+const offsetsKept = 59 * second
+
 // mayExpire says whether the retention may have removed the offset.
 func (g *simGroup) mayExpire(p *groupPart, read offsetRead) bool {
-	return g.w.plan.groups.shortRetention && (g.gapAt >= read.ackedAt || !slices.Contains(g.always, p.part.topic.name))
+	always := slices.Contains(g.always, p.part.topic.name)
+	switch {
+	case !g.w.plan.groups.shortRetention, always && g.gapAt < read.ackedAt:
+		return false
+	case g.w.wallClocksDiffer():
+		return true
+	case g.w.now < offsetsKept:
+		return false
+	}
+	g.alive()
+	// In a classic group it counts from when the last member has gone.
+	return !always || g.kind > groupCooperative || g.w.now-g.aliveLast >= offsetsKept
 }
 
 // seen takes in that a member is alive for sure for a while.
@@ -138,11 +154,13 @@ func (g *simGroup) seen(m *member) {
 	if g.w.now > g.aliveUntil {
 		g.gap()
 	}
+	g.alive()
 	g.aliveUntil = max(g.aliveUntil, m.leaseUntil)
 }
 
 // left takes in that a member goes: the others keep the group alive, or nobody.
 func (g *simGroup) left() {
+	g.alive()
 	g.aliveUntil = 0
 	for _, m := range g.members {
 		g.aliveUntil = max(g.aliveUntil, m.leaseUntil)
@@ -151,6 +169,9 @@ func (g *simGroup) left() {
 		g.gap()
 	}
 }
+
+// alive notes until when the group has had a member for sure.
+func (g *simGroup) alive() { g.aliveLast = max(g.aliveLast, min(g.w.now, g.aliveUntil)) }
 
 // mayBeAnother says whether the group may have been removed, for being empty,
 // since the coordinator must have had the member last.

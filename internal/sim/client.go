@@ -187,6 +187,9 @@ func (s *session) arrive(k *call, frame []byte) {
 			}
 			sl.answered, sl.close = true, a.Close
 			if a.Response != nil {
+				if n.life == life {
+					s.c.w.check.answer(n, a.Response)
+				}
 				sl.answer = wire.AppendResponse(nil, a.CorrelationID, a.Response)
 			}
 			if a.Release != nil {

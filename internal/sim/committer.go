@@ -84,7 +84,8 @@ func (m *committer) commit() {
 	req := kmsg.NewPtrOffsetCommitRequest()
 	req.Version, req.Group, req.Generation = 8, m.group, -1
 	rp := kmsg.NewOffsetCommitRequestTopicPartition()
-	rp.Partition, rp.Offset, rp.LeaderEpoch = part.number, offset, -1
+	rp.Partition, rp.Offset = part.number, offset
+	rp.LeaderEpoch, rp.Metadata = besideOffset(offset)
 	rt := kmsg.NewOffsetCommitRequestTopic()
 	rt.Topic, rt.Partitions = part.topic.name, []kmsg.OffsetCommitRequestTopicPartition{rp}
 	req.Topics = append(req.Topics, rt)
@@ -137,14 +138,36 @@ func (m *committer) fetch() {
 			return
 		}
 		offset := got.Topics[0].Partitions[0].Offset
-		if offset == -1 && m.c.w.plan.groups.shortRetention {
+		if offset == -1 && m.c.w.plan.groups.shortRetention && (m.c.w.now >= offsetsKept || m.c.w.wallClocksDiffer()) {
 			m.acked = -1 // a group without members; the clocks may have been stepped
 		}
 		if offset != m.acked && !m.maybe[offset] {
 			m.c.w.violate("committed offsets do not go back", "%s: %s on node %d is at %d; %d was acknowledged, and %d commits were not answered", m.group, part, node+1, offset, m.acked, len(m.maybe))
 			return
 		}
+		if !m.c.w.check.asCommitted(m.c.name, part, &got.Topics[0].Partitions[0]) {
+			return
+		}
 		m.last = ""
 		m.later()
 	})
+}
+
+// besideOffset is what is committed together with an offset: it can be told from
+// the offset whether it is right.
+func besideOffset(offset int64) (epoch int32, metadata *string) {
+	return int32(offset % 5), kmsg.StringPtr(fmt.Sprintf("metadata of %d", offset))
+}
+
+// asCommitted checks that an offset that is read has beside it what it was
+// committed with.
+func (c *checkers) asCommitted(who string, p *topicPart, got *kmsg.OffsetFetchResponseGroupTopicPartition) bool {
+	if got.Offset < 0 {
+		return true
+	}
+	if epoch, metadata := besideOffset(got.Offset); got.LeaderEpoch != epoch || stringOf(got.Metadata) != *metadata {
+		c.w.violate("offsets are read as they were committed", "%s reads %d of %s with epoch %d and metadata %q, committed were %d and %q", who, got.Offset, p, got.LeaderEpoch, stringOf(got.Metadata), epoch, *metadata)
+		return false
+	}
+	return true
 }

@@ -11,12 +11,14 @@ import (
 
 // consumer reads all partitions from their beginning, and some of them again.
 type consumer struct {
-	c       *client
-	l       *load
-	version int16
-	wait    int32
-	reads   []*reading
-	scratch record.Scratch
+	c        *client
+	l        *load
+	version  int16
+	wait     int32
+	sessions bool  // reads several partitions at a time, in fetch sessions
+	maxBytes int32 // of their answers
+	reads    []*reading
+	scratch  record.Scratch
 }
 
 // reading is where a consumer is in one partition.
@@ -28,12 +30,17 @@ type reading struct {
 	rounds int
 	last   string
 	end    kafka.Offset // the high watermark when nothing more was to be read
+	ready  bool         // in sessions: it is to be fetched
 }
 
 func newConsumer(l *load, number int) *consumer {
 	c := &consumer{c: l.w.newClient(fmt.Sprintf("consumer%d", number)), l: l}
 	c.version = []int16{4, 11, 12, 13, 16}[c.c.rng.IntN(5)]
 	c.wait = int32(100 + c.c.rng.IntN(900))
+	if c.sessions = c.c.rng.IntN(3) == 0; c.sessions {
+		c.version, c.maxBytes = max(c.version, 12), []int32{2000, 1 << 20}[c.c.rng.IntN(2)]
+		c.fetchers()
+	}
 	return c
 }
 
@@ -50,6 +57,11 @@ func (r *reading) later() {
 
 func (r *reading) fetch() {
 	c := r.c.c
+	if r.inSessions() {
+		r.ready = true
+		c.leader(r.part)
+		return
+	}
 	if r.part.topic.deleted || c.w.stopped {
 		return
 	}

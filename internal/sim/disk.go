@@ -25,6 +25,16 @@ type disk struct {
 
 	failSync string // syncs of files whose path holds this fail; "": none
 	failed   int    // syncs that have failed
+
+	crash      func() // is called before one of the next changes; nil: none is planned
+	crashAfter int    // so many changes
+	crashNames bool   // only those count that concern names and sizes
+}
+
+// crashIn has the process end in the midst of what it does, at one of the next
+// changes of its disk.
+func (d *disk) crashIn(changes int, names bool, crash func()) {
+	d.crash, d.crashAfter, d.crashNames = crash, changes, names
 }
 
 func newDisk(rng *rand.Rand) *disk {
@@ -67,10 +77,65 @@ func (m *mounted) dead() error {
 	return nil
 }
 
+// change is called before each change: of a name or a size, or of bytes.
+func (m *mounted) change(name bool) error {
+	if err := m.dead(); err != nil {
+		return err
+	}
+	d := m.d
+	if d.crash == nil || d.crashNames && !name {
+		return nil
+	}
+	if d.crashAfter--; d.crashAfter > 0 {
+		return nil
+	}
+	crash := d.crash
+	d.crash = nil
+	crash()
+	return m.dead()
+}
+
+// MkdirAll implements vfs.FS.
+func (m *mounted) MkdirAll(dir string) error {
+	if err := m.change(true); err != nil {
+		return err
+	}
+	return m.FS.MkdirAll(dir)
+}
+
+// Remove implements vfs.FS.
+func (m *mounted) Remove(name string) error {
+	if err := m.change(true); err != nil {
+		return err
+	}
+	return m.FS.Remove(name)
+}
+
+// RemoveAll implements vfs.FS.
+func (m *mounted) RemoveAll(name string) error {
+	if err := m.change(true); err != nil {
+		return err
+	}
+	return m.FS.RemoveAll(name)
+}
+
+// Rename implements vfs.FS.
+func (m *mounted) Rename(from, to string) error {
+	if err := m.change(true); err != nil {
+		return err
+	}
+	return m.FS.Rename(from, to)
+}
+
 // Open implements vfs.FS.
 func (m *mounted) Open(name string, flags vfs.Flags) (vfs.File, error) {
 	if err := m.dead(); err != nil {
 		return nil, err
+	}
+	if flags&vfs.Create != 0 {
+		if err := m.change(true); err != nil {
+			return nil, err
+		}
 	}
 	f, err := m.FS.Open(name, flags)
 	if err != nil {
@@ -81,7 +146,7 @@ func (m *mounted) Open(name string, flags vfs.Flags) (vfs.File, error) {
 
 // SyncDir implements vfs.FS.
 func (m *mounted) SyncDir(dir string) error {
-	if err := m.dead(); err != nil {
+	if err := m.change(true); err != nil {
 		return err
 	}
 	m.d.used(m.d.syncTime())
@@ -127,7 +192,7 @@ type mountedFile struct {
 // clean that are not on the disk, and says so to whoever syncs next.
 func (f *mountedFile) Sync() error {
 	d := f.m.d
-	if err := f.m.dead(); err != nil {
+	if err := f.m.change(false); err != nil {
 		return err
 	}
 	d.used(d.syncTime())
@@ -142,7 +207,7 @@ func (f *mountedFile) Sync() error {
 
 // WriteAt implements vfs.File.
 func (f *mountedFile) WriteAt(b []byte, off int64) (int, error) {
-	if err := f.m.dead(); err != nil {
+	if err := f.m.change(false); err != nil {
 		return 0, err
 	}
 	return f.File.WriteAt(b, off)
@@ -150,7 +215,7 @@ func (f *mountedFile) WriteAt(b []byte, off int64) (int, error) {
 
 // WriteDirectAt implements vfs.File.
 func (f *mountedFile) WriteDirectAt(b []byte, off int64) (int, error) {
-	if err := f.m.dead(); err != nil {
+	if err := f.m.change(false); err != nil {
 		return 0, err
 	}
 	return f.File.WriteDirectAt(b, off)
@@ -158,7 +223,7 @@ func (f *mountedFile) WriteDirectAt(b []byte, off int64) (int, error) {
 
 // WriteVAt implements vfs.File.
 func (f *mountedFile) WriteVAt(pieces [][]byte, off int64) (int, error) {
-	if err := f.m.dead(); err != nil {
+	if err := f.m.change(false); err != nil {
 		return 0, err
 	}
 	return f.File.WriteVAt(pieces, off)
@@ -166,7 +231,7 @@ func (f *mountedFile) WriteVAt(pieces [][]byte, off int64) (int, error) {
 
 // Truncate implements vfs.File.
 func (f *mountedFile) Truncate(size int64) error {
-	if err := f.m.dead(); err != nil {
+	if err := f.m.change(true); err != nil {
 		return err
 	}
 	return f.File.Truncate(size)

@@ -53,6 +53,7 @@ var allFaults = []faultKind{
 	{"pause and kill", (*nemesis).pauseAndKill},
 	{"pause and cut off", (*nemesis).pauseAndCutOff},
 	{"lose disk", (*nemesis).loseDisk},
+	{"end in a call", (*nemesis).endInCall},
 }
 
 // FaultNames lists the kinds of faults.
@@ -123,7 +124,7 @@ func (n *nemesis) heal() {
 		n.mend(i)
 	}
 	for _, nd := range n.w.nodes {
-		nd.disk.slow, nd.disk.failSync = n.w.plan.disks[nd.index], ""
+		nd.disk.slow, nd.disk.failSync, nd.disk.crash = n.w.plan.disks[nd.index], "", nil
 		nd.resume()
 		nd.start()
 	}

@@ -75,3 +75,28 @@ func (n *nemesis) loseDisk() func() {
 	t.disk.mem = vfs.NewMem()
 	return t.start
 }
+
+// endInCall ends a process, with or without the power, between two changes of
+// its disk that belong together: at any of the next ones, or at one of those that
+// make, rename and remove files.
+func (n *nemesis) endInCall() func() {
+	t, s := n.target(), n.survival()
+	power, names := n.rng.IntN(2) == 0, n.rng.IntN(2) == 0
+	most := 200
+	if names {
+		most = 12
+	}
+	end := func() { t.perish(power, s) }
+	t.disk.crashIn(1+n.rng.IntN(most), names, end)
+	return func() {
+		t.disk.crash = nil
+		if !n.w.healed && !t.up && n.rng.IntN(2) == 0 { // once more, while it makes out what it has
+			t.disk.crashIn(1+n.rng.IntN(60), names, end)
+			n.w.after(n.between(500*millisecond, 3*second), func() {
+				t.disk.crash = nil
+				n.powerUp(t)
+			})
+		}
+		n.powerUp(t)
+	}
+}

@@ -28,7 +28,7 @@ type groupPlan struct {
 	count          int
 	initialDelay   instant // group.initial.rebalance.delay.ms
 	session        instant // of members of all groups
-	rebalance      instant // their rebalance timeout
+	rebalance      instant // the rebalance timeout of most of them
 	heartbeat      instant
 	shortRetention bool // offsets of groups without members are kept for a minute
 }
@@ -77,12 +77,13 @@ type simGroup struct {
 // memberSlot is a place for one member: a program that is started again after
 // it has ended.
 type memberSlot struct {
-	g        *simGroup
-	c        *client
-	instance string   // of a static member
-	topics   []string // that a static member reads, each time it starts: a change would wait for a rebalance
-	starts   int
-	last     *member
+	g         *simGroup
+	c         *client
+	instance  string   // of a static member
+	rebalance instant  // its rebalance timeout
+	topics    []string // that a static member reads, each time it starts: a change would wait for a rebalance
+	starts    int
+	last      *member
 }
 
 // startGroups makes the groups that the seed has drawn.
@@ -97,7 +98,10 @@ func startGroups(l *load) (groups []*simGroup) {
 			g.always = append(g.always, fmt.Sprintf("t%d", t+1))
 		}
 		for n := range 2 + g.rng.IntN(4) {
-			s := &memberSlot{g: g, c: l.w.newClient(fmt.Sprintf("%s/%d", g.name, n+1))}
+			s := &memberSlot{g: g, c: l.w.newClient(fmt.Sprintf("%s/%d", g.name, n+1)), rebalance: p.groups.rebalance}
+			if n == 0 && g.rng.IntN(2) == 0 {
+				s.rebalance = 700 * millisecond // a classic group waits for as long as the others want
+			}
 			if g.rng.IntN(3) == 0 {
 				s.instance = fmt.Sprintf("static%d", n+1)
 			}

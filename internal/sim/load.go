@@ -142,7 +142,7 @@ func (l *load) administer() {
 // reassign moves a partition to other nodes; with some luck it is forgotten or
 // replaced half way by the next one.
 func (l *load) reassign(p *topicPart) {
-	order := l.rng.Perm(len(l.w.nodes))[:p.topic.rf]
+	order := l.rng.Perm(len(l.w.nodes))[:l.factor(p.topic)]
 	req := kmsg.NewPtrAlterPartitionAssignmentsRequest()
 	req.TimeoutMillis = 5000
 	rt := kmsg.NewAlterPartitionAssignmentsRequestTopic()
@@ -153,10 +153,21 @@ func (l *load) reassign(p *topicPart) {
 		for _, i := range order {
 			rp.Replicas = append(rp.Replicas, int32(l.w.nodes[i].id))
 		}
+		p.topic.factors = append(p.topic.factors, len(order))
 	}
 	rt.Partitions = append(rt.Partitions, rp)
 	req.Topics = append(req.Topics, rt)
 	l.admin.call(l.rng.IntN(len(l.w.nodes)), req, 8*second, func(kmsg.Response, error) {})
+}
+
+// factor is how many replicas a partition is to have when it is moved: mostly
+// as many as it was made with, at times one more or one less. Where damage is
+// done the good copies must not be the ones to go.
+func (l *load) factor(t *topicState) int {
+	if l.w.plan.mayLoseDisk || l.w.flips.wanted || l.rng.IntN(3) > 0 {
+		return t.rf
+	}
+	return min(max(t.rf-1+2*l.rng.IntN(2), t.minSync), len(l.w.nodes))
 }
 
 func (l *load) electPreferred() {

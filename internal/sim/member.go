@@ -162,7 +162,7 @@ func (m *member) alive(sent instant) {
 		return
 	}
 	p := &m.g.w.plan.groups
-	m.leaseUntil = max(m.leaseUntil, sent+min(p.session, p.rebalance)*99/100)
+	m.leaseUntil = max(m.leaseUntil, sent+min(p.session, m.slot.rebalance)*99/100)
 	m.g.seen(m)
 }
 
@@ -327,7 +327,9 @@ func (m *member) fetchOffset(p *groupPart) {
 		}
 		switch {
 		case code == kafka.None:
-			m.g.fetched(m, p, read, got.Topics[0].Partitions[0].Offset)
+			if at := &got.Topics[0].Partitions[0]; m.g.w.check.asCommitted(m.String(), p.part, at) {
+				m.g.fetched(m, p, read, at.Offset)
+			}
 		case m.moved(code):
 		case code == kafka.ErrStaleMemberEpoch, code == kafka.ErrUnknownTopicOrPartition,
 			code == kafka.ErrUnknownMemberID && !(id == m.id && m.sure()):
@@ -348,7 +350,8 @@ func (m *member) commitOffset(p *groupPart, then func()) {
 		req.InstanceID = &m.instance
 	}
 	rp := kmsg.NewOffsetCommitRequestTopicPartition()
-	rp.Partition, rp.Offset, rp.LeaderEpoch = p.part.number, commit.value, -1
+	rp.Partition, rp.Offset = p.part.number, commit.value
+	rp.LeaderEpoch, rp.Metadata = besideOffset(commit.value)
 	rt := kmsg.NewOffsetCommitRequestTopic()
 	rt.Topic, rt.Partitions = p.part.topic.name, []kmsg.OffsetCommitRequestTopicPartition{rp}
 	req.Topics = append(req.Topics, rt)

@@ -34,7 +34,7 @@ func (m *member) classicJoin() {
 			req.Version = 9 // with an older one a leader that comes back leads no more (KIP-814)
 		}
 		req.Group, req.MemberID, req.ProtocolType = m.g.name, m.id, "consumer"
-		req.SessionTimeoutMillis, req.RebalanceTimeoutMillis = int32(p.session/millisecond), int32(p.rebalance/millisecond)
+		req.SessionTimeoutMillis, req.RebalanceTimeoutMillis = int32(p.session/millisecond), int32(m.slot.rebalance/millisecond)
 		if m.instance != "" {
 			req.InstanceID = &m.instance
 		}

@@ -49,7 +49,7 @@ func (m *member) heartbeatRequest() *kmsg.ConsumerGroupHeartbeatRequest {
 	}
 	if m.full || m.rejoin {
 		m.rejoin = false
-		req.RebalanceTimeoutMillis = int32(m.g.w.plan.groups.rebalance / millisecond)
+		req.RebalanceTimeoutMillis = int32(m.slot.rebalance / millisecond)
 		req.SubscribedTopicNames = []string{}
 		if re := everything; m.byRegex() {
 			req.SubscribedTopicRegex = &re

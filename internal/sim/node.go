@@ -167,6 +167,8 @@ func (n *node) start() {
 		n.w.flips.options(&options)
 		b, err := broker.New(n.time(), options, n.env(mounted))
 		switch {
+		case n.life != life:
+			return
 		case err != nil && n.disk.failed > failedBefore:
 			n.w.note(noteProcess, n.index, nowhere, 0, 0, "did not start: "+err.Error())
 			n.exit(false)
@@ -174,8 +176,6 @@ func (n *node) start() {
 			return
 		case err != nil:
 			n.w.violate("a node starts after any crash", "node %d: %v", n.id, err)
-			return
-		case n.life != life:
 			return
 		}
 		n.broker = b
@@ -214,6 +214,24 @@ func (n *node) losePower(survival float64) {
 	n.exit(true)
 	n.dark = true
 	n.disk.losePower(survival)
+}
+
+// perish ends the process, and the power too if wanted, in the midst of what it
+// is doing: nothing that it does from here on is seen by anybody. That it is gone
+// is noted when it has come back from there.
+func (n *node) perish(power bool, survival float64) {
+	n.w.note(noteProcess, n.index, nowhere, int64(n.life), int64(survival*1000), "ends in the midst of a call")
+	n.life++
+	n.disk.life++
+	if n.dark = true; power {
+		n.disk.losePower(survival)
+	}
+	n.w.after(0, func() {
+		if n.up {
+			n.dark = power
+			n.exit(power)
+		}
+	})
 }
 
 // stop ends the process as SIGTERM does.

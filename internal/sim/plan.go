@@ -2,6 +2,7 @@ package sim
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"chronik/internal/base/kafka"
@@ -44,6 +45,8 @@ type plan struct {
 	groups         groupPlan
 	kinds          []topicKind // of topics, to draw from
 	snapshotEvery  int         // entries of the metadata log; 0: the default
+	openInline     int         // logs that a node opens where it needs them; 0: the default
+	manyIDs        bool        // more producer ids are asked for than a node gets at a time
 	compactOffsets bool        // the topic of committed offsets has small segments, and is compacted often
 }
 
@@ -113,6 +116,10 @@ func (w *world) draw(o Options) {
 	if rng.IntN(3) == 0 {
 		p.loss = rng.Float64() * 0.02
 	}
+	p.manyIDs = rng.IntN(12) == 0
+	if rng.IntN(3) == 0 {
+		p.openInline = 1
+	}
 	w.drawGroups(o)
 }
 
@@ -120,7 +127,7 @@ func (w *world) draw(o Options) {
 func (p *plan) options(n *node) broker.Options {
 	o := broker.Options{
 		Node: n.id, DataDir: "/data", Voters: make(map[kafka.NodeID]string),
-		AdvertiseHost: fmt.Sprintf("node%d", n.id), AdvertisePort: 9092, Static: p.static, SnapshotEntries: p.snapshotEvery,
+		AdvertiseHost: fmt.Sprintf("node%d", n.id), AdvertisePort: 9092, Static: p.static, SnapshotEntries: p.snapshotEvery, OpenInline: p.openInline,
 	}
 	for i := range p.founders {
 		o.Voters[kafka.NodeID(i+1)] = fmt.Sprintf("node%d:9093", i+1)
@@ -128,4 +135,15 @@ func (p *plan) options(n *node) broker.Options {
 	o.PeerAddress = fmt.Sprintf("node%d:9093", n.id)
 	o.Joining = n.wiped || n.index >= p.founders // which the cluster tells a node with an empty disk
 	return o
+}
+
+// wallClocksDiffer says whether what one node takes for a minute ago may be
+// hours ago to the next one that is asked.
+func (w *world) wallClocksDiffer() bool {
+	for _, c := range w.plan.clocks {
+		if c.wall < -time.Second || c.wall > time.Second {
+			return true
+		}
+	}
+	return slices.ContainsFunc(w.faults.kinds, func(k faultKind) bool { return k.name == "step clock" })
 }

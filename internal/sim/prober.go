@@ -21,7 +21,7 @@ func (p *prober) start() {
 			part := parts[p.c.rng.IntN(len(parts))]
 			switch what := p.c.rng.IntN(8); {
 			case p.c.rng.IntN(12) == 0:
-				p.askID()
+				p.askIDs()
 			case part.topic.again: // its requests name no id
 			case what < 4:
 				p.askEnd(part)
@@ -37,12 +37,23 @@ func (p *prober) start() {
 	})
 }
 
-// askID has a producer id given away, for nobody.
-func (p *prober) askID() {
+// askIDs has producer ids given away, for nobody. Some seeds have more of them
+// asked for of one node than it gets at a time.
+func (p *prober) askIDs() {
+	if !p.c.w.plan.manyIDs {
+		p.askID(p.c.rng.IntN(len(p.c.w.nodes)))
+		return
+	}
+	for range 200 {
+		p.askID(0)
+	}
+}
+
+func (p *prober) askID(node int) {
 	req := kmsg.NewPtrInitProducerIDRequest()
 	req.Version, req.TransactionTimeoutMillis = 4, 60_000
 	req.ProducerID, req.ProducerEpoch = -1, -1
-	p.c.call(p.c.rng.IntN(len(p.c.w.nodes)), req, 3*second, func(r kmsg.Response, err error) {
+	p.c.call(node, req, 3*second, func(r kmsg.Response, err error) {
 		if err != nil {
 			return
 		}

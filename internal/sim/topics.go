@@ -7,6 +7,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"chronik/internal/base/kafka"
+	"chronik/internal/core/metadata"
 )
 
 // topicKind says what becomes of a topic's old records.
@@ -41,10 +42,11 @@ type topicState struct {
 	kind    topicKind
 	parts   []*topicPart
 	rf      int
-	minSync int
-	deleted bool // its deletion was asked for
-	passing bool // no group reads it: its name comes again
-	again   bool // there was one of this name before, so that requests must name its id
+	factors []int // numbers of replicas that its partitions may have
+	minSync int   // the least that may have been in force
+	deleted bool  // its deletion was asked for
+	passing bool  // no group reads it: its name comes again
+	again   bool  // there was one of this name before, so that requests must name its id
 
 	configs map[string]string // that were asked for and granted
 	late    map[string]string // "name=value" that requests without an answer may set yet, or "name=": the name
@@ -68,7 +70,7 @@ func (l *load) newTopic() *topicState {
 	if l.rng.IntN(4) == 0 && !l.w.plan.mayLoseDisk {
 		t.rf = 1 + l.rng.IntN(t.rf)
 	}
-	t.minSync = min(t.minSync, t.rf)
+	t.minSync, t.factors = min(t.minSync, t.rf), []int{t.rf}
 	t.late = make(map[string]string)
 	t.configs = map[string]string{"min.insync.replicas": fmt.Sprint(t.minSync)}
 	segment := l.w.plan.segmentBytes
@@ -122,6 +124,7 @@ func (l *load) createTopic(t *topicState) {
 			rt.Configs = append(rt.Configs, c)
 		}
 		req.Topics = append(req.Topics, rt)
+		term := l.w.check.term()
 		l.admin.call(l.rng.IntN(len(l.w.nodes)), req, 8*second, func(r kmsg.Response, err error) {
 			retry := func() { l.w.after(l.admin.between(50*millisecond, 500*millisecond), ask) }
 			if err != nil {
@@ -132,6 +135,7 @@ func (l *load) createTopic(t *topicState) {
 			switch code := kafka.ErrorCode(got.ErrorCode); code {
 			case kafka.None:
 				t.id = got.TopicID
+				l.w.check.known(term, "topic "+t.name+" was made", func(m *metadata.Image) bool { return m.Topic(t.id) != nil })
 				l.created(t, partitions)
 			case kafka.ErrTopicAlreadyExists: // an earlier answer was lost
 				l.lookUp(t, partitions)
@@ -205,9 +209,13 @@ func (l *load) deleteTopic(t *topicState) {
 		rt := kmsg.NewDeleteTopicsRequestTopic()
 		rt.TopicID = t.id
 		req.Topics = append(req.Topics, rt)
+		term := l.w.check.term()
 		l.admin.call(l.rng.IntN(len(l.w.nodes)), req, 8*second, func(r kmsg.Response, err error) {
 			if err == nil {
 				code := kafka.ErrorCode(r.(*kmsg.DeleteTopicsResponse).Topics[0].ErrorCode)
+				if code == kafka.None {
+					l.w.check.known(term, "topic "+t.name+" was deleted", func(m *metadata.Image) bool { return m.Topic(t.id) == nil })
+				}
 				if code == kafka.None || code == kafka.ErrUnknownTopicID {
 					if again {
 						l.remake(t.name)
@@ -240,10 +248,16 @@ func (l *load) alterConfig(t *topicState) {
 	}
 	t.asking = true
 	name, value := "max.message.bytes", fmt.Sprint(100_000+l.rng.IntN(1_000_000))
-	if l.rng.IntN(2) == 0 {
-		name, value = "file.delete.delay.ms", fmt.Sprint(l.rng.IntN(100_000))
-	}
 	erase := l.rng.IntN(3) == 0
+	switch l.rng.IntN(4) {
+	case 0, 1:
+		name, value = "file.delete.delay.ms", fmt.Sprint(l.rng.IntN(100_000))
+	case 2:
+		if t.rf > 1 && !l.w.plan.mayLoseDisk {
+			name, value, erase = "min.insync.replicas", fmt.Sprint(1+l.rng.IntN(2)), false
+			t.minSync = 1 // a request may take effect at any time, or never
+		}
+	}
 	if erase {
 		value = ""
 	}
@@ -302,6 +316,7 @@ func (l *load) addPartition(t *topicState) {
 		rt := kmsg.NewCreatePartitionsRequestTopic()
 		rt.Topic, rt.Count = t.name, int32(want)
 		req.Topics = append(req.Topics, rt)
+		term := l.w.check.term()
 		l.admin.call(l.rng.IntN(len(l.w.nodes)), req, 8*second, func(r kmsg.Response, err error) {
 			if t.deleted {
 				return
@@ -309,6 +324,11 @@ func (l *load) addPartition(t *topicState) {
 			code := kafka.ErrRequestTimedOut
 			if err == nil {
 				code = kafka.ErrorCode(r.(*kmsg.CreatePartitionsResponse).Topics[0].ErrorCode)
+			}
+			if code == kafka.None {
+				l.w.check.known(term, fmt.Sprintf("topic %s has %d partitions", t.name, want), func(m *metadata.Image) bool {
+					return m.Topic(t.id).Partition(int32(want-1)) != nil || m.Topic(t.id) == nil
+				})
 			}
 			switch code {
 			case kafka.None, kafka.ErrInvalidPartitions:

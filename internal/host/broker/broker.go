@@ -67,6 +67,8 @@ type Options struct {
 	// metadata log compacted; a twentieth of them is kept for nodes that lag a
 	// little. Default 20 000.
 	SnapshotEntries int
+
+	OpenInline int // so many logs are opened where they are needed, more in the background; default 16
 }
 
 func (o Options) withDefaults() Options {
@@ -84,6 +86,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.SnapshotEntries == 0 {
 		o.SnapshotEntries = 20_000
+	}
+	if o.OpenInline == 0 {
+		o.OpenInline = 16
 	}
 	if len(o.Voters) == 0 {
 		o.Voters = map[kafka.NodeID]string{o.Node: o.PeerAddress}

@@ -10,12 +10,9 @@ import (
 )
 
 // Opening a log takes several syncs, and thousands take seconds, in which the
-// control loop must go on with Raft and heartbeats. More than a few are opened in
-// the background, so many at a time.
-const (
-	openInline = 16
-	openAtOnce = 128
-)
+// control loop must go on with Raft and heartbeats. More than a few
+// (Options.OpenInline) are opened in the background, so many times that at a time.
+const openAtOnce = 8
 
 // opening is the replicas of this node that are still to be opened. It belongs
 // to the control loop.
@@ -51,7 +48,7 @@ func (b *Broker) openSome(now time.Time) {
 	}
 	image := b.image.Load()
 	var here []placed
-	for len(o.queue) > 0 && len(here) < openAtOnce {
+	for len(o.queue) > 0 && len(here) < openAtOnce*b.opts.OpenInline {
 		key := o.queue[0]
 		o.queue = o.queue[1:]
 		if t, state := b.wanted(image, key); state != nil && b.fitness.found[key] == nil {
@@ -62,7 +59,7 @@ func (b *Broker) openSome(now time.Time) {
 		}
 	}
 	o.running = true
-	if len(here) <= openInline {
+	if len(here) <= b.opts.OpenInline {
 		b.opened(now, image, here, b.openThem(now, here, b.partitionOptions))
 		return
 	}
@@ -208,7 +205,7 @@ func (b *Broker) openNew(now time.Time, d *metadata.Delta) *partitionEdit {
 	if len(here) == 0 {
 		return nil
 	}
-	if len(b.opening.waits) > 0 || len(here) > openInline {
+	if len(b.opening.waits) > 0 || len(here) > b.opts.OpenInline {
 		for _, h := range here {
 			b.openLater(partitionKey{h.topic.ID, h.number})
 		}
