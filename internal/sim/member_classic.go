@@ -101,6 +101,9 @@ func (m *member) classicJoined(r kmsg.Response, err error) {
 		m.unexpected("JoinGroup", code)
 		return
 	}
+	if m.g.kind == groupMixed && m.leaseUntil < m.g.w.now {
+		m.durable = false // a consumer group takes one that it had given up for a new one, with its old id
+	}
 	// It has until a rebalance timeout from when the generation began to sync,
 	// however often it asks what that is. The generation did not begin before the
 	// member asked to join; one with a static member in it may have.
