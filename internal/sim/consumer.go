@@ -44,6 +44,16 @@ func newConsumer(l *load, number int) *consumer {
 	return c
 }
 
+// patience is how long a request waits for records, ms. While the cluster drains
+// it is short: each request holds up those behind it, and those who come back to
+// be read. With small segments what is left would take minutes else.
+func (c *consumer) patience() int32 {
+	if c.l.draining {
+		return min(c.wait, 20)
+	}
+	return c.wait
+}
+
 func (c *consumer) take(p *topicPart) {
 	r := &reading{c: c, part: p, epoch: -1}
 	c.reads = append(c.reads, r)
@@ -70,14 +80,8 @@ func (r *reading) fetch() {
 		r.later()
 		return
 	}
-	wait := r.c.wait
-	if r.c.l.draining {
-		// There is a request for each partition, and each holds up those behind
-		// it: with small segments what is left would take minutes.
-		wait = min(wait, 20)
-	}
 	req := kmsg.NewPtrFetchRequest()
-	req.Version, req.ReplicaID, req.MinBytes, req.MaxBytes, req.SessionEpoch, req.MaxWaitMillis = r.c.version, -1, 1, 1<<20, -1, wait
+	req.Version, req.ReplicaID, req.MinBytes, req.MaxBytes, req.SessionEpoch, req.MaxWaitMillis = r.c.version, -1, 1, 1<<20, -1, r.c.patience()
 	if r.part.topic.again {
 		req.Version = max(req.Version, 13)
 	}

@@ -72,7 +72,7 @@ func (f *fetcher) turn() {
 		return
 	}
 	req := kmsg.NewPtrFetchRequest()
-	req.Version, req.ReplicaID, req.MinBytes, req.MaxBytes, req.MaxWaitMillis = c.version, -1, 1, c.maxBytes, c.wait
+	req.Version, req.ReplicaID, req.MinBytes, req.MaxBytes, req.MaxWaitMillis = c.version, -1, 1, c.maxBytes, c.patience()
 	req.SessionID, req.SessionEpoch = f.id, f.epoch
 	before := f.told
 	f.told = nil
