@@ -70,6 +70,9 @@ func (l *load) newTopic() *topicState {
 	if l.rng.IntN(4) == 0 && !l.w.plan.mayLoseDisk {
 		t.rf = 1 + l.rng.IntN(t.rf)
 	}
+	if l.w.flips.wanted {
+		t.minSync = 2
+	}
 	t.minSync, t.factors = min(t.minSync, t.rf), []int{t.rf}
 	t.late = make(map[string]string)
 	t.configs = map[string]string{"min.insync.replicas": fmt.Sprint(t.minSync)}
@@ -253,7 +256,7 @@ func (l *load) alterConfig(t *topicState) {
 	case 0, 1:
 		name, value = "file.delete.delay.ms", fmt.Sprint(l.rng.IntN(100_000))
 	case 2:
-		if t.rf > 1 && !l.w.plan.mayLoseDisk {
+		if t.rf > 1 && !l.w.plan.mayLoseDisk && !l.w.flips.wanted {
 			name, value, erase = "min.insync.replicas", fmt.Sprint(1+l.rng.IntN(2)), false
 			t.minSync = 1 // a request may take effect at any time, or never
 		}
