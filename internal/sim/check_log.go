@@ -54,13 +54,41 @@ func (c *checkers) epochEnd(p *topicPart, asked int32, got *kmsg.OffsetForLeader
 		early := s.epoch <= asked && s.last >= max(end, 0) && (end >= 0 || s.last >= p.startMax())
 		// Of an epoch that is gone it says where the log begins now.
 		first := max(s.first, p.startMax())
-		// Of a compacted log all records of an epoch may be gone, and new replicas
-		// not know of it.
-		if late := s.epoch > asked && first < end && first <= s.last && p.topic.kind != compacted; early || late {
+		late := s.epoch > asked && first < end && first <= s.last
+		if late && p.topic.kind == compacted {
+			// All of them may be gone, and new replicas not know of the epoch.
+			late = c.holdsEpoch(p, s, end, node)
+		}
+		if early || late {
 			c.w.violate("leader epochs end where they ended", "%s: node %d says that epoch %d ends at %d, but records of epoch %d were read from %d to %d", p, node+1, asked, end, s.epoch, s.first, s.last)
 			return
 		}
 	}
+}
+
+// holdsEpoch says whether a node's log has a batch of those records below an
+// offset.
+func (c *checkers) holdsEpoch(p *topicPart, s epochSpan, end kafka.Offset, node int) bool {
+	n := c.w.nodes[node]
+	if !n.up || n.broker == nil {
+		return false
+	}
+	hosted := n.broker.Partition(p.topic.id, p.number)
+	if hosted == nil {
+		return false
+	}
+	all, _ := wholeLog(n, hosted)
+	for len(all) > 0 {
+		b, rest, err := record.Next(all)
+		if err != nil {
+			return false
+		}
+		if int32(b.LeaderEpoch()) == s.epoch && b.BaseOffset() <= s.last && b.BaseOffset() < end {
+			return true
+		}
+		all = rest
+	}
+	return false
 }
 
 // startMax is how far a log may have been cut off at its beginning.
