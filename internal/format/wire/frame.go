@@ -16,7 +16,7 @@ const (
 	lengthBytes      = 4
 	aheadBytesMin    = 4 << 10
 	aheadBytesMax    = 32 << 10
-	provenBytesMax   = 4 << 20
+	provenBytesMax   = poolBytesMax
 	emptyReadsMax    = 100
 	firstGrowthBytes = 2 * aheadBytesMin
 )

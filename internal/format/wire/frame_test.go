@@ -176,6 +176,35 @@ func TestSEC2SlowClientsTakeOnlyWhatTheySent(t *testing.T) {
 	f.Release()
 }
 
+// asking notes how much it is asked for.
+type asking struct {
+	io.Reader
+	most int
+}
+
+func (a *asking) Read(b []byte) (int, error) {
+	a.most = max(a.most, len(b))
+	return a.Reader.Read(b)
+}
+
+// Growing would copy what has arrived.
+func TestALargeFrameIsReadInOnePieceAfterOneOfItsSize(t *testing.T) {
+	large := payload(1, 9<<20)
+	src := &asking{Reader: bytes.NewReader(framed(large, large))}
+	r := NewReader(src, ReaderOptions{})
+	for i, least := range []int{0, len(large) - aheadBytesMax} {
+		src.most = 0
+		f, err := r.Next()
+		if err != nil || !bytes.Equal(f.Bytes(), large) {
+			t.Fatal(err)
+		}
+		f.Release()
+		if src.most < least {
+			t.Errorf("frame %d of %d bytes: at most %d were asked for at once", i, len(large), src.most)
+		}
+	}
+}
+
 func TestReaderThatNeverReadsIsGivenUp(t *testing.T) {
 	for _, stream := range [][]byte{nil, framed(payload(1, 100_000))[:50_000]} {
 		r := NewReader(io.MultiReader(bytes.NewReader(stream), idle{}), ReaderOptions{})
