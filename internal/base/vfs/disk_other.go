@@ -34,3 +34,6 @@ func (f *diskFile) WriteDirectAt([]byte, int64) (int, error) { return 0, ErrNotD
 func (f *diskFile) Preallocate(off, length int64) error { return errors.ErrUnsupported }
 
 func (f *diskFile) DropCache(off, length int64) error { return nil }
+
+// NewRegion makes a Region of size bytes, a multiple of HugePage.
+func NewRegion(size int) *Region { return &Region{Bytes: DirectBuffer(size)} }

@@ -51,6 +51,15 @@ func DirectBuffer(size int) []byte {
 	return b[skip:][:size:size]
 }
 
+// HugePage is a size in bytes that systems map at once if they are asked to.
+const HugePage = 2 << 20
+
+// Region is memory for direct reads and writes. Whoever uses Bytes must hold
+// the Region: without it they are given back to the system.
+type Region struct {
+	Bytes []byte
+}
+
 // directAligned says whether a direct read or write may have this.
 func directAligned(b []byte, off int64) bool {
 	return (uintptr(unsafe.Pointer(unsafe.SliceData(b)))|uintptr(len(b))|uintptr(off))%DirectAlign == 0

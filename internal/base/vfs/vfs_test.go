@@ -6,6 +6,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 )
@@ -467,4 +468,26 @@ func TestFailedSyncOfATruncationLeavesNothingBehindTheEnd(t *testing.T) {
 	if got := content(t, fs.Crash(rand.New(rand.NewPCG(1, 2)), 0), "file"); got != want {
 		t.Errorf("after a loss of power there is %.10q…%.10q", got, got[SectorSize:])
 	}
+}
+
+// A Region may be written from wherever its parts are kept, as long as it is held.
+func TestRegionServesDirectWrites(t *testing.T) {
+	f, err := (Disk{}).Open(filepath.Join(t.TempDir(), "d"), ReadWrite|Create)
+	must(t, err)
+	defer f.Close()
+	r := NewRegion(HugePage)
+	half := r.Bytes[HugePage/2:]
+	runtime.GC() // must not take what is held
+	for i := range half {
+		half[i] = byte(i % 251)
+	}
+	if _, err = f.WriteDirectAt(half, 0); errors.Is(err, ErrNotDirect) {
+		t.Skip("the file system has no direct access")
+	}
+	must(t, err)
+	got := make([]byte, len(half))
+	if n, err := f.ReadAt(got, 0); n != len(got) || err != nil || !bytes.Equal(got, half) {
+		t.Errorf("read back %d bytes: %v", n, err)
+	}
+	runtime.KeepAlive(r)
 }

@@ -35,13 +35,30 @@ const (
 	behindBytesMax = 16 << 20
 )
 
-// directBuffers hold buffers for one chunk, aligned.
-var directBuffers = sync.Pool{New: func() any { b := vfs.DirectBuffer(directChunk); return &b }}
+// directBuffer is memory for one chunk, aligned. The others of its region may
+// be in use elsewhere.
+type directBuffer struct {
+	bytes  []byte
+	region *vfs.Region // must live as long as the buffer
+}
+
+var directBuffers sync.Pool
+
+func takeBuffer() *directBuffer {
+	if b, ok := directBuffers.Get().(*directBuffer); ok {
+		return b
+	}
+	r := vfs.NewRegion(vfs.HugePage)
+	for at := directChunk; at < vfs.HugePage; at += directChunk {
+		directBuffers.Put(&directBuffer{r.Bytes[at:][:directChunk], r})
+	}
+	return &directBuffer{r.Bytes[:directChunk], r}
+}
 
 // chunk is bytes of a segment from pos on, which is the begin of a block.
 type chunk struct {
 	pos int64
-	buf *[]byte
+	buf *directBuffer
 	n   int
 }
 
@@ -128,7 +145,7 @@ func (s *segment) appendBehind(batches []record.Batch, at int64, memory *Memory)
 		if known {
 			before = w.block
 		}
-		w.chunks[0].n = copy(*w.chunks[0].buf, before)
+		w.chunks[0].n = copy(w.chunks[0].buf.bytes, before)
 	}
 	for _, b := range batches {
 		for rest := []byte(b); len(rest) > 0; {
@@ -137,7 +154,7 @@ func (s *segment) appendBehind(batches []record.Batch, at int64, memory *Memory)
 				w.add(c.pos + directChunk)
 				continue
 			}
-			n := copy((*c.buf)[c.n:], rest)
+			n := copy(c.buf.bytes[c.n:], rest)
 			c.n += n
 			rest = rest[n:]
 		}
@@ -146,7 +163,7 @@ func (s *segment) appendBehind(batches []record.Batch, at int64, memory *Memory)
 }
 
 func (w *behind) add(pos int64) {
-	w.chunks = append(w.chunks, chunk{pos: pos, buf: directBuffers.Get().(*[]byte)})
+	w.chunks = append(w.chunks, chunk{pos: pos, buf: takeBuffer()})
 	w.memory.take(directChunk)
 }
 
@@ -159,8 +176,8 @@ func (w *behind) take() []chunk {
 	}
 	last := &w.chunks[len(w.chunks)-1]
 	whole := (last.n + blockSize - 1) / blockSize * blockSize
-	clear((*last.buf)[last.n:whole])
-	w.block = append(w.block[:0], (*last.buf)[last.n-last.n%blockSize:last.n]...)
+	clear(last.buf.bytes[last.n:whole])
+	w.block = append(w.block[:0], last.buf.bytes[last.n-last.n%blockSize:last.n]...)
 	w.end = last.pos + int64(last.n)
 	w.writing, w.chunks = w.chunks, w.writing[:0]
 	return w.writing
@@ -178,10 +195,10 @@ func (l *Log) writeOut(s *segment) error {
 	chunks := w.take()
 	for _, c := range chunks {
 		whole := (c.n + blockSize - 1) / blockSize * blockSize
-		_, err := s.file.WriteDirectAt((*c.buf)[:whole], c.pos)
+		_, err := s.file.WriteDirectAt(c.buf.bytes[:whole], c.pos)
 		if errors.Is(err, vfs.ErrNotDirect) {
 			l.cachedOnly.Store(true)
-			_, err = s.file.WriteAt((*c.buf)[:c.n], c.pos)
+			_, err = s.file.WriteAt(c.buf.bytes[:c.n], c.pos)
 		}
 		if err != nil {
 			return l.fail("write "+s.path, err)
@@ -237,7 +254,7 @@ func (w *behind) read(b []byte, off int64) (from, to int64) {
 			if lo >= hi {
 				continue
 			}
-			copy(b[lo-off:hi-off], (*c.buf)[lo-c.pos:])
+			copy(b[lo-off:hi-off], c.buf.bytes[lo-c.pos:])
 			if from < 0 {
 				from = lo
 			}
@@ -279,15 +296,15 @@ func (l *Log) readInto(r *reading, f vfs.File, b []byte) (int, error) {
 
 // readDirect is readFull past the cache.
 func readDirect(f vfs.File, b []byte, off int64) (int, error) {
-	chunk := directBuffers.Get().(*[]byte)
+	chunk := takeBuffer()
 	defer directBuffers.Put(chunk)
 	total := 0
 	for total < len(b) {
 		skip := int((off + int64(total)) % blockSize)
 		want := min(directChunk, (skip+len(b)-total+blockSize-1)/blockSize*blockSize)
-		n, err := f.ReadDirectAt((*chunk)[:want], off+int64(total-skip))
+		n, err := f.ReadDirectAt(chunk.bytes[:want], off+int64(total-skip))
 		if n > skip {
-			total += copy(b[total:], (*chunk)[skip:n])
+			total += copy(b[total:], chunk.bytes[skip:n])
 		}
 		if err == io.EOF {
 			break
