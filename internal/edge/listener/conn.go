@@ -22,6 +22,9 @@ const (
 	// corkedBytesMax is how much of ready answers waits for those of further
 	// requests that are in memory already.
 	corkedBytesMax = 64 << 10
+	// largeBytesMin is the least size of a request after which it is worth a
+	// system call to know whether another one is on its way.
+	largeBytesMin = 128 << 10
 	// lingerMax is how long a closed connection is still read, so that the
 	// client gets the last answer before the reset that unread bytes cause.
 	lingerMax = time.Second
@@ -164,7 +167,7 @@ func (c *conn) handle(frame *wire.Frame) error {
 		c.send.run()
 	}
 	if c.l.options.AfterRequest != nil {
-		c.l.options.AfterRequest(more)
+		c.l.options.AfterRequest(more || size >= largeBytesMin && c.source.pending())
 	}
 	return nil
 }

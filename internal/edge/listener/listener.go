@@ -38,7 +38,7 @@ type Options struct {
 
 	// AfterRequest is called by a connection's reader after each handled
 	// request; more says that the next request of this connection is already
-	// in memory. May be nil.
+	// in memory, or after a large one that some of it is. May be nil.
 	AfterRequest func(more bool)
 	// Observe is called once per answered request, before its response is
 	// written, from any goroutine. The key may be any: clients choose it. May be nil.

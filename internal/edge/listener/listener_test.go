@@ -561,6 +561,38 @@ func TestAfterRequestSaysWhetherMoreIsBuffered(t *testing.T) {
 	}
 }
 
+// After a large request, a part of the next one counts: it is not read ahead.
+func TestAfterRequestSaysWhetherMoreIsOnItsWay(t *testing.T) {
+	calls, sent := make(chan bool, 2), make(chan struct{})
+	var l *Listener
+	l = start(t, Options{
+		Serve: func(now time.Time, frame []byte, client *api.Client, reply api.Reply) {
+			<-sent
+			if correlationOf(frame) == 1 {
+				l.mu.Lock()
+				for c := range l.conns {
+					wait(t, "the next request's first bytes", c.source.pending)
+				}
+				l.mu.Unlock()
+			}
+			echo(now, frame, client, reply)
+		},
+		AfterRequest: func(more bool) { calls <- more },
+	})
+	c := dial(t, l)
+	c.Write(request(1, largeBytesMin))
+	next := request(2, largeBytesMin)
+	c.Write(next[:10])
+	close(sent)
+	if more := <-calls; !more {
+		t.Error("nothing more, though the next request has begun to arrive")
+	}
+	c.Write(next[10:])
+	if more := <-calls; more {
+		t.Error("more, though nothing was sent after the last request")
+	}
+}
+
 func TestIdleConnectionsAreCheap(t *testing.T) {
 	if testing.Short() {
 		t.Skip("opens 2,000 connections")

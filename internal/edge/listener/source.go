@@ -131,6 +131,14 @@ func (s *source) awaitByte() error {
 	}
 }
 
+// pending says whether there is something to read.
+func (s *source) pending() (some bool) {
+	if s.raw != nil {
+		_ = s.raw.Control(func(fd uintptr) { some = peek(fd) }) // closed: nothing
+	}
+	return some
+}
+
 // peek says whether a read of the socket would return at once.
 func peek(fd uintptr) bool {
 	var one [1]byte
