@@ -48,8 +48,11 @@ type fitness struct {
 	found  map[partitionKey]*finding
 	marked map[partitionKey]metadata.Fitness // replicas of this node that the image calls unfit
 	slow   map[partitionKey]slowness
-	asking bool
-	retry  bool // a deadline for the next review is set
+	// offered are the partitions whose lead this node asks to be rid of. Another
+	// may have it before this node knows, so meanwhile it takes itself for fenced.
+	offered map[partitionKey]bool
+	asking  bool
+	retry   bool // a deadline for the next review is set
 }
 
 const (
@@ -169,6 +172,7 @@ func (b *Broker) reviewFitness(now time.Time) {
 		return
 	}
 	reports := b.fitnessReports()
+	b.offerLeads(now, reports)
 	if len(reports) == 0 {
 		return
 	}
@@ -180,11 +184,39 @@ func (b *Broker) reviewFitness(now time.Time) {
 		if code == kafka.None {
 			code = res.Error
 		}
-		if code == kafka.None {
+		if code == kafka.None { // and this node acts on what was decided
+			b.offerLeads(now, nil)
 			b.fitnessAnswered(now, reports, res.Replicas)
 		}
 		b.reviewFitnessLater(now)
 	})
+}
+
+// offerLeads has those of the reported partitions that this node leads answer
+// and acknowledge nothing, and all others that were offered go on.
+func (b *Broker) offerLeads(now time.Time, reports []controller.ReplicaReport) {
+	before := b.fitness.offered
+	b.fitness.offered = nil
+	for _, r := range reports {
+		key := partitionKey{r.Topic, r.Partition}
+		p := b.Partition(key.topic, key.partition)
+		if p == nil || r.Fitness == metadata.Fit {
+			continue
+		}
+		if _, leads := p.Leads(); !leads && !before[key] {
+			continue
+		}
+		if b.fitness.offered == nil {
+			b.fitness.offered = make(map[partitionKey]bool)
+		}
+		b.fitness.offered[key] = true
+		p.SetFenced(now, true)
+	}
+	for _, key := range slices.SortedFunc(maps.Keys(before), partitionKey.compare) {
+		if p := b.Partition(key.topic, key.partition); p != nil && !b.fitness.offered[key] {
+			p.SetFenced(now, b.lifecycle.lapsed)
+		}
+	}
 }
 
 // fitnessAnswered takes the controller's word on each report: of one that it

@@ -10,6 +10,7 @@ import (
 	"chronik/internal/base/vfs"
 	"chronik/internal/core/controller"
 	"chronik/internal/core/metadata"
+	"chronik/internal/host/partition"
 )
 
 // unfitness is what the image says of a replica, Fit when nothing.
@@ -71,6 +72,36 @@ func TestUnopenedPartitionIsDeletedWithItsTopic(t *testing.T) {
 		w.until(what+" is gone", func() bool {
 			entries, err := n.fs.List(dir)
 			return err == nil && len(entries) == 0
+		})
+	}
+}
+
+// A leader that asks to be rid of its lead may have lost it before it knows, to
+// one that commits without it: until it knows it says nothing that may be over.
+func TestLeaderWithASlowDiskAnswersNothingUntilItKnowsWhoLeads(t *testing.T) {
+	for name, configs := range map[string]map[string]string{"granted": {}, "refused": {"min.insync.replicas": "3"}} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, 3)
+			w.create(configs, 5)
+			w.until("in sync", w.whole)
+			n := w.nodes[w.partition().Leader]
+			p := w.replicaOf(n.id)
+			end := func() kafka.ErrorCode {
+				return p.ListOffsets(w.now, partition.ListOffsetsRequest{Timestamp: kafka.TimestampLatest, ReplicaID: partition.NoReplicaID, CurrentLeaderEpoch: kafka.NoLeaderEpoch}).Code
+			}
+			if code := end(); code != kafka.None {
+				t.Fatalf("the leader answers %v", code)
+			}
+			n.b.noteSlow(w.now, p, 3*time.Second)
+			if code := end(); code != kafka.ErrNotLeaderOrFollower {
+				t.Errorf("while it is not known who leads the answer is %v", code)
+			}
+			w.until("decided", func() bool {
+				return name == "refused" && end() == kafka.None || n.b.Image().TopicByName("t").Partition(0).Leader != n.id
+			})
+			if len(n.b.fitness.offered) != 0 {
+				t.Errorf("it is decided, but still offered are %v", n.b.fitness.offered)
+			}
 		})
 	}
 }

@@ -58,6 +58,6 @@ func (b *Broker) endLease() { b.leaseUntil.Store(0) }
 
 func (b *Broker) fencePartitions(now time.Time, fenced bool) {
 	for _, p := range b.Partitions() {
-		p.SetFenced(now, fenced)
+		p.SetFenced(now, fenced || b.fitness.offered[partitionKey{p.TopicID(), p.Number()}])
 	}
 }
