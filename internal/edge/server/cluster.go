@@ -30,7 +30,7 @@ func (n *node) listenPeers() (net.Listener, error) {
 	if _, port, e := net.SplitHostPort(n.cfg.Peer); e == nil && port == "0" {
 		n.cfg.Peer = socket.Addr().String()
 	}
-	return socket, nil
+	return transport.ClosedFirst(socket), nil
 }
 
 const (

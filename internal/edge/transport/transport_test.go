@@ -37,6 +37,7 @@ func startAt(t *testing.T, id kafka.NodeID, cluster, address string) *node {
 	if err != nil {
 		t.Fatal(err)
 	}
+	socket = ClosedFirst(socket)
 	n := &node{address: socket.Addr().String(), in: make(chan received, 10000), down: make(chan bool, 100)}
 	n.t = New(socket, Options{
 		Node: id, Log: slog.New(slog.DiscardHandler),
