@@ -48,7 +48,7 @@ func serveMetadata(s *Server, now time.Time, req *Request, reply Reply) {
 		reply.respond(refusedMetadata(in, kafka.ErrInvalidRequest))
 		return
 	}
-	s.settled(now, req.Client, &metadataAnswer{s: s, in: in, reply: reply})
+	s.settled(now, &metadataAnswer{s: s, in: in, reply: reply})
 }
 
 // metadataAnswer is the answer to a request that is well formed.

@@ -41,10 +41,10 @@ func serveFindCoordinator(s *Server, now time.Time, req *Request, reply Reply) {
 	}
 	a := &coordinatorAnswer{s: s, in: in, keys: keys, reply: reply}
 	if in.CoordinatorType != coordinatesGroups {
-		s.settled(now, req.Client, a)
+		s.settled(now, a)
 		return
 	}
-	s.groupsTopic(now, keys, func() { s.settled(now, req.Client, a) })
+	s.groupsTopic(now, keys, func() { s.settled(now, a) })
 }
 
 type coordinatorAnswer struct {

@@ -28,7 +28,7 @@ var describeTopicPartitions = Handler{Key: 75, Name: "DescribeTopicPartitions", 
 const describedPartitionsMax = 2000
 
 func serveDescribeTopicPartitions(s *Server, now time.Time, req *Request, reply Reply) {
-	s.settled(now, req.Client, &partitionsAnswer{s: s, in: req.Body.(*kmsg.DescribeTopicPartitionsRequest), reply: reply})
+	s.settled(now, &partitionsAnswer{s: s, in: req.Body.(*kmsg.DescribeTopicPartitionsRequest), reply: reply})
 }
 
 type partitionsAnswer struct {

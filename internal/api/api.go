@@ -3,7 +3,6 @@
 package api
 
 import (
-	"sync/atomic"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -26,8 +25,6 @@ type Client struct {
 	header  wire.Header // of the last request, so that the client id is kept
 	refused refusedBatches
 	fetched fetchHint
-
-	askedWhoLeads atomic.Bool
 }
 
 // Request is one decoded request.

@@ -23,20 +23,10 @@ type leaderAnswer interface {
 // does, it waits for its back-off, up to 5 s, before it asks again. How long a
 // node is waited for is bounded, and each is once: see broker.Doubts.
 //
-// The client may even know of the loss before this node can: a process that is
-// killed closes its connections one by one. So who asks again on a connection
-// is answered a moment later.
-func (s *Server) settled(now time.Time, client *Client, a leaderAnswer) {
-	if asked := client.askedWhoLeads.Swap(true); !asked || len(s.Broker.Image().Brokers()) == 1 {
-		s.settle(now, a, true)
-		return
-	}
-	s.Broker.At(now.Add(lossSeenAfter), func(now time.Time) { s.settle(now, a, true) })
-}
-
-// lossSeenAfter is within how much time all who are connected with a process see
-// that it has ended: it closes some hundred files in between.
-const lossSeenAfter = 5 * time.Millisecond
+// The client may even know of the loss before this node has come round to
+// noticing it; then the kernel is asked. What it knows it knows first: see
+// transport.ClosedFirst.
+func (s *Server) settled(now time.Time, a leaderAnswer) { s.settle(now, a, true) }
 
 // settle looks for a connection that has just ended, if wanted.
 func (s *Server) settle(now time.Time, a leaderAnswer, look bool) {

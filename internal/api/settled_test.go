@@ -301,25 +301,3 @@ func TestALossThatIsNotNoticedYetIsLookedFor(t *testing.T) {
 		t.Error("a loss that was waited for is waited for again")
 	}
 }
-
-// The process that is killed closes the client's connection first.
-func TestWhoAsksAgainWaitsForOthersToSeeALoss(t *testing.T) {
-	lost, others, all := ledByOne(t, false)
-	asked, next := others[1], int32(others[0].broker.Node())
-	req, leader := leaderQuestions()["Metadata"]()
-	client := &api.Client{}
-	if a := asked.sendAs(client, req); !a.came {
-		t.Fatal("the first question of a connection waits")
-	}
-	lost.dead = true
-	a := asked.sendAs(client, req)
-	asked.advance(3 * time.Millisecond)
-	if a.came {
-		t.Fatal("answered before the loss is seen")
-	}
-	lost.kill(all, true)
-	asked.advance(3 * time.Millisecond)
-	if !a.came || leader(a.resp) != next {
-		t.Fatal("no answer after the decision")
-	}
-}
