@@ -318,8 +318,12 @@ func (l *Log) Close(now time.Time) error {
 	return err
 }
 
-// settle leaves the files so that Open finds nothing to do.
+// settle leaves the files so that Open finds nothing to do. A log that nothing
+// was ever written to is so as it was made: should the power fail, it may go.
 func (l *Log) settle() error {
+	if l.namesUnsynced && l.checkpoint.last.seq <= firstSeq && len(l.segments) == 1 && l.active().size == headerSize {
+		return nil
+	}
 	if err := l.sync(); err != nil {
 		return err
 	}

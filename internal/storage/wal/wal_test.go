@@ -296,6 +296,38 @@ func TestResetEmptiesTheLog(t *testing.T) {
 	}
 }
 
+// A node with thousands of logs that nobody has written to stops at once, and
+// whatever of them a power loss leaves behind can be opened.
+func TestClosingALogThatWasNeverWrittenSyncsNothing(t *testing.T) {
+	for seed := range uint64(100) {
+		disk := vfs.NewMem()
+		must(t, vfs.MkdirAllSync(disk, "data"))
+		faulty := vfs.NewFaulty(disk)
+		l, _ := mustOpen(t, faulty, small)
+		for range seed % 3 { // closed before, too
+			must(t, l.Close(testNow))
+			l, _ = mustOpen(t, faulty, small)
+		}
+		faulty.SetHook(func(op vfs.Op) error {
+			if op.Kind.Persists() {
+				t.Errorf("%v %s", op.Kind, op.Name)
+			}
+			return nil
+		})
+		must(t, l.Close(testNow))
+		rng := rand.New(rand.NewPCG(seed, 1))
+		for _, fs := range []vfs.FS{disk, disk.Crash(rng, rng.Float64())} {
+			l, _ := mustOpen(t, fs, small)
+			fill(t, l, 3, 1)
+			must(t, l.Sync())
+			must(t, l.Close(testNow))
+			if l, rec := mustOpen(t, fs, small); l.End() != 6 || !rec.Clean {
+				t.Errorf("seed %d: end %d, clean %v", seed, l.End(), rec.Clean)
+			}
+		}
+	}
+}
+
 func TestDeleteLeavesNothing(t *testing.T) {
 	fs := vfs.NewMem()
 	l, _ := mustOpen(t, fs, small)
