@@ -26,7 +26,9 @@ type lifecycle struct {
 	gathering    time.Time // since then this node could serve, and waits for the other founders to register; zero: not yet
 	gathered     bool      // it waits no longer
 	inFlight     bool      // a registration or heartbeat is unanswered
-	sentAt       time.Time // of that
+	sentAt       time.Time // of the last one
+	beats        uint64    // registrations and heartbeats sent
+	heard        uint64    // the last heartbeat that was answered
 	lastError    kafka.ErrorCode
 	rivalSince   time.Time           // another process holds this node's id since then; zero: none
 	rivalTerm    kafka.LeaderEpoch   // of the controller that says so
@@ -76,14 +78,23 @@ func (b *Broker) heartbeatTick(now time.Time) {
 	b.At(now.Add(b.opts.HeartbeatInterval), func(time.Time) { b.env.Post(b.heartbeatTick) })
 }
 
+// beatAgain is the part of a session for which the answer to a heartbeat is
+// waited for, before another is sent: the connection may have lost either.
+const beatAgain = 4
+
 // beat sends a registration or a heartbeat, unless one is on its way.
 func (b *Broker) beat(now time.Time) {
 	l := &b.lifecycle
-	if b.closed || l.letGo || l.inFlight && now.Sub(l.sentAt) < b.opts.SessionTimeout {
+	patience := b.opts.SessionTimeout
+	if l.epoch != kafka.NoBrokerEpoch {
+		patience /= beatAgain
+	}
+	if b.closed || l.letGo || l.inFlight && now.Sub(l.sentAt) < patience {
 		return
 	}
 	l.inFlight, l.sentAt = true, now
-	sent := now
+	l.beats++
+	number, sent := l.beats, now
 	if l.epoch == kafka.NoBrokerEpoch {
 		b.ask(now, b.registration(), b.opts.SessionTimeout, false, func(now time.Time, r controller.Response, code kafka.ErrorCode) {
 			l.inFlight = false
@@ -110,7 +121,13 @@ func (b *Broker) beat(now time.Time) {
 		WantFence: !l.placed || l.fenced && b.unreported(), WantShutdown: l.stopped != nil,
 	}
 	b.ask(now, req, b.opts.SessionTimeout, true, func(now time.Time, r controller.Response, code kafka.ErrorCode) {
-		l.inFlight = false
+		l.inFlight = l.inFlight && number != l.beats
+		if number < l.heard {
+			return // a grant that waited while the next heartbeat was told that this node is fenced
+		}
+		if code == kafka.None {
+			l.heard = number
+		}
 		res, _ := r.(controller.HeartbeatResult)
 		if code == kafka.None {
 			code = res.Error

@@ -23,13 +23,14 @@ import (
 )
 
 // world is a few brokers in one goroutine, on disks in memory, with a clock of
-// its own and a network that loses nothing.
+// its own and a network that loses nothing unless told to.
 type world struct {
 	t     *testing.T
 	now   time.Time
 	queue []func()
 	nodes map[kafka.NodeID]*worldNode
 	log   bytes.Buffer
+	lose  func(from, to kafka.NodeID, frame []byte) bool // nil: nothing is lost
 
 	foundersWait time.Duration
 }
@@ -93,7 +94,7 @@ func (n *worldNode) start() {
 			frame := bytes.Join(pieces, nil)
 			n.w.queue = append(n.w.queue, func() {
 				other := n.w.nodes[to]
-				if other == nil || other.b == nil {
+				if other == nil || other.b == nil || n.w.lose != nil && n.w.lose(n.id, to, frame) {
 					return
 				}
 				var err error
