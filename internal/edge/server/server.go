@@ -87,6 +87,7 @@ func Run(ctx context.Context, cfg config.Config, log *slog.Logger) error {
 		return err
 	}
 	log.Info("starting", "node", cfg.NodeID, "version", broker.Version, "data_dir", cfg.DataDir, "kafka", n.clients.Addr().String())
+	n.warnOfFewFiles()
 	n.broker.Start()
 	var err error
 	select {
@@ -265,7 +266,8 @@ func (n *node) env() broker.Env {
 				n.kick(false)
 			})
 		},
-		Each: each,
+		Each:    each,
+		MayOpen: mayOpen,
 		Peers: func(peers map[kafka.NodeID]string) {
 			if n.peers != nil {
 				n.peers.SetPeers(peers)

@@ -128,6 +128,10 @@ type Env struct {
 	// returns when all calls have. nil: one after the other.
 	Each func(n int, fn func(i int))
 
+	// MayOpen says whether the files of one more log may be opened, or why not:
+	// some are kept for connections and metadata. Any goroutine may ask. nil: always.
+	MayOpen func() error
+
 	// Peers says which peers there are, by their addresses.
 	Peers func(map[kafka.NodeID]string)
 

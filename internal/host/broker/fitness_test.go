@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"errors"
 	"strings"
 	"syscall"
 	"testing"
@@ -44,6 +45,24 @@ func TestSlowReplicaThatFailsIsOpenedAgain(t *testing.T) {
 	n.faults.SetHook(nil)
 	want := w.contents(w.partition().Leader)
 	w.until("back in sync", w.whole)
+	w.check(want)
+}
+
+// A node that may open no more files leaves a new replica to the others, and
+// takes it once it may.
+func TestNodeWithoutFilesLeavesAReplicaToOthers(t *testing.T) {
+	w := newWorld(t, 3)
+	w.full = map[kafka.NodeID]error{2: errors.New("too many logs")}
+	w.create(smallSegments, 0)
+	n := w.nodes[2]
+	w.until("unfit", func() bool { return w.unfitness(n) == metadata.Failed && w.partition().Leader != n.id })
+	if w.replicaOf(n.id) != nil {
+		t.Error("the replica is open")
+	}
+	w.produce(5)
+	w.full = nil
+	want := w.contents(w.partition().Leader)
+	w.until("in sync", w.whole)
 	w.check(want)
 }
 

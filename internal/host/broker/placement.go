@@ -439,6 +439,11 @@ func (b *Broker) openPartition(now time.Time, dir string, o partition.Options) (
 
 // openLog may be called from any goroutine.
 func (b *Broker) openLog(now time.Time, dir string, o partition.Options) (*partition.Partition, partition.Recovery, error) {
+	if b.env.MayOpen != nil {
+		if err := b.env.MayOpen(); err != nil {
+			return nil, partition.Recovery{}, err
+		}
+	}
 	p, rec, err := partition.Open(now, b.env.FS, dir, o, partitionEnv{b})
 	if err != nil {
 		return nil, rec, err

@@ -31,6 +31,7 @@ type world struct {
 	nodes map[kafka.NodeID]*worldNode
 	log   bytes.Buffer
 	lose  func(from, to kafka.NodeID, frame []byte) bool // nil: nothing is lost
+	full  map[kafka.NodeID]error                         // nodes that may open no more logs
 
 	foundersWait time.Duration
 }
@@ -108,7 +109,8 @@ func (n *worldNode) start() {
 				}
 			})
 		},
-		Peers: func(map[kafka.NodeID]string) {}, Ready: func(ready bool) { n.ready = ready },
+		MayOpen: func() error { return n.w.full[n.id] },
+		Peers:   func(map[kafka.NodeID]string) {}, Ready: func(ready bool) { n.ready = ready },
 		Fatal: func(err error) { n.w.t.Errorf("node %d: %v", n.id, err) },
 	}
 	b, err := New(n.w.now, options, env)
