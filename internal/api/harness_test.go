@@ -180,11 +180,10 @@ func (n *node) handle(client *api.Client, frame []byte, key, version int16) *ans
 		if r.Release != nil {
 			r.Release()
 		}
-		// From here on the frame is another request's.
-		for i := range frame {
-			frame[i] = 0xdb
-		}
 	})
+	for i := range frame {
+		frame[i] = 0xdb // from here on the frame is another request's
+	}
 	return a
 }
 

@@ -87,9 +87,9 @@ type Traffic interface {
 	Fetched(topic string, bytes int, code kafka.ErrorCode)
 }
 
-// Handle serves one request frame (without its length), which must stay
-// unchanged until reply is called. Frames of one connection are handled one
-// after the other.
+// Handle serves one request frame (without its length), which it does not use
+// after it has returned, though reply may be called later. Frames of one
+// connection are handled one after the other.
 func (s *Server) Handle(now time.Time, frame []byte, client *Client, reply Reply) {
 	h := &client.header
 	if err := h.Parse(frame); err != nil {

@@ -195,13 +195,13 @@ func (s *session) arrive(k *call, frame []byte) {
 			if a.Release != nil {
 				a.Release()
 			}
-			for i := range frame {
-				frame[i] = 0xdb // from here on the frame is another request's
-			}
 			if n.life == life {
 				s.flush()
 			}
 		})
+		for i := range frame {
+			frame[i] = 0xdb // from here on the frame is another request's
+		}
 	})
 }
 

@@ -148,12 +148,12 @@ func (c *conn) handle(frame *wire.Frame) error {
 	c.source.took(now, size+4)
 	c.l.count.Requests.Add(1)
 	more := c.frames.Buffered()
-	s := &slot{c: c, frame: frame, size: size, begun: now, key: -1, version: -1}
+	s := &slot{c: c, size: size, begun: now, key: -1, version: -1}
 	if b := frame.Bytes(); len(b) >= 4 {
 		s.key, s.version = int16(binary.BigEndian.Uint16(b)), int16(binary.BigEndian.Uint16(b[2:]))
 	}
 	c.push(s, more)
-	if !c.call(now, s) {
+	if !c.call(now, s, frame) {
 		return nil // closed already
 	}
 	c.mu.Lock()
@@ -188,8 +188,11 @@ func (c *conn) push(s *slot, more bool) {
 }
 
 // call calls the handler and turns a panic into the end of the connection,
-// except that of a broken invariant, after which nothing can be trusted.
-func (c *conn) call(now time.Time, s *slot) (ok bool) {
+// except that of a broken invariant, after which nothing can be trusted. The
+// frame is free when the handler returns, so that the next request is read into
+// memory that is in the processor's cache; after a panic it is left to the
+// garbage collector, since the handler may have handed it to somebody.
+func (c *conn) call(now time.Time, s *slot, frame *wire.Frame) (ok bool) {
 	defer func() {
 		if ok {
 			return
@@ -204,7 +207,8 @@ func (c *conn) call(now time.Time, s *slot) (ok bool) {
 		c.fail()
 		s.abandon()
 	}()
-	c.l.options.Serve(now, s.frame.Bytes(), &c.client, s.answer)
+	c.l.options.Serve(now, frame.Bytes(), &c.client, s.answer)
+	frame.Release()
 	return true
 }
 

@@ -26,8 +26,8 @@ import (
 
 // Handler answers one request, given as a frame without its length, as
 // (*api.Server).Handle does: it must see to it that reply is called exactly
-// once, at once or later. The frame lives until then. Handlers of one
-// connection are called one after the other.
+// once, at once or later. The frame lives until the handler returns. Handlers
+// of one connection are called one after the other.
 type Handler func(now time.Time, frame []byte, client *api.Client, reply api.Reply)
 
 // Options are the limits and hooks of a Listener. A limit of 0 takes its default.
@@ -50,7 +50,7 @@ type Options struct {
 	// moment, for who can change them while the listener runs. May be nil.
 	Limits              func() (total, perIP int)
 	FrameBytesMax       int           // one request; default 100 MiB
-	QueuedBytesMax      int64         // requests and responses of all connections; default 512 MiB
+	QueuedBytesMax      int64         // requests until their answers, and those, of all connections; default 512 MiB
 	InFlightRequestsMax int           // unanswered requests of one connection; default 100
 	InFlightBytesMax    int64         // requests and responses of one connection; default 64 MiB
 	IdleMax             time.Duration // without a request or an answer; default 10 min

@@ -121,7 +121,8 @@ func (p *parking) serve(now time.Time, frame []byte, client *api.Client, reply a
 	if p.parked == nil {
 		p.parked = map[int32]func(){}
 	}
-	p.parked[id] = func() { reply(answer(frame)) }
+	a := answer(frame)
+	p.parked[id] = func() { reply(a) }
 	p.order = append(p.order, id)
 }
 
@@ -590,6 +591,31 @@ func TestAfterRequestSaysWhetherMoreIsOnItsWay(t *testing.T) {
 	c.Write(next[10:])
 	if more := <-calls; more {
 		t.Error("more, though nothing was sent after the last request")
+	}
+}
+
+func TestRequestsThatWaitHoldNoFrame(t *testing.T) {
+	const requests, size = 30, 1 << 20
+	var p parking
+	l := start(t, Options{Serve: p.serve})
+	c := dial(t, l)
+	for id := int32(1); id <= requests; id++ {
+		c.Write(request(id, size))
+	}
+	wait(t, "requests", func() bool { return p.count() == requests })
+	runtime.GC()
+	runtime.GC() // what is pooled goes with the second one
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	if m.HeapAlloc > requests*size/2 {
+		t.Errorf("%d bytes in use for %d requests of %d bytes", m.HeapAlloc, requests, size)
+	}
+	if held := l.count.QueuedBytes.Load(); held < requests*size {
+		t.Errorf("%d bytes are counted: what they have left in the log's memory is not", held)
+	}
+	for id := int32(1); id <= requests; id++ {
+		p.answer(id)
+		readAnswer(t, c)
 	}
 }
 

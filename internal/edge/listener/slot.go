@@ -14,8 +14,7 @@ import (
 // slot is the place of one request's answer in the order of the connection.
 type slot struct {
 	c       *conn
-	frame   *wire.Frame
-	size    int // of frame
+	size    int // of the request's frame
 	begun   time.Time
 	key     int16
 	version int16
@@ -35,8 +34,7 @@ const (
 	abandoned // its handler panicked; whether it would still answer is not known
 )
 
-// abandon takes an unanswered request out of the counts, once and for all. Its
-// frame is left to the garbage collector: the handler may have kept it.
+// abandon takes an unanswered request out of the counts, once and for all.
 func (s *slot) abandon() {
 	if s.state.CompareAndSwap(waiting, abandoned) {
 		s.c.l.count.Waiting.Add(-1)
@@ -67,8 +65,6 @@ func (s *slot) answer(a api.Answer) {
 	if a.Err != nil {
 		c.refused(a.Err)
 	}
-	s.frame.Release()
-	s.frame = nil
 	if observe := c.l.options.Observe; observe != nil {
 		observe(s.key, s.version, time.Since(s.begun), s.size+4, size)
 	}
