@@ -120,6 +120,7 @@ func serveFetch(s *Server, now time.Time, req *Request, reply Reply) {
 	}
 	if in.MaxWaitMillis <= 0 || op.enough() || !op.waits() {
 		op.finish(now)
+		op.readAhead()
 		return
 	}
 	op.park(now.Add(millis(in.MaxWaitMillis)))

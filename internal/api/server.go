@@ -58,6 +58,11 @@ type Server struct {
 	// fetches use it, so that reading for consumers does not hold up whoever
 	// moved the high watermark. Without it they read at once.
 	Defer func(fn func(now time.Time))
+
+	// Ahead, when not nil, may have fn called soon on another goroutine: it
+	// reads what a consumer is going to ask for. Without it the handler does so
+	// once it has answered.
+	Ahead func(fn func())
 }
 
 // Limits bound what one request may ask for.

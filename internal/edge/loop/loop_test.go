@@ -36,6 +36,27 @@ func TestClockRunsADeadlineThatIsAddedBeforeAllOthers(t *testing.T) {
 	}
 }
 
+// A pool that is busy does what it has room for, and the rest not at all.
+func TestPoolDropsWhatItHasNoRoomFor(t *testing.T) {
+	p := NewPool(2, 3)
+	started, goOn := make(chan bool), make(chan bool)
+	var ran atomic.Int32
+	block := func() { started <- true; <-goOn; ran.Add(1) }
+	p.Try(block)
+	p.Try(block)
+	<-started
+	<-started
+	for range 10 {
+		p.Try(func() { ran.Add(1) })
+	}
+	close(goOn)
+	p.Close()
+	p.Try(func() { ran.Add(1) })
+	if p.Close(); ran.Load() != 5 {
+		t.Errorf("ran %d, want the two that blocked and three that waited", ran.Load())
+	}
+}
+
 type fakeLog struct {
 	running atomic.Int32
 	twice   atomic.Bool

@@ -37,6 +37,10 @@ const (
 	// Opening a log takes several syncs. More at a time would make those of Raft
 	// wait, on which heartbeats depend.
 	openWorkers = 4
+	// aheadWorkers is how many read ahead for consumers at the same time, and
+	// aheadWaiting how many partitions may wait for them.
+	aheadWorkers = 3
+	aheadWaiting = 64
 	// A frame from a leader that is larger than this is followed by others:
 	// they are read while a worker syncs.
 	inlineBytesMax = 64 << 10
@@ -58,6 +62,7 @@ type node struct {
 	loop   *loop.Serial
 	clock  *loop.Clock
 	syncer *loop.Syncer[syncedLog]
+	ahead  *loop.Pool
 
 	peers    *transport.Transport
 	flushed  atomic.Pointer[transport.Transport] // peers, once there are any
@@ -143,9 +148,10 @@ func (n *node) open(ctx context.Context, now time.Time) (err error) {
 	}
 	kick := func() { n.kick(false) }
 	n.syncer = loop.NewSyncer[syncedLog](syncWorkers, func() { n.flushPeers(1) })
+	n.ahead = loop.NewPool(aheadWorkers, aheadWaiting)
 	n.loop = loop.NewSerial(kick)
 	n.clock = loop.NewClock(kick)
-	opened = append(opened, func() { n.clock.Close(); n.loop.Close(); n.syncer.Close() })
+	opened = append(opened, func() { n.clock.Close(); n.loop.Close(); n.syncer.Close(); n.ahead.Close() })
 
 	opts, err := n.brokerOptions()
 	if err != nil {
@@ -335,6 +341,7 @@ func (n *node) listenerOptions() listener.Options {
 		Sessions: n.sessions,
 		Limits:   api.Limits{FetchBytesMax: n.cfg.FetchBytesMax},
 		Traffic:  nil,
+		Ahead:    n.ahead.Try,
 	}
 	return listener.Options{
 		Serve: server.Handle,
@@ -422,6 +429,7 @@ func (n *node) stop(healthy bool) error {
 	n.loop.Close()
 	n.clock.Close()
 	n.syncer.Close()
+	n.ahead.Close()
 	var err error
 	select {
 	case err = <-closed:

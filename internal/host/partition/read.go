@@ -100,6 +100,14 @@ func (p *Partition) Read(now time.Time, req ReadRequest) ReadResult {
 	return res
 }
 
+// ReadAhead has the disk read what a consumer that has read up to an offset is
+// going to ask for next, if it is far behind.
+func (p *Partition) ReadAhead(offset kafka.Offset, maxBytes int) {
+	if p.view.Load().serves(true) == kafka.None {
+		p.log.ReadAhead(offset, kafka.Offset(p.hw.Load()), maxBytes)
+	}
+}
+
 // aborted lists the aborted transactions of what was read.
 func (p *Partition) aborted(from kafka.Offset, records []byte) []replica.AbortedTxn {
 	to := from

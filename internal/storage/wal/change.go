@@ -136,10 +136,17 @@ func (l *Log) cut(s *segment, at entry, start kafka.Offset) error {
 	return l.pruneStates(start, at.offset)
 }
 
+// cutReads has reads that are under way find out that the log is another one
+// now, and what was read ahead of it forgotten. mu is held.
+func (l *Log) cutReads() {
+	l.cuts++
+	l.opts.Memory.drop(l)
+}
+
 // forget takes segments that are removed out of all lists. It is called with
 // mu held.
 func (l *Log) forget(removed []*segment) {
-	l.cuts++
+	l.cutReads()
 	l.hints = [len(l.hints)]hint{}
 	gone := func(s *segment) bool { return slices.Contains(removed, s) }
 	l.opened = slices.DeleteFunc(l.opened, gone)
@@ -283,7 +290,7 @@ func (l *Log) reset(start kafka.Offset, point position) error {
 		return err
 	}
 	l.mu.Lock()
-	l.cuts++
+	l.cutReads()
 	l.segments = []*segment{s}
 	l.mu.Unlock()
 	if err := s.file.Sync(); err != nil {
@@ -344,7 +351,7 @@ func (l *Log) closeFiles() {
 	held := append(slices.Clone(l.sealed), l.active())
 	segments := l.segments
 	l.closed = true
-	l.cuts++
+	l.cutReads()
 	l.mu.Unlock()
 	for _, s := range held {
 		s.release()

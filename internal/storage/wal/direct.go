@@ -287,11 +287,16 @@ func (l *Log) readInto(r *reading, f vfs.File, b []byte) (int, error) {
 	if !l.directReads(r, len(b)) {
 		return readFull(f, b, r.pos)
 	}
-	n, err := readDirect(f, b, r.pos)
-	if errors.Is(err, vfs.ErrNotDirect) {
-		return readFull(f, b, r.pos)
+	ahead := 0
+	if !r.fromDisk {
+		ahead = l.readPieces(r, f, b)
+		r.ahead = ahead > 0
 	}
-	return n, err
+	n, err := readDirect(f, b[ahead:], r.pos+int64(ahead))
+	if errors.Is(err, vfs.ErrNotDirect) {
+		n, err = readFull(f, b[ahead:], r.pos+int64(ahead))
+	}
+	return ahead + n, err
 }
 
 // readDirect is readFull past the cache.

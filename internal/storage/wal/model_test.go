@@ -25,6 +25,7 @@ func TestLogDoesWhatANaiveOneDoes(t *testing.T) {
 			OpenSegmentsMax:    1,
 			DirectBytesMin:     rapid.SampledFrom([]int64{-1, 1, 2000}).Draw(t, "direct bytes"),
 			CacheBytes:         rapid.SampledFrom([]int64{1, 3000, 1 << 20}).Draw(t, "cache bytes"),
+			Memory:             NewMemory(8 << 20),
 		}
 		l, _, err := Open(fs, testDir, testID, opts, testNow)
 		if err != nil {
@@ -53,6 +54,12 @@ func TestLogDoesWhatANaiveOneDoes(t *testing.T) {
 			},
 			"epoch": func(*rapid.T) { epoch++ },
 			"sync":  func(*rapid.T) { fail(l.Sync()) },
+			"ahead": func(t *rapid.T) {
+				from, n := offset("offset"), rapid.IntRange(1, 5000).Draw(t, "bytes")
+				buf, err := l.Read(from, m.end, n, nil)
+				fail(err)
+				l.ReadAhead(endOf(buf, from), m.end, n)
+			},
 			"truncate": func(t *rapid.T) {
 				o := offset("offset")
 				fail(l.TruncateFrom(o))

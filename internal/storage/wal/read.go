@@ -12,11 +12,12 @@ import (
 	"chronik/internal/format/record"
 )
 
-// hint remembers where a reader has come to.
+// hint remembers where readers have come to.
 type hint struct {
 	offset  kafka.Offset
 	segment *segment
 	pos     int64
+	readers int // who have come here and not gone on, as far as is known
 }
 
 // lookupChunk is what is read at once to find a batch from an index entry.
@@ -67,6 +68,8 @@ type reading struct {
 	cuts       uint64
 	pos        int64 // where the batch with from begins; 0 if not known
 	reached    bool  // the limit ended the read
+	ahead      bool  // some of it was read ahead
+	fromDisk   bool  // nothing that was read ahead is to be used
 
 	next    kafka.Offset // after the last batch that was read; of the first one before that
 	nextPos int64
@@ -113,19 +116,39 @@ func (l *Log) endRead(r *reading, ok bool) (again bool) {
 	}
 	if ok {
 		l.noteReader(r)
-		slot := -1
-		for i := range l.hints {
-			if l.hints[i].segment == r.segment && l.hints[i].pos == r.pos {
-				slot = i // this reader's own
-			}
-		}
-		if slot < 0 {
-			slot = l.hintNext
-			l.hintNext = (l.hintNext + 1) % len(l.hints)
-		}
-		l.hints[slot] = hint{offset: r.next, segment: r.segment, pos: r.nextPos}
+		l.moveHint(r)
 	}
 	return false
+}
+
+// moveHint notes where a reader has come to in place of where it came from. mu
+// is held.
+func (l *Log) moveHint(r *reading) {
+	slot := -1
+	for i := range l.hints {
+		h := &l.hints[i]
+		switch {
+		case h.segment != r.segment:
+		case h.pos == r.nextPos:
+			h.readers++
+			slot = i
+		case h.pos == r.pos:
+			if h.readers--; h.readers > 0 {
+				continue
+			}
+			*h = hint{}
+			if slot < 0 {
+				slot = i
+			}
+		}
+	}
+	if slot < 0 {
+		slot = l.hintNext
+		l.hintNext = (l.hintNext + 1) % len(l.hints)
+	}
+	if h := &l.hints[slot]; h.segment != r.segment || h.pos != r.nextPos {
+		*h = hint{offset: r.next, segment: r.segment, pos: r.nextPos, readers: 1}
+	}
 }
 
 // find returns the index of the segment that holds the offset.
@@ -206,6 +229,11 @@ func (l *Log) readSegment(r *reading, from kafka.Offset, maxBytes int, buf []byt
 		}
 		buf = buf[:before+n]
 		used, need, err := l.whole(r, f, from, buf[before:])
+		if err != nil && r.ahead { // what the disk has now decides
+			l.options().Memory.drop(l)
+			r.ahead, r.fromDisk = false, true
+			continue
+		}
 		if used > 0 || err != nil || need == 0 {
 			return buf[:before+used], err
 		}

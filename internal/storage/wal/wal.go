@@ -220,7 +220,7 @@ type Log struct {
 	cuts          uint64     // counts truncations, removals and replacements
 	truncations   uint64     // counts truncations and resets
 	cleaned       kafka.Offset
-	hints         [8]hint
+	hints         [16]hint
 	hintNext      int
 	epochs        []EpochStart
 	states        []kafka.Offset                // of SaveState, ascending
