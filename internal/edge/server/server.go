@@ -45,7 +45,11 @@ const (
 	// they are read while a worker syncs.
 	inlineBytesMax = 64 << 10
 	// How long a node that was told to stop tries to hand over what it leads.
-	handOverMax   = 600 * time.Millisecond
+	handOverMax = 600 * time.Millisecond
+	// And how long it stays to tell clients who leads in its place. One that finds
+	// its connection closed in the midst of a request waits for a back-off instead,
+	// of a quarter of a second and more.
+	farewell      = 100 * time.Millisecond
 	electionTicks = 10
 	httpStopMax   = 100 * time.Millisecond
 	// How long a new cluster is not served before all its nodes are there.
@@ -420,6 +424,9 @@ func (n *node) stop(healthy bool) error {
 		handedOver := make(chan struct{})
 		n.broker.Stop(handOverMax, func(time.Time) { close(handedOver) })
 		<-handedOver
+		if n.clients.Counters().Open.Load() > 0 && len(n.broker.Image().Brokers()) > 1 {
+			time.Sleep(farewell)
+		}
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), n.cfg.ShutdownAnswersWait)
 	n.clients.Stop(ctx)

@@ -49,6 +49,9 @@ func (b *Broker) watchLease(now time.Time) {
 	}
 	b.lifecycle.lapsed = true
 	b.fencePartitions(now, true)
+	if b.lifecycle.letGo {
+		return // as it has asked for
+	}
 	b.env.Log.Warn("lease lapsed: this node acknowledges nothing until the controller has answered a heartbeat",
 		"node", b.opts.Node, "controller", b.Controller())
 }
