@@ -574,6 +574,8 @@ func (r *recovery) settleSegment(s *segment, from int64) error {
 	if err := f.Sync(); err != nil {
 		return fmt.Errorf("sync %s: %w", s.path, err)
 	}
+	// The header is changed in place now and then.
+	_ = f.DropCache(0, headerSize)
 	_ = f.DropCache(from, size-from)
 	return nil
 }

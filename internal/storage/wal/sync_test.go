@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"testing"
 
-	"chronik/internal/base/kafka"
 	"chronik/internal/base/vfs"
 )
 
@@ -54,7 +53,7 @@ func TestNothingOfAFailedSyncIsTakenForSynced(t *testing.T) {
 				if err != nil && !vfs.Broken(err) {
 					t.Fatalf("sync %d fails, and %d when opened: %v\nrecovery %+v", n, m, err, r)
 				}
-				if err := w.goesOn(again.Mem); err != nil {
+				if err := w.goesOn(again.Mem, m == 0); err != nil {
 					t.Fatalf("sync %d fails, and %d when opened: %v", n, m, err)
 				}
 				if m > again.count {
@@ -65,9 +64,9 @@ func TestNothingOfAFailedSyncIsTakenForSynced(t *testing.T) {
 	})
 }
 
-// goesOn opens what a failed sync has left, twice, once with a step more, and
-// once after a loss of power.
-func (w *workload) goesOn(disk *vfs.Mem) error {
+// goesOn opens what a failed sync has left, appends, and opens it after a loss
+// of power: first with one batch, then with so many that there are new segments.
+func (w *workload) goesOn(disk *vfs.Mem, long bool) error {
 	l, r, err := Open(disk, testDir, testID, w.opts, testNow)
 	if err == nil {
 		err = w.check(l)
@@ -75,20 +74,29 @@ func (w *workload) goesOn(disk *vfs.Mem) error {
 	if err != nil {
 		return fmt.Errorf("opened again: %w\nrecovery %+v", err, r)
 	}
-	end := l.End()
-	if err := errors.Join(l.Append(testNow, batchOf(end, 2, 90, 0, 50)), l.Sync()); err != nil {
-		return fmt.Errorf("appended: %w", err)
-	}
-	l, r, err = Open(disk.Crash(nil, 0), testDir, testID, w.opts, testNow)
-	if err != nil || l.End() != end+2 {
-		return fmt.Errorf("after a loss of power: %w, want an end of %d\nrecovery %+v", err, end+2, r)
-	}
-	for from := l.Start(); from < l.End(); {
-		p, err := l.Verify(from, kafka.Offset(1<<60), 1<<20, 0)
-		if err != nil || p.Damage != nil || p.To <= from {
-			return fmt.Errorf("verified after a loss of power from %d on: %+v, %w", from, p, err)
+	for _, n := range []int{1, 14} {
+		if n > 1 && !long {
+			break
 		}
-		from = p.To
+		for range n {
+			err = errors.Join(err, l.Append(testNow, batchOf(l.End(), 2, 90, 0, 600)))
+		}
+		end := l.End()
+		if err = errors.Join(err, l.Sync()); err != nil {
+			return fmt.Errorf("appended: %w", err)
+		}
+		after := disk.Crash(nil, 0)
+		l, r, err := Open(after, testDir, testID, w.opts, testNow)
+		if err != nil || l.End() != end {
+			return fmt.Errorf("after a loss of power: %w, want an end of %d\nrecovery %+v", err, end, r)
+		}
+		for from := l.Start(); from < end; {
+			p, err := l.Verify(from, end, 1<<20, 0)
+			if err != nil || p.Damage != nil || p.To <= from {
+				return fmt.Errorf("verified after a loss of power from %d on: %+v, %w", from, p, err)
+			}
+			from = p.To
+		}
 	}
 	return nil
 }
