@@ -7,6 +7,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"chronik/internal/base/kafka"
+	"chronik/internal/base/mutant"
 	"chronik/internal/core/controller"
 	"chronik/internal/core/metadata"
 )
@@ -238,6 +239,9 @@ func describeTopic(image *metadata.Image, t *metadata.Topic, in *kmsg.MetadataRe
 		op.Partition = int32(i)
 		op.Leader, op.LeaderEpoch = int32(p.Leader), int32(p.LeaderEpoch)
 		op.Replicas, op.ISR = ids(p.Replicas), ids(p.InSync)
+		if mutant.On(mutant.ReplicasAsInSync) {
+			op.ISR = ids(p.Replicas)
+		}
 		op.OfflineReplicas = ids(offline(image, p))
 		switch {
 		case p.Leader == kafka.NoNode || !live(image, p.Leader):

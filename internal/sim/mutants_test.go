@@ -35,10 +35,13 @@ var hunts = map[mutant.Mutant][]string{
 	mutant.StartForgotten:             {"lose power everywhere", "kill all"},
 	mutant.TimeAfter:                  {"kill"},
 	mutant.SnapshotWithoutProducerIDs: {"kill all", "kill"},
+	mutant.AllCommittedAtStart:        {"kill all", "lose power everywhere", "kill"},
+	mutant.EligibleAtMinimum:          {"kill", "isolate"},
 
 	mutant.ServeUnloaded:     {"kill", "stop"},
 	mutant.AnswerUncommitted: {"isolate", "kill", "pause"},
 	mutant.SessionsForgotten: {"kill", "stop"},
+	mutant.LoadCommitted:     {"kill", "stop"},
 	mutant.LoadToGap:         {"kill"},
 }
 
@@ -51,6 +54,7 @@ var scenarios = map[mutant.Mutant]string{
 	mutant.InSyncOfOldProcess:   "core/controller/testdata/in_sync_sets.txt",
 	mutant.InSyncInactive:       "core/controller/testdata/in_sync_sets.txt",
 	mutant.ReassignEarly:        "core/controller/testdata/reassignments.txt",
+	mutant.DeleteBelowMinimum:   "core/replica/testdata/10_delete_records.txt",
 	mutant.CutKeepsProducers:    "core/replica/testdata/20_producers_after_cut.txt",
 	mutant.StartNotAdopted:      "core/replica/testdata/19_start_of_another_leader.txt",
 	mutant.CompactUncommitted:   "host/partition: TestOnlyCommittedRecordsSupersedeOthers",

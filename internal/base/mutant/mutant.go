@@ -61,6 +61,15 @@ const (
 	DeletedFilesKept           // the files of deleted topics stay
 	CompactEpochStarts         // compaction leaves nothing of the batch with which a leader epoch begins
 
+	AllCommittedAtStart // what a node finds in its metadata log counts as committed
+	IDsOverlap          // a block of producer ids has one too many
+	EligibleAtMinimum   // replicas stay eligible when the in-sync set has just the minimum
+	AnswerUnapplied     // who changes the metadata is told so before all nodes act on it
+	ReplicasAsInSync    // Metadata tells of the replicas as if they were the in-sync set
+	ConfigsNotFollowed  // partitions are not told of configs that change
+	DeleteBelowMinimum  // deletions are acknowledged with fewer in sync than the minimum
+	SessionOffsetKept   // fetch sessions keep the offset that they began with
+
 	ServeUnloaded        // a group coordinator answers before it has read its log
 	AnswerUncommitted    // a group coordinator answers before its records are committed
 	CommitFromAnyone     // commits are taken whoever sends them
@@ -75,6 +84,8 @@ const (
 	UpgradeForgets       // what members have is forgotten when their group changes its protocol
 	ExpireLive           // offsets expire though their group reads the topic
 	LoadToGap            // a group coordinator takes a gap in its log, which compaction leaves, for the end
+	LoadCommitted        // a group coordinator loads only what is committed when it begins
+	CommitMetadataLost   // the metadata of a committed offset are not given back
 	count
 )
 
@@ -92,9 +103,11 @@ var names = [...]string{
 	"unsynced-follower", "unsynced-leader", "epoch-start-unnoted", "cut-keeps-producers",
 	"mark-beyond-end", "checkpoint-ahead", "sealed-unsynced", "names-unsynced", "index-after", "time-after",
 	"compact-last", "compact-uncommitted", "offsets-lost", "end-uncommitted", "lease-from-answer", "deleted-files-kept", "compact-epoch-starts",
+	"all-committed-at-start", "ids-overlap", "eligible-at-minimum", "answer-unapplied", "replicas-as-in-sync",
+	"configs-not-followed", "delete-below-minimum", "session-offset-kept",
 	"serve-unloaded", "answer-uncommitted", "commit-from-anyone", "two-leaders", "generation-kept", "sessions-forgotten",
 	"static-rename-unnoted", "static-rename-unlogged", "parked-syncs-lost", "assign-before-revoked", "epoch-kept",
-	"upgrade-forgets", "expire-live", "load-to-gap",
+	"upgrade-forgets", "expire-live", "load-to-gap", "load-committed", "commit-metadata-lost",
 }
 
 // String is the bug's name.

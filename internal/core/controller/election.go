@@ -96,6 +96,9 @@ func (d *draft) change(t *metadata.Topic, i int32, w wish) *metadata.Partition {
 // they are not in sync (KIP-966). Nothing is committed while the in-sync set
 // is smaller than the minimum, so those that leave it then stay eligible.
 func (w *wish) eligible(old *metadata.Partition, minInSync int) []kafka.NodeID {
+	if mutant.On(mutant.EligibleAtMinimum) {
+		minInSync++
+	}
 	if len(w.inSync) >= minInSync {
 		return nil
 	}

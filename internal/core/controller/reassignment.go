@@ -102,5 +102,8 @@ func (d *draft) allocateProducerIDs(r AllocateProducerIDs) AllocateProducerIDsRe
 		return AllocateProducerIDsResult{First: first, Count: producerIDBlock}
 	}
 	d.records = append(d.records, &metadata.ProducerIDsRecord{Next: first + producerIDBlock})
+	if mutant.On(mutant.IDsOverlap) {
+		return AllocateProducerIDsResult{First: first, Count: producerIDBlock + 1}
+	}
 	return AllocateProducerIDsResult{First: first, Count: producerIDBlock}
 }

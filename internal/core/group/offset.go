@@ -160,7 +160,9 @@ func (g *group) fetch(topic string, partition int32, requireStable bool) Fetched
 		return f
 	}
 	if o, ok := g.offsets[topic][partition]; ok {
-		f.Offset, f.LeaderEpoch, f.Metadata = o.offset, o.leaderEpoch, o.metadata
+		if f.Offset, f.LeaderEpoch, f.Metadata = o.offset, o.leaderEpoch, o.metadata; mutant.On(mutant.CommitMetadataLost) {
+			f.Metadata = ""
+		}
 	}
 	return f
 }

@@ -333,7 +333,7 @@ func (r *Replica) lowWatermark() kafka.Offset {
 // releaseStart answers those whose deletion all have followed. With fewer in sync
 // than the minimum one that is not may lead next, and not know of it.
 func (r *Replica) releaseStart() {
-	if r.leader.onStart.len() == 0 || len(r.assignment.InSync) < r.minInSync() {
+	if r.leader.onStart.len() == 0 || len(r.assignment.InSync) < r.minInSync() && !mutant.On(mutant.DeleteBelowMinimum) {
 		return
 	}
 	low := r.lowWatermark()

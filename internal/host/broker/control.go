@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"chronik/internal/base/kafka"
+	"chronik/internal/base/mutant"
 	"chronik/internal/core/controller"
 	"chronik/internal/core/metadata"
 	"chronik/internal/host/quorum"
@@ -322,7 +323,7 @@ func (b *Broker) release(now time.Time, replies []controller.Reply, offset kafka
 			continue
 		}
 		answer := func(now time.Time) { q.answer(now, r.Response, kafka.None, offset) }
-		if !seenByClients(r.Response) || b.appliedByAll(offset) {
+		if !seenByClients(r.Response) || b.appliedByAll(offset) || mutant.On(mutant.AnswerUnapplied) {
 			answer(now)
 			continue
 		}

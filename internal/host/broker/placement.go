@@ -352,7 +352,7 @@ func (b *Broker) followConfigs(now time.Time, d *metadata.Delta) {
 			all = true
 		}
 	}
-	if !all && len(topics) == 0 {
+	if !all && len(topics) == 0 || mutant.On(mutant.ConfigsNotFollowed) {
 		return
 	}
 	for _, p := range b.Partitions() {

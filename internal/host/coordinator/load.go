@@ -87,6 +87,9 @@ func (s *shard) loadStep(now time.Time, gen uint64) {
 		if mutant.On(mutant.ServeUnloaded) {
 			l.target = start
 		}
+		if mutant.On(mutant.LoadCommitted) {
+			l.target = committed
+		}
 	}
 	pause := time.Duration(0)
 	if l.next < l.target {

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"chronik/internal/base/kafka"
+	"chronik/internal/base/mutant"
 )
 
 // Epochs of a request that are not the number of an incremental one.
@@ -269,6 +270,8 @@ func (s *session) put(p Partition) *entry {
 		e = &entry{untold: true, highWatermark: kafka.NoOffset, logStart: kafka.NoOffset}
 		e.place = s.order.PushBack(e)
 		s.entries[p.Key] = e
+	} else if mutant.On(mutant.SessionOffsetKept) {
+		return e
 	}
 	e.Partition = p
 	return e

@@ -118,6 +118,9 @@ func Open(fs vfs.FS, dir string, now time.Time) (*Log, Recovery, error) {
 	// The commit index on disk may be behind the snapshot (it is not saved at
 	// each step) and must not be ahead of the log.
 	hard.Commit = proto.Uint64(min(max(hard.GetCommit(), l.snapshotIndex), last))
+	if mutant.On(mutant.AllCommittedAtStart) {
+		hard.Commit = proto.Uint64(last)
+	}
 	if err := l.MemoryStorage.SetHardState(hard); err != nil {
 		return nil, rec, err
 	}
