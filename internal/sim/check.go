@@ -32,6 +32,7 @@ type history struct {
 	starts    kafka.Offset      // of the log, at the end
 	mayStart  kafka.Offset      // the highest offset up to which a deletion was asked for
 	trimmedTo kafka.Offset      // up to which one was acknowledged
+	cut       bool              // a replica has dropped records that were not committed
 	lanes     map[uint64]*lane
 	epochs    []epochSpan          // in the order of epochs
 	synced    map[int]kafka.Offset // by node: up to where its replica was on disk when last seen
@@ -121,5 +122,6 @@ func (c *checkers) ended(n *node) {
 	if n.broker != nil {
 		c.look(n) // the last moment to see it
 		c.sawAll(n, n.broker.Partitions())
+		c.durable(n, n.broker.Partitions())
 	}
 }

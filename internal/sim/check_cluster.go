@@ -143,6 +143,11 @@ func (c *checkers) atRest() (bool, string) {
 			}
 		}
 	}
+	for _, p := range c.w.load.parts() {
+		if why := c.compacted(p); why != "" {
+			return false, fmt.Sprintf("%s: %s", p, why)
+		}
+	}
 	return true, ""
 }
 
@@ -178,6 +183,9 @@ func (c *checkers) partitionAtRest(image *metadata.Image, p *topicPart) string {
 		}
 		if p.topic.kind == retained && s.Size > p.topic.keptMax() {
 			return fmt.Sprintf("node %d has %d bytes, though retention.bytes is %s", id, s.Size, p.topic.configs["retention.bytes"])
+		}
+		if first, ok := c.oldSegment(p, c.w.nodes[id-1], start); ok && id == state.Leader { // whose segments they go by
+			return fmt.Sprintf("node %d has a segment that begins at %d, all of which is older than retention.ms", id, first)
 		}
 		if s.End != end || s.HighWatermark != end || s.Synced != end {
 			return fmt.Sprintf("node %d (%s) has end %d, synced %d, high watermark %d; another has end %d", id, s.Role, s.End, s.Synced, s.HighWatermark, end)

@@ -91,6 +91,21 @@ func (c *checkers) holdsEpoch(p *topicPart, s epochSpan, end kafka.Offset, node 
 	return false
 }
 
+// epochOf takes in the leader epoch that ListOffsets tells with an offset: that
+// of the record there.
+func (c *checkers) epochOf(p *topicPart, got *kmsg.ListOffsetsResponseTopicPartition, known []epochSpan, node int) {
+	at := kafka.Offset(got.Offset)
+	if got.LeaderEpoch < 0 && p.topic.kind == compacted {
+		return // the record is gone, and a new replica does not know of it
+	}
+	for _, s := range known {
+		if s.first <= at && at <= s.last && got.LeaderEpoch != s.epoch {
+			c.w.violate("records are of the epoch that is told", "%s: node %d says that offset %d is of epoch %d, but records of %d were read from %d to %d", p, node+1, at, got.LeaderEpoch, s.epoch, s.first, s.last)
+			return
+		}
+	}
+}
+
 // startMax is how far a log may have been cut off at its beginning.
 func (p *topicPart) startMax() kafka.Offset {
 	switch p.topic.kind {
@@ -107,6 +122,24 @@ func (t *topicState) keptMax() int64 {
 	keep, _ := strconv.ParseInt(t.configs["retention.bytes"], 10, 64)
 	segment, _ := strconv.ParseInt(t.configs["internal.segment.bytes"], 10, 64)
 	return keep + 2*segment + 20_000 // a batch may be larger than a segment
+}
+
+// oldSegment finds a segment that retention.ms should have taken from a node.
+func (c *checkers) oldSegment(p *topicPart, n *node, start kafka.Offset) (kafka.Offset, bool) {
+	if p.topic.kind != aged {
+		return 0, false
+	}
+	list := segmentsIn(n.disk.mem, logDir(p))
+	if len(list) == 0 || list[0].end <= start || int(list[0].end) > len(p.truth) {
+		return 0, false
+	}
+	old := (epoch+int64(c.w.now))/1e6 - 3*retentionMillis/2
+	for o := max(start, list[0].base); o < list[0].end; o++ {
+		if s := p.sent(o); s == nil || s.stamp > old {
+			return 0, false
+		}
+	}
+	return list[0].base, true
 }
 
 // start takes in where a log begins: not behind what was deleted, nor before
@@ -291,11 +324,11 @@ func (c *checkers) gone(p *topicPart) {
 		c.w.violate("only what was deleted is gone", "%s begins at %d, but deletion was asked for up to %d", p, p.starts, p.startMax())
 	case p.starts < p.trimmedTo:
 		c.w.violate("what was deleted stays deleted", "%s begins at %d, but up to %d all was deleted", p, p.starts, p.trimmedTo)
-	case p.topic.kind == retained && p.starts > 0:
+	case p.topic.kind == retained && p.starts > 0 && !p.cut: // else it went by what it dropped later
 		size := int64(0)
 		for _, n := range c.w.nodes {
 			if hosted := n.broker.Partition(p.topic.id, p.number); hosted != nil {
-				size = hosted.Status().Size
+				size = max(size, hosted.Status().Size) // each replica has segments of its own
 			}
 		}
 		if keep, _ := strconv.ParseInt(p.topic.configs["retention.bytes"], 10, 64); size < keep {

@@ -133,6 +133,9 @@ func (c *checkers) acked(ln *lane, b *batch, base kafka.Offset, began instant) {
 	a := ack{ln, b.first, b.records, base}
 	if ln.p.acks == 1 {
 		p.weak = append(p.weak, a)
+		if end := base + kafka.Offset(b.records); end > b.onDisk {
+			c.w.violate("what is acknowledged is on disk", "%s: records up to %d were acknowledged with acks=1, and the leader had %d on its disk", p, end, b.onDisk)
+		}
 		return
 	}
 	c.ackedCount += b.records
@@ -144,7 +147,7 @@ func (c *checkers) acked(ln *lane, b *batch, base kafka.Offset, began instant) {
 		c.w.violate("offsets rise in real time", "%s: %s was given offset %d for a record, though %d were committed before it was sent", p, ln.p.c.name, base, b.least)
 		return
 	}
-	if !c.onDisk(p, base+kafka.Offset(b.records)) {
+	if !c.onDisk(p, base+kafka.Offset(b.records), "acknowledged") {
 		return
 	}
 	for i := range b.records {
@@ -156,9 +159,9 @@ func (c *checkers) acked(ln *lane, b *batch, base kafka.Offset, began instant) {
 	p.committed = max(p.committed, base+kafka.Offset(b.records))
 }
 
-// onDisk checks that what was acknowledged is on enough disks. Of a node that is
+// onDisk checks that what was acknowledged or read is on enough disks. Of a node that is
 // down it is known how far it was when it ended.
-func (c *checkers) onDisk(p *topicPart, end kafka.Offset) bool {
+func (c *checkers) onDisk(p *topicPart, end kafka.Offset, what string) bool {
 	copies := 0
 	for _, n := range c.w.nodes {
 		synced := p.synced[n.index]
@@ -172,7 +175,7 @@ func (c *checkers) onDisk(p *topicPart, end kafka.Offset) bool {
 		}
 	}
 	if copies < p.topic.minSync {
-		c.w.violate("what is acknowledged is on disk", "%s: records up to %d were acknowledged, and are on %d disks; min.insync.replicas is %d", p, end, copies, p.topic.minSync)
+		c.w.violate("what is acknowledged is on disk", "%s: records up to %d were %s, and are on %d disks; min.insync.replicas is %d", p, end, what, copies, p.topic.minSync)
 		return false
 	}
 	return true
@@ -181,7 +184,9 @@ func (c *checkers) onDisk(p *topicPart, end kafka.Offset) bool {
 // read notes how far a consumer has read.
 func (c *checkers) read(p *topicPart, next kafka.Offset) {
 	c.readCount++
-	p.committed = max(p.committed, next)
+	if next > p.committed && c.onDisk(p, next, "read") {
+		p.committed = next
+	}
 }
 
 // end takes in what ListOffsets says: not less than what any client had been

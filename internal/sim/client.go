@@ -67,6 +67,7 @@ type call struct {
 	version int16
 	done    func(resp kmsg.Response, err error)
 	ended   bool
+	served  func() // called when the node answers it; nil: nobody cares
 	late    func() // called when the node handles it though the client has given it up; nil: nobody cares
 }
 
@@ -186,6 +187,9 @@ func (s *session) arrive(k *call, frame []byte) {
 				return
 			}
 			sl.answered, sl.close = true, a.Close
+			if k.served != nil && n.life == life {
+				k.served()
+			}
 			if a.Response != nil {
 				if n.life == life {
 					s.c.w.check.answer(n, a.Response)

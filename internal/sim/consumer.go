@@ -15,8 +15,9 @@ type consumer struct {
 	l        *load
 	version  int16
 	wait     int32
-	sessions bool  // reads several partitions at a time, in fetch sessions
-	maxBytes int32 // of their answers
+	sessions bool   // reads several partitions at a time, in fetch sessions
+	maxBytes int32  // of their answers
+	rack     string // "": none
 	reads    []*reading
 	scratch  record.Scratch
 }
@@ -28,6 +29,8 @@ type reading struct {
 	next   kafka.Offset
 	epoch  int32 // leader epoch of the last batch; -1: none
 	rounds int
+	near   int            // the node that the leader has named to read from, in the consumer's rack; nowhere: none
+	inSync []kafka.NodeID // when the node last answered, as far as it knew
 	last   string
 	end    kafka.Offset // the high watermark when nothing more was to be read
 	ready  bool         // in sessions: it is to be fetched
@@ -41,6 +44,7 @@ func newConsumer(l *load, number int) *consumer {
 		c.version, c.maxBytes = max(c.version, 12), []int32{2000, 1 << 20}[c.c.rng.IntN(2)]
 		c.fetchers()
 	}
+	c.rack = l.w.plan.ways.rack(number)
 	return c
 }
 
@@ -55,7 +59,7 @@ func (c *consumer) patience() int32 {
 }
 
 func (c *consumer) take(p *topicPart) {
-	r := &reading{c: c, part: p, epoch: -1}
+	r := &reading{c: c, part: p, epoch: -1, near: nowhere}
 	c.reads = append(c.reads, r)
 	c.c.w.after(c.c.between(0, 200*millisecond), r.fetch)
 }
@@ -80,6 +84,11 @@ func (r *reading) fetch() {
 		r.later()
 		return
 	}
+	trimmed := r.part.trimmedTo
+	leader := h.node
+	if h.node = r.nearest(leader); h.node != leader {
+		trimmed = 0 // followers come after
+	}
 	req := kmsg.NewPtrFetchRequest()
 	req.Version, req.ReplicaID, req.MinBytes, req.MaxBytes, req.SessionEpoch, req.MaxWaitMillis = r.c.version, -1, 1, 1<<20, -1, r.c.patience()
 	if r.part.topic.again {
@@ -90,34 +99,42 @@ func (r *reading) fetch() {
 	t := kmsg.NewFetchRequestTopic()
 	t.Topic, t.TopicID, t.Partitions = r.part.topic.name, r.part.topic.id, []kmsg.FetchRequestTopicPartition{p}
 	req.Topics = append(req.Topics, t)
-	trimmed := r.part.trimmedTo
-	c.call(h.node, req, c.w.plan.requestTimeout, func(resp kmsg.Response, err error) {
+	req.Rack = r.c.rack
+	k := c.call(h.node, req, c.w.plan.requestTimeout, func(resp kmsg.Response, err error) {
 		if r.part.topic.deleted {
 			return
 		}
 		if err != nil {
-			r.last = err.Error()
+			r.last, r.near = err.Error(), nowhere
 			c.refresh()
 			r.later()
 			return
 		}
 		got := resp.(*kmsg.FetchResponse)
 		if len(got.Topics) != 1 || len(got.Topics[0].Partitions) != 1 {
-			r.last = kafka.ErrorCode(got.ErrorCode).String()
+			r.last, r.near = kafka.ErrorCode(got.ErrorCode).String(), nowhere
 			c.refresh()
 			r.later()
 			return
 		}
-		if fp := &got.Topics[0].Partitions[0]; c.w.check.start(r.part, kafka.Offset(fp.LogStartOffset), trimmed, h.node) {
+		fp := &got.Topics[0].Partitions[0]
+		if r.moves(fp, leader) {
+			return
+		}
+		if c.w.check.start(r.part, kafka.Offset(fp.LogStartOffset), trimmed, h.node) {
 			r.got(h, fp)
 		}
 	})
+	k.served = r.serving(h.node)
 }
 
 func (r *reading) got(h leaderHint, got *kmsg.FetchResponseTopicPartition) {
 	c, w := r.c.c, r.c.c.w
 	code := kafka.ErrorCode(got.ErrorCode)
 	r.last = code.String()
+	if code != kafka.None {
+		r.near = nowhere
+	}
 	switch code {
 	case kafka.None:
 	case kafka.ErrNotLeaderOrFollower, kafka.ErrUnknownTopicOrPartition, kafka.ErrUnknownTopicID, kafka.ErrLeaderNotAvailable,

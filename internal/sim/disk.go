@@ -25,6 +25,7 @@ type disk struct {
 
 	failSync string // syncs of files whose path holds this fail; "": none
 	failed   int    // syncs that have failed
+	lost     func() // told of each
 
 	crash      func() // is called before one of the next changes; nil: none is planned
 	crashAfter int    // so many changes
@@ -38,7 +39,7 @@ func (d *disk) crashIn(changes int, names bool, crash func()) {
 }
 
 func newDisk(rng *rand.Rand) *disk {
-	return &disk{mem: vfs.NewMem(), rng: rng, slow: 1, used: func(instant) {}}
+	return &disk{mem: vfs.NewMem(), rng: rng, slow: 1, used: func(instant) {}, lost: func() {}}
 }
 
 // losePower leaves what a disk holds after the power has gone: of what was not
@@ -198,6 +199,7 @@ func (f *mountedFile) Sync() error {
 	d.used(d.syncTime())
 	if d.failSync != "" && strings.Contains(f.name, d.failSync) {
 		d.failed++
+		d.lost()
 		d.failSync = "" // once: the next one says that all is well
 		err := f.File.(interface{ FailSync() error }).FailSync()
 		return fmt.Errorf("sync %s: %w: %w", f.name, errDisk, err)

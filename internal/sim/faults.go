@@ -129,19 +129,6 @@ func (n *nemesis) heal() {
 		nd.start()
 	}
 	n.w.net.loss = 0
-	n.revive()
-}
-
-// revive starts nodes again some of whose partitions are offline because of an
-// injected fault. A sync that was under way may fail after the faults' end.
-func (n *nemesis) revive() {
-	for _, nd := range n.w.nodes {
-		if n.anyFailed(nd) {
-			nd.kill()
-			nd.start()
-		}
-	}
-	n.w.after(2*second, n.revive)
 }
 
 // anyFailed says whether a partition of the node is offline.
@@ -274,7 +261,14 @@ func (n *nemesis) startAll() {
 func (n *nemesis) stop() func() {
 	t := n.target()
 	t.stop()
-	return t.start
+	return func() {
+		if !t.up && n.rng.IntN(2) == 0 { // the machine is switched off with it
+			t.losePower(n.survival())
+			n.powerUp(t)
+			return
+		}
+		t.start()
+	}
 }
 
 func (n *nemesis) pause() func() {

@@ -84,7 +84,7 @@ func (f *flipper) harm() {
 	if p.topic.minSync < 2 {
 		return // the damaged replica may be the only one in sync when it starts again, and cannot be read
 	}
-	if p.topic.kind == compacted {
+	if p.topic.keyed() {
 		return // a damaged log is copied as a whole, which takes what another has left of it
 	}
 	state, other := f.another(p)
@@ -97,7 +97,7 @@ func (f *flipper) harm() {
 		return
 	}
 	start, committed, _ := good.broker.Partition(p.topic.id, p.number).Durable()
-	dir := path.Join("/data/wal/partitions", fmt.Sprintf("%s-%d", p.topic.name, p.number))
+	dir := logDir(p)
 	var files []string
 	for _, s := range segmentsIn(n.disk.mem, dir) {
 		if s.base >= start && s.end <= committed {
@@ -137,6 +137,11 @@ func (f *flipper) another(p *topicPart) (state *metadata.Partition, but func(*no
 		}
 		return nil
 	}
+}
+
+// logDir is where a node has the log of a partition.
+func logDir(p *topicPart) string {
+	return path.Join("/data/wal/partitions", fmt.Sprintf("%s-%d", p.topic.name, p.number))
 }
 
 type segmentFile struct {

@@ -19,6 +19,7 @@ type load struct {
 	producers []*producer
 	consumers []*consumer
 	probe     *prober
+	intruder  *intruder
 	committer []*committer
 	draining  bool // nothing is produced but what waits
 	made      int
@@ -44,6 +45,9 @@ func (l *load) start() {
 	}
 	l.w.groups = startGroups(l)
 	l.compactOffsets()
+	l.intruder = newIntruder(l)
+	l.intruder.start()
+	newSkimmer(l).start()
 	l.probe.start()
 	l.adminLater()
 	l.configLater()

@@ -59,6 +59,7 @@ func newNode(w *world, index int) *node {
 	n.disk = newDisk(w.fork(partDisk + uint64(index)))
 	n.disk.slow = w.plan.disks[index]
 	n.disk.used = func(d instant) { n.busy += d }
+	n.disk.lost = func() { w.after(n.between(0, 200*millisecond), func() { w.check.durableNow(n) }) }
 	return n
 }
 
@@ -421,6 +422,7 @@ func (h *logHandler) Handle(_ context.Context, r slog.Record) error {
 		})
 	}
 	h.n.w.note(noteLog, h.n.index, nowhere, int64(h.life), 0, b.String())
+	h.n.w.check.logged(h.n, r.Message, b.String())
 	h.n.w.flips.logged(h.n, r.Message, b.String())
 	return nil
 }

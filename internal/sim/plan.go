@@ -2,6 +2,7 @@ package sim
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"time"
 
@@ -16,6 +17,8 @@ const (
 	partLoad
 	partFaults
 	partRaft
+	partWays
+	partProbes
 	partClient = 1 << 16
 	partNode   = 2 << 16
 	partDisk   = 3 << 16
@@ -47,7 +50,8 @@ type plan struct {
 	snapshotEvery  int         // entries of the metadata log; 0: the default
 	openInline     int         // logs that a node opens where it needs them; 0: the default
 	manyIDs        bool        // more producer ids are asked for than a node gets at a time
-	compactOffsets bool        // the topic of committed offsets has small segments, and is compacted often
+	ways           ways
+	compactOffsets bool // the topic of committed offsets has small segments, and is compacted often
 }
 
 func (w *world) draw(o Options) {
@@ -121,6 +125,34 @@ func (w *world) draw(o Options) {
 		p.openInline = 1
 	}
 	w.drawGroups(o)
+	p.ways = drawWays(w.fork(partWays))
+}
+
+// ways are what nodes and clients may do in one way or another. They have chance
+// of their own.
+type ways struct {
+	cacheBytes int64 // of logs; with directMin above 0
+	directMin  int64 // bytes of an append that is left in memory until it is synced; 0: none is
+	racks      int32 // that nodes and consumers are in; 0: none
+}
+
+func drawWays(rng *rand.Rand) ways {
+	var w ways
+	if rng.IntN(3) == 0 {
+		w.cacheBytes, w.directMin = 1<<rng.IntN(16), 200<<rng.IntN(5)
+	}
+	if rng.IntN(2) == 0 {
+		w.racks = 2
+	}
+	return w
+}
+
+// rack is that of the i-th node or consumer; "": it has none.
+func (w *ways) rack(i int) string {
+	if w.racks == 0 {
+		return ""
+	}
+	return fmt.Sprintf("rack%d", i%int(w.racks))
 }
 
 // options are those that a node's process is started with.
@@ -132,6 +164,8 @@ func (p *plan) options(n *node) broker.Options {
 	for i := range p.founders {
 		o.Voters[kafka.NodeID(i+1)] = fmt.Sprintf("node%d:9093", i+1)
 	}
+	o.LogCacheBytes, o.LogDirectMin = p.ways.cacheBytes, p.ways.directMin
+	o.Rack = p.ways.rack(n.index)
 	o.PeerAddress = fmt.Sprintf("node%d:9093", n.id)
 	o.Joining = n.wiped || n.index >= p.founders // which the cluster tells a node with an empty disk
 	return o

@@ -1,6 +1,8 @@
 package sim
 
 import (
+	"slices"
+
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"chronik/internal/base/kafka"
@@ -111,9 +113,10 @@ func (p *prober) askEnd(part *topicPart) {
 }
 
 func (p *prober) askStart(part *topicPart) {
-	trimmed := part.trimmedTo
+	trimmed, known := part.trimmedTo, slices.Clone(part.epochs)
 	p.list(part, -2, 6, func(node int, got *kmsg.ListOffsetsResponseTopicPartition) {
 		p.c.w.check.start(part, kafka.Offset(got.Offset), trimmed, node)
+		p.c.w.check.epochOf(part, got, known, node)
 	})
 }
 
@@ -129,7 +132,9 @@ func (p *prober) askTime(part *topicPart) {
 	if p.c.rng.IntN(6) == 0 {
 		ms = -3 // the record with the largest timestamp
 	}
+	known := slices.Clone(part.epochs)
 	p.list(part, ms, 7, func(node int, got *kmsg.ListOffsetsResponseTopicPartition) {
+		p.c.w.check.epochOf(part, got, known, node)
 		p.c.w.check.time(part, ms, got, least, node)
 	})
 }

@@ -3,6 +3,7 @@ package sim
 import (
 	"encoding/binary"
 	"fmt"
+	"math"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 
@@ -38,6 +39,7 @@ type producer struct {
 	inFlight   int // batches per partition
 	version    int16
 	codec      record.Codec
+	shares     bool    // a request takes what other partitions of the node have, too
 	pause      instant // between two batches of a partition, on average
 	id         int64
 	epoch      int16
@@ -52,6 +54,10 @@ type lane struct {
 	part    *topicPart
 	count   uint64
 	seq     int32
+	epoch   int16    // of the producer on this partition, above the one that it was given
+	past    int32    // the sequence that would have been next in the epoch before
+	known   bool     // a batch of this epoch is acknowledged
+	recent  []known  // the last that were acknowledged, with their offsets
 	pending []*batch // not acknowledged, in order
 	flying  int      // batches under way, all of them to one node
 	node    int      // that one
@@ -85,6 +91,8 @@ type batch struct {
 	done     bool // acknowledged, though one before it is not
 	attempts int
 	least    kafka.Offset // what was known to be committed before it was first sent
+	trimmed  kafka.Offset // up to where deletion was acknowledged before it was last sent
+	onDisk   kafka.Offset // with acks=1: the end of what was on the node's disk when it answered
 }
 
 func newProducer(l *load, number int) *producer {
@@ -96,6 +104,7 @@ func newProducer(l *load, number int) *producer {
 	if p.c.rng.IntN(3) > 0 {
 		p.inFlight = 2 + p.c.rng.IntN(4)
 	}
+	p.shares = p.c.rng.IntN(2) == 0
 	if !p.idempotent {
 		p.acks = []int16{-1, -1, -1, 1, 0}[p.c.rng.IntN(5)]
 		p.ready = true
@@ -128,6 +137,9 @@ func (p *producer) take(part *topicPart) {
 		return
 	}
 	ln := &lane{p: p, number: len(p.lanes), part: part}
+	if p.idempotent && p.inFlight == 1 && p.c.rng.IntN(2) == 0 {
+		ln.seq = math.MaxInt32 - p.c.rng.Int32N(40) // a leader that knows nobody takes any; soon it is 0
+	}
 	p.lanes = append(p.lanes, ln)
 	part.addLane(ln)
 	ln.later()
@@ -140,6 +152,7 @@ func (ln *lane) later() {
 			return
 		}
 		if ln.p.ready && len(ln.pending) < 20 {
+			ln.raiseEpoch()
 			ln.add()
 			ln.pump()
 		}
@@ -153,7 +166,7 @@ func (ln *lane) add() {
 	b := &batch{seq: ln.seq, first: ln.count + 1, records: 1 + c.rng.IntN(4)}
 	opts := record.BuilderOptions{Codec: ln.p.codec}
 	if ln.p.idempotent {
-		opts.Producer = &record.Producer{ID: kafka.ProducerID(ln.p.id), Epoch: kafka.ProducerEpoch(ln.p.epoch), Sequence: b.seq}
+		opts.Producer = &record.Producer{ID: kafka.ProducerID(ln.p.id), Epoch: kafka.ProducerEpoch(ln.p.epoch + ln.epoch), Sequence: b.seq}
 	}
 	size := 8 + c.rng.IntN(60)
 	if c.rng.IntN(30) == 0 {
@@ -164,8 +177,22 @@ func (ln *lane) add() {
 		ln.append(build, size)
 	}
 	b.bytes = build.Build()
-	ln.seq = record.AddSequence(ln.seq, int32(b.records))
+	ln.seq = nextSequence(ln.seq, b.records)
 	ln.pending = append(ln.pending, b)
+}
+
+// nextSequence is what follows so many records from a sequence number on.
+func nextSequence(seq int32, records int) int32 {
+	return int32((int64(seq) + int64(records)) & math.MaxInt32)
+}
+
+// raiseEpoch begins a new epoch of the producer on this partition now and then,
+// when nothing is under way, as clients do after errors (KIP-360).
+func (ln *lane) raiseEpoch() {
+	if p := ln.p; p.idempotent && ln.count > 0 && len(ln.pending) == 0 && ln.flying == 0 && p.c.rng.IntN(20) == 0 {
+		ln.epoch++
+		ln.past, ln.seq, ln.known, ln.recent = ln.seq, 0, false, nil
+	}
 }
 
 // append makes a record.
@@ -182,9 +209,9 @@ func (ln *lane) append(build *record.Builder, size int) {
 	for i := 8; i < size; i++ {
 		v[i] = byte(ln.count) + byte(i)
 	}
-	if ln.part.topic.kind == compacted {
+	if ln.part.topic.keyed() {
 		s.key = fmt.Sprintf("k%d", c.rng.IntN(keysPerLane*(ln.p.number+1)))
-		s.null = c.rng.IntN(6) == 0
+		s.null = ln.part.topic.kind == compacted && c.rng.IntN(6) == 0
 	}
 	ln.sent = append(ln.sent, s)
 	switch {
@@ -211,8 +238,19 @@ func valueOf(r *record.Record) value {
 
 // pump sends what may be sent: in order, and after a failure one by one.
 func (ln *lane) pump() {
+	for {
+		b, h := ln.next()
+		if b == nil {
+			return
+		}
+		ln.p.send(ln, b, h)
+	}
+}
+
+// next is the batch that may be sent, and to whom; nil: none.
+func (ln *lane) next() (*batch, leaderHint) {
 	if ln.waiting || ln.part.topic.deleted {
-		return
+		return nil, leaderHint{}
 	}
 	for i, b := range ln.pending {
 		if b.flying || b.done {
@@ -221,18 +259,19 @@ func (ln *lane) pump() {
 		// No more than so many after the first that is not acknowledged: brokers
 		// know the last five batches again.
 		if i >= ln.p.inFlight || b.attempts > 0 && i > 0 {
-			return
+			break
 		}
 		h, ok := ln.p.c.leader(ln.part)
 		if !ok {
 			ln.retry()
-			return
+			break
 		}
 		if ln.flying > 0 && ln.node != h.node {
-			return // a leader that does not know the producer would take what comes later for its first
+			break // a leader that does not know the producer would take what comes later for its first
 		}
-		ln.send(b, h)
+		return b, h
 	}
+	return nil, leaderHint{}
 }
 
 // retry goes on after a pause.
@@ -248,47 +287,6 @@ func (ln *lane) retry() {
 	})
 }
 
-func (ln *lane) send(b *batch, h leaderHint) {
-	p := ln.p
-	if b.attempts == 0 {
-		b.least = ln.part.committed
-	}
-	b.flying = true
-	b.attempts++
-	ln.flying++
-	ln.node = h.node
-	req := kmsg.NewPtrProduceRequest()
-	req.Version, req.Acks, req.TimeoutMillis = p.version, p.acks, 2000
-	if ln.part.topic.again {
-		req.Version = 13 // by id: a node may still have the topic that had the name before
-	}
-	rp := kmsg.NewProduceRequestTopicPartition()
-	rp.Partition, rp.Records = ln.part.number, b.bytes
-	rt := kmsg.NewProduceRequestTopic()
-	rt.Topic, rt.TopicID, rt.Partitions = ln.part.topic.name, ln.part.topic.id, []kmsg.ProduceRequestTopicPartition{rp}
-	req.Topics = append(req.Topics, rt)
-	began := p.c.w.now
-	p.c.call(h.node, req, p.l.w.plan.requestTimeout, func(r kmsg.Response, err error) {
-		b.flying = false
-		ln.flying--
-		if ln.part.topic.deleted {
-			return
-		}
-		if err != nil {
-			ln.last = err.Error()
-			p.c.refresh()
-			ln.retry()
-			return
-		}
-		if r == nil { // acks=0
-			ln.finish(b)
-			return
-		}
-		got := &r.(*kmsg.ProduceResponse).Topics[0].Partitions[0]
-		ln.answered(b, h, got, began)
-	})
-}
-
 func (ln *lane) answered(b *batch, h leaderHint, got *kmsg.ProduceResponseTopicPartition, began instant) {
 	p, w := ln.p, ln.p.c.w
 	code := kafka.ErrorCode(got.ErrorCode)
@@ -296,6 +294,8 @@ func (ln *lane) answered(b *batch, h leaderHint, got *kmsg.ProduceResponseTopicP
 	switch code {
 	case kafka.None:
 		w.check.acked(ln, b, kafka.Offset(got.BaseOffset), began)
+		ln.remember(b, kafka.Offset(got.BaseOffset))
+		w.check.start(ln.part, kafka.Offset(got.LogStartOffset), b.trimmed, h.node)
 		ln.finish(b)
 		return
 	case kafka.ErrDuplicateSequenceNumber:
@@ -332,6 +332,12 @@ func stringOf(s *string) string {
 // finish takes a batch off the list.
 func (ln *lane) finish(b *batch) {
 	b.done = true
+	if ln.p.idempotent && !ln.known {
+		ln.known = true
+		if ln.epoch > 0 {
+			ln.p.l.intruder.revive(ln)
+		}
+	}
 	for len(ln.pending) > 0 && ln.pending[0].done {
 		ln.pending[0] = nil
 		ln.pending = ln.pending[1:]

@@ -112,6 +112,7 @@ func Run(o Options) *Result {
 	}
 	w.load.start()
 	w.check.watch()
+	w.check.probeDisks()
 	w.after(2*second, w.faults.start)
 	w.after(2*second, w.flips.start)
 	w.run(w.plan.length)

@@ -2,6 +2,8 @@ package sim
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"strconv"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -45,11 +47,13 @@ type topicState struct {
 	factors []int // numbers of replicas that its partitions may have
 	minSync int   // the least that may have been in force
 	deleted bool  // its deletion was asked for
+	waits   bool  // it is compacted, but no record will be old enough for that
 	passing bool  // no group reads it: its name comes again
 	again   bool  // there was one of this name before, so that requests must name its id
 
 	configs map[string]string // that were asked for and granted
 	late    map[string]string // "name=value" that requests without an answer may set yet, or "name=": the name
+	asked   map[string]string // as late, of all requests: one may find the next topic of this name
 	asking  bool              // a change of configs or partitions is under way
 }
 
@@ -74,10 +78,19 @@ func (l *load) newTopic() *topicState {
 		t.minSync = 2
 	}
 	t.minSync, t.factors = min(t.minSync, t.rf), []int{t.rf}
-	t.late = make(map[string]string)
+	t.late, t.asked = make(map[string]string), make(map[string]string)
 	t.configs = map[string]string{"min.insync.replicas": fmt.Sprint(t.minSync)}
 	segment := l.w.plan.segmentBytes
+	if l.rng.IntN(6) == 0 {
+		t.configs["compression.type"] = []string{"lz4", "snappy", "uncompressed"}[l.rng.IntN(3)]
+	}
 	switch t.kind {
+	case plain:
+		if t.waits = l.rng.IntN(6) == 0; t.waits {
+			segment = 2048 << l.rng.IntN(3)
+			t.configs["cleanup.policy"], t.configs["min.cleanable.dirty.ratio"] = "compact", "0.01"
+			t.configs["min.compaction.lag.ms"] = fmt.Sprint(agedMillis)
+		}
 	case retained:
 		segment = 2048 << l.rng.IntN(3)
 		t.configs["retention.bytes"] = fmt.Sprint(segment * (1 + l.rng.IntN(4)))
@@ -102,6 +115,9 @@ func (l *load) newTopic() *topicState {
 	}
 	return t
 }
+
+// keyed says whether its records need keys.
+func (t *topicState) keyed() bool { return t.kind == compacted || t.waits }
 
 // recordMax is how large a record may be, so that four of them, a batch, fit
 // into a segment.
@@ -221,7 +237,7 @@ func (l *load) deleteTopic(t *topicState) {
 				}
 				if code == kafka.None || code == kafka.ErrUnknownTopicID {
 					if again {
-						l.remake(t.name)
+						l.remake(t)
 					}
 					return
 				}
@@ -232,14 +248,19 @@ func (l *load) deleteTopic(t *topicState) {
 	ask()
 }
 
-// remake makes a topic with the name of one that was deleted.
-func (l *load) remake(name string) {
+// remake makes a topic with the name of an old one that was deleted.
+func (l *load) remake(old *topicState) {
 	l.w.after(l.admin.between(0, 2*second), func() {
 		if l.w.healed {
 			return
 		}
 		t := l.newTopic()
-		t.name, t.passing, t.again = name, true, true
+		t.name, t.passing, t.again = old.name, true, true
+		t.asked = maps.Clone(old.asked)
+		t.late = maps.Clone(t.asked)
+		if slices.Contains(slices.Collect(maps.Values(t.asked)), "min.insync.replicas") {
+			t.minSync = 1
+		}
 		l.createTopic(t)
 	})
 }
@@ -272,6 +293,7 @@ func (l *load) alterConfig(t *topicState) {
 		rr.ResourceType, rr.ResourceName = kmsg.ConfigResourceTypeTopic, t.name
 		rc := kmsg.NewIncrementalAlterConfigsRequestResourceConfig()
 		rc.Name, rc.Value = name, &value
+		t.asked[name+"="+value] = name
 		if erase {
 			rc.Op, rc.Value = kmsg.IncrementalAlterConfigOpDelete, nil
 		}

@@ -60,6 +60,20 @@ const (
 	LeaseFromAnswer            // a lease is counted from its answer, not from its question
 	DeletedFilesKept           // the files of deleted topics stay
 	CompactEpochStarts         // compaction leaves nothing of the batch with which a leader epoch begins
+	AckOneUnsynced             // acks=1 is acknowledged before it is on the leader's disk
+	OldProducerEpoch           // batches of a producer's epoch that is over are taken
+	EpochAnywhere              // a new epoch of a producer may begin with any sequence number
+	ChecksumIgnored            // batches of producers are taken whatever their checksum
+	KeysMissing                // compacted topics take records without keys
+	SealedInMemory             // a segment is sealed with some of it not in its file
+	FollowerUncommitted        // followers let consumers read what is not committed
+	EpochOfNow                 // ListOffsets tells the leader's epoch, not the record's
+	LagIgnored                 // compaction does not wait for min.compaction.lag.ms
+	CompactNever               // compaction finds nothing to do
+	RetainForever              // retention.ms takes nothing
+	IndexEpochsLost            // which epochs are in a segment is not read off its index
+	DirectoryUnsynced          // the names of new logs are not synced
+	StateUnsynced              // state files are not synced before they get their names
 
 	AllCommittedAtStart // what a node finds in its metadata log counts as committed
 	IDsOverlap          // a block of producer ids has one too many
@@ -103,6 +117,9 @@ var names = [...]string{
 	"unsynced-follower", "unsynced-leader", "epoch-start-unnoted", "cut-keeps-producers",
 	"mark-beyond-end", "checkpoint-ahead", "sealed-unsynced", "names-unsynced", "index-after", "time-after",
 	"compact-last", "compact-uncommitted", "offsets-lost", "end-uncommitted", "lease-from-answer", "deleted-files-kept", "compact-epoch-starts",
+	"ack-one-unsynced", "old-producer-epoch", "epoch-anywhere", "checksum-ignored", "keys-missing", "sealed-in-memory",
+	"follower-uncommitted", "epoch-of-now", "lag-ignored", "compact-never", "retain-forever", "index-epochs-lost",
+	"directory-unsynced", "state-unsynced",
 	"all-committed-at-start", "ids-overlap", "eligible-at-minimum", "answer-unapplied", "replicas-as-in-sync",
 	"configs-not-followed", "delete-below-minimum", "session-offset-kept",
 	"serve-unloaded", "answer-uncommitted", "commit-from-anyone", "two-leaders", "generation-kept", "sessions-forgotten",

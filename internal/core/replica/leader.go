@@ -197,7 +197,9 @@ func (r *Replica) wait(p *Proposal, w waiting) {
 	reached, list := r.end, &l.onSync
 	switch p.Acks {
 	case 1:
-		reached = r.durable()
+		if reached = r.durable(); mutant.On(mutant.AckOneUnsynced) {
+			reached = r.end
+		}
 	case -1:
 		reached, list = r.highWatermark, &l.onCommit
 	}

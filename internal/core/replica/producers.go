@@ -134,7 +134,7 @@ func (ps *producers) check(now time.Time, b record.Batch, p *Proposal) (*produce
 	id, epoch, sequence := b.ProducerID(), b.ProducerEpoch(), b.BaseSequence()
 	e := ps.entries[id]
 	if e != nil {
-		if epoch < e.epoch {
+		if epoch < e.epoch && !mutant.On(mutant.OldProducerEpoch) {
 			return nil, kafka.ErrInvalidProducerEpoch
 		}
 		if sequence >= 0 {
@@ -180,7 +180,7 @@ func (ps *producers) checkSequence(now time.Time, e *producer, b record.Batch, p
 			return kafka.ErrOutOfOrderSequenceNumber
 		}
 	case epoch != e.epoch:
-		if sequence != 0 {
+		if sequence != 0 && !mutant.On(mutant.EpochAnywhere) {
 			return kafka.ErrOutOfOrderSequenceNumber
 		}
 	case e.n == 0:

@@ -7,6 +7,7 @@ import (
 	"sync"
 
 	"chronik/internal/base/kafka"
+	"chronik/internal/base/mutant"
 )
 
 // Rules are what a leader asks of a batch that a producer sent, mostly
@@ -195,7 +196,7 @@ func checkHeader(b Batch, rules *Rules) *Refusal {
 	if len(b) > rules.MaxMessageBytes {
 		return tooLarge(len(b), rules.MaxMessageBytes)
 	}
-	if !b.VerifyCRC() {
+	if !b.VerifyCRC() && !mutant.On(mutant.ChecksumIgnored) {
 		return refuse(kafka.ErrCorruptMessage, "batch has CRC %08x, not %08x as it says", b.ComputeCRC(), b.CRC())
 	}
 	if !b.Codec().Known() {
@@ -318,7 +319,7 @@ func (v *verifier) record(body []byte) bool {
 	if timestamp > v.maxTimestamp {
 		v.maxTimestamp, v.maxIndex = timestamp, v.index
 	}
-	if v.compacted && !r.keyed {
+	if v.compacted && !r.keyed && !mutant.On(mutant.KeysMissing) {
 		v.fault("record of a compacted topic has no key")
 	} else if timestamp < v.earliest || timestamp > v.latest || v.logAppendTime {
 		v.timestamp(timestamp)

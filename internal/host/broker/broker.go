@@ -53,6 +53,7 @@ type Options struct {
 
 	LagRecordsMax int64 // a follower that lacks more records leaves the in-sync set; 0: no limit
 	LogCacheBytes int64 // of each log that stay in the page cache; 0: wal's default, negative: the kernel decides
+	LogDirectMin  int64 // bytes from which on one append goes past the page cache; 0: wal's default
 
 	ScrubBytesPerSecond int64         // that are verified at the most; 0: the scrubber is off
 	ScrubInterval       time.Duration // from the begin of one pass over all logs to the next; 0: only when asked for

@@ -465,7 +465,7 @@ func (b *Broker) optionsAt(image *metadata.Image, epoch kafka.BrokerEpoch, t *me
 		Node: b.opts.Node, BrokerEpoch: epoch,
 		Topic: t.Name, TopicID: t.ID, Partition: number,
 		Config: b.topicConfig(image, t.Name), Replica: b.replicaOptions(),
-		Log: b.env.Log, WAL: wal.Options{CacheBytes: b.opts.LogCacheBytes, Memory: b.logMemory},
+		Log: b.env.Log, WAL: wal.Options{CacheBytes: b.opts.LogCacheBytes, DirectBytesMin: b.opts.LogDirectMin, Memory: b.logMemory},
 	}
 }
 

@@ -77,6 +77,8 @@ func (p *Partition) Read(now time.Time, req ReadRequest) ReadResult {
 	}
 	limit := res.HighWatermark
 	switch {
+	case mutant.On(mutant.FollowerUncommitted) && v.role == replica.Follower:
+		limit = bounds.End
 	case req.ReplicaID >= 0, mutant.On(mutant.ReadUncommitted):
 		limit = bounds.End
 	case req.Isolation == ReadCommitted:
@@ -188,7 +190,11 @@ func (p *Partition) ListOffsets(now time.Time, req ListOffsetsRequest) ListOffse
 	case err != nil:
 		none.Code = p.readError(now, err)
 	case ok && offset < limit:
-		return ListOffsetsResult{Offset: offset, Timestamp: timestamp, LeaderEpoch: p.epochOf(offset)}
+		epoch := p.epochOf(offset)
+		if mutant.On(mutant.EpochOfNow) {
+			epoch = v.leaderEpoch
+		}
+		return ListOffsetsResult{Offset: offset, Timestamp: timestamp, LeaderEpoch: epoch}
 	case behind:
 		none.Code = kafka.ErrOffsetNotAvailable
 	}

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"chronik/internal/base/kafka"
+	"chronik/internal/base/mutant"
 	"chronik/internal/storage/wal"
 )
 
@@ -39,7 +40,7 @@ func Look(log *wal.Log, now time.Time, limit kafka.Offset, minLag time.Duration)
 		if newest < 0 {
 			newest = s.LastAppend
 		}
-		if s.Active || s.End > limit || minLag > 0 && newest > now.Add(-minLag).UnixMilli() {
+		if s.Active || s.End > limit || mutant.On(mutant.CompactNever) || minLag > 0 && !mutant.On(mutant.LagIgnored) && newest > now.Add(-minLag).UnixMilli() {
 			break
 		}
 		if s.End <= d.From {

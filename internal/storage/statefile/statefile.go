@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"chronik/internal/base/mutant"
 	"chronik/internal/base/vfs"
 )
 
@@ -103,7 +104,7 @@ func writeSynced(fs vfs.FS, name string, b []byte) error {
 		return err
 	}
 	_, err = f.WriteAt(b, 0)
-	if err == nil {
+	if err == nil && !mutant.On(mutant.StateUnsynced) {
 		err = f.Sync()
 	}
 	if cerr := f.Close(); err == nil {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"chronik/internal/base/kafka"
+	"chronik/internal/base/mutant"
 	"chronik/internal/base/vfs"
 	"chronik/internal/format/record"
 )
@@ -693,6 +694,9 @@ func (r *recovery) scanSegment(s *segment, synced int64) (*rebuild, *badBatch, e
 	try := func(index []entry, verify int64) (*rebuild, *badBatch, error) {
 		l.epochs = slices.Clone(epochs)
 		for _, e := range index {
+			if mutant.On(mutant.IndexEpochsLost) {
+				break
+			}
 			l.noteEpoch(e.epoch, e.offset)
 		}
 		rb := &rebuild{segment: s, index: slices.Clip(index), kept: len(index), interval: l.opts.IndexIntervalBytes, each: l.addEpoch, point: kafka.NoOffset}

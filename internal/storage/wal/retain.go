@@ -82,7 +82,7 @@ func (l *Log) RetainFrom(now time.Time, keep Retention, upTo kafka.Offset) (kafk
 		if newest < 0 {
 			newest = s.LastAppend
 		}
-		old := keep.Ms >= 0 && now.UnixMilli()-newest > keep.Ms
+		old := keep.Ms >= 0 && !mutant.On(mutant.RetainForever) && now.UnixMilli()-newest > keep.Ms
 		large := keep.Bytes >= 0 && (size-s.Bytes >= keep.Bytes || mutant.On(mutant.RetainTooLittle) && size >= keep.Bytes) && !s.Active
 		if !old && !large {
 			break

@@ -1,0 +1,72 @@
+package sim
+
+import (
+	"fmt"
+	"path"
+	"strings"
+
+	"chronik/internal/host/partition"
+	"chronik/internal/storage/wal"
+)
+
+// probeDisks looks at a node's disk now and then.
+func (c *checkers) probeDisks() {
+	rng := c.w.fork(partProbes)
+	var later func()
+	later = func() {
+		c.w.after(second+instant(rng.Int64N(int64(4*second))), func() {
+			c.durableNow(c.w.nodes[rng.IntN(len(c.w.nodes))])
+			later()
+		})
+	}
+	later()
+}
+
+// durableNow checks the logs of a node that runs.
+func (c *checkers) durableNow(n *node) {
+	if n.up && n.broker != nil {
+		c.durable(n, n.broker.Partitions())
+	}
+}
+
+// logged has a node's disk looked at when it has just cut a log.
+func (c *checkers) logged(n *node, message, line string) {
+	switch message {
+	case "log truncated", "log reset":
+		c.w.after(0, func() { c.durableNow(n) })
+		for _, p := range c.w.load.parts() {
+			p.cut = p.cut || strings.Contains(line, fmt.Sprintf(" topic=%s partition=%d ", p.topic.name, p.number))
+		}
+	}
+}
+
+// durable checks that each replica that a node has, or had when it ended, would be
+// found after a loss of power with all that counted as synced, were nothing else
+// to survive, and without what was cut off.
+func (c *checkers) durable(n *node, all []*partition.Partition) {
+	if c.w.flips.wanted || n.dark {
+		return // the disk has lost more than power takes, or its process has gone on after it
+	}
+	after := n.disk.mem.Crash(nil, 0)
+	for _, hosted := range all {
+		s := hosted.Status()
+		if hosted.Failure() != nil || c.w.stopped {
+			continue
+		}
+		dir := path.Join("/data/wal/partitions", fmt.Sprintf("%s-%d", hosted.Topic(), hosted.Number()))
+		id := wal.Identity{TopicID: hosted.TopicID(), Partition: hosted.Number()}
+		log, rec, err := wal.Open(after, dir, id, wal.Options{}, n.time())
+		if err != nil {
+			c.w.violate("what is synced survives", "%s-%d on node %d: %v", hosted.Topic(), hosted.Number(), n.id, err)
+			return
+		}
+		if rec.Damage != nil || len(rec.Damages) > 0 {
+			c.w.violate("what is synced survives", "%s-%d on node %d would be damaged after a loss of power: %v %v", hosted.Topic(), hosted.Number(), n.id, rec.Damage, rec.Damages)
+		}
+		if b := log.Bounds(); b.End < s.Synced || b.End > s.End || b.Start < s.LogStart {
+			c.w.violate("what is synced survives", "%s-%d on node %d would be from %d to %d after a loss of power, but was from %d to %d and synced up to %d",
+				hosted.Topic(), hosted.Number(), n.id, b.Start, b.End, s.LogStart, s.End, s.Synced)
+		}
+		log.Abandon()
+	}
+}

@@ -1,0 +1,48 @@
+package sim
+
+import (
+	"slices"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"chronik/internal/base/kafka"
+)
+
+// nearest is the node to read from. Now and then the leader is asked again.
+func (r *reading) nearest(leader int) int {
+	if r.near != nowhere && r.c.c.rng.IntN(40) == 0 {
+		r.near = nowhere
+	}
+	if r.near == nowhere {
+		return leader
+	}
+	return r.near
+}
+
+// serving notes, when the node answers, who is in sync as far as it knows.
+func (r *reading) serving(node int) func() {
+	return func() {
+		if t := r.c.c.w.nodes[node].broker.Image().Topic(r.part.topic.id); t != nil {
+			if p := t.Partition(r.part.number); p != nil {
+				r.inSync = p.InSync
+			}
+		}
+	}
+}
+
+// moves says whether the answer is that another replica is to be read, and has
+// the reader do so.
+func (r *reading) moves(got *kmsg.FetchResponseTopicPartition, leader int) bool {
+	if got.ErrorCode != 0 || got.PreferredReadReplica < 0 {
+		return false
+	}
+	w := r.c.c.w
+	near := int(got.PreferredReadReplica) - 1
+	if near == leader || near >= len(w.nodes) || !slices.Contains(r.inSync, kafka.NodeID(near+1)) || w.plan.ways.rack(near) != r.c.rack || w.plan.ways.rack(leader) == r.c.rack {
+		w.violate("consumers are sent to a replica in sync in their rack", "%s in %s reads %s from node %d, and is sent to node %d; in sync are %v", r.c.c.name, r.c.rack, r.part, leader+1, near+1, r.inSync)
+		return true
+	}
+	r.near = near
+	w.after(r.c.c.between(0, 5*millisecond), r.fetch)
+	return true
+}
