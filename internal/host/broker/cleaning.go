@@ -22,7 +22,7 @@ type cleaning struct {
 	mu        sync.Mutex
 	status    CleaningStatus
 	running   map[*partition.Compaction]*CleaningRun // two of one log while the first does not yet know that the log was opened anew
-	failed    map[cleanedLog]Uncleanable
+	failed    map[cleanedLog]failedCleaning
 	had       map[cleanedLog]bool // their turn, in the present round
 	granted   int64               // memory of those that run
 	scheduled bool                // a timer will look for more
@@ -35,6 +35,13 @@ type cleanedLog struct {
 	number int32
 }
 
+// failedCleaning is of a log as it was opened then: when it is opened anew, its
+// disk may have had a mishap that is over.
+type failedCleaning struct {
+	Uncleanable
+	of *partition.Partition
+}
+
 // CleaningRun is a compaction that runs.
 type CleaningRun struct {
 	Topic     string
@@ -44,7 +51,8 @@ type CleaningRun struct {
 	Since     time.Time
 }
 
-// Uncleanable is a log whose compaction has failed. It is tried again an hour later.
+// Uncleanable is a log whose compaction has failed. It is tried again an hour
+// later, or when the log is opened anew.
 type Uncleanable struct {
 	Topic     string
 	Partition int32
@@ -91,7 +99,7 @@ func (b *Broker) Cleaning() CleaningStatus {
 		s.Running = append(s.Running, *r)
 	}
 	for _, u := range c.failed {
-		s.Uncleanable = append(s.Uncleanable, u)
+		s.Uncleanable = append(s.Uncleanable, u.Uncleanable)
 	}
 	slices.SortFunc(s.Running, func(a, b CleaningRun) int {
 		return cmp.Or(cmp.Compare(a.Topic, b.Topic), cmp.Compare(a.Partition, b.Partition), b.Since.Compare(a.Since))
@@ -235,7 +243,7 @@ func (b *Broker) dirtiest(now time.Time) (best *partition.Partition, dirt partit
 		if best == nil { // everybody has had a turn: another round
 			c.had = map[cleanedLog]bool{}
 		}
-		maps.DeleteFunc(c.failed, func(l cleanedLog, _ Uncleanable) bool { return !there[l] })
+		maps.DeleteFunc(c.failed, func(l cleanedLog, _ failedCleaning) bool { return !there[l] })
 	})
 	if best == nil {
 		return second, secondDirt
@@ -252,7 +260,7 @@ func (c *cleaning) note(fn func(*cleaning)) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.running == nil {
-		c.running, c.failed, c.had = map[*partition.Compaction]*CleaningRun{}, map[cleanedLog]Uncleanable{}, map[cleanedLog]bool{}
+		c.running, c.failed, c.had = map[*partition.Compaction]*CleaningRun{}, map[cleanedLog]failedCleaning{}, map[cleanedLog]bool{}
 	}
 	fn(c)
 }
@@ -343,14 +351,19 @@ func (b *Broker) cleaningFailed(now time.Time, p *partition.Partition, err error
 	b.env.Log.Error("log could not be compacted", "topic", p.Topic(), "partition", p.Number(), "err", err, "retry_after", cleaningRetryAfter)
 	b.cleaning.note(func(c *cleaning) {
 		c.status.Failures++
-		c.failed[logOf(p)] = Uncleanable{p.Topic(), p.Number(), err.Error(), now}
+		c.failed[logOf(p)] = failedCleaning{Uncleanable{p.Topic(), p.Number(), err.Error(), now}, p}
 	})
 }
 
-// cleaningPast says when a compaction of the log has failed, if one has, and
-// whether it has had its turn.
+// cleaningPast says when a compaction of the log has failed since it was opened,
+// if one has, and whether it has had its turn.
 func (b *Broker) cleaningPast(p *partition.Partition) (failed time.Time, had bool) {
 	b.cleaning.mu.Lock()
 	defer b.cleaning.mu.Unlock()
-	return b.cleaning.failed[logOf(p)].At, b.cleaning.had[logOf(p)]
+	if f := b.cleaning.failed[logOf(p)]; f.of == p {
+		failed = f.At
+	} else {
+		delete(b.cleaning.failed, logOf(p))
+	}
+	return failed, b.cleaning.had[logOf(p)]
 }

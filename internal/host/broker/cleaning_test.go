@@ -58,3 +58,27 @@ func TestLogThatIsOpenedAnewIsCompactedBesideItsFormerSelf(t *testing.T) {
 		t.Errorf("%+v", s)
 	}
 }
+
+// A disk fails while a log is compacted. Its log is opened anew, and compacted
+// then and not an hour later.
+func TestLogThatFailsWhileItIsCompactedIsCompactedWhenItIsOpenedAnew(t *testing.T) {
+	w := newWorld(t, 3)
+	w.create(map[string]string{"cleanup.policy": "compact", "segment.ms": "1000", "min.cleanable.dirty.ratio": "0.01"}, 300)
+	n := w.nodes[w.partition().Leader%3+1]
+	n.faults.SetHook(func(op vfs.Op) error {
+		if op.Kind == vfs.OpSync && strings.Contains(op.Name, "t-0") && strings.HasSuffix(op.Name, ".tmp") {
+			return syscall.EIO
+		}
+		return nil
+	})
+	p := w.replicaOf(n.id)
+	w.now = w.now.Add(2 * time.Second)
+	w.produce(1)
+	w.until("failed", func() bool { return p.Failure() != nil && n.b.Cleaning().Failures > 0 })
+	n.faults.SetHook(nil)
+	began := w.now
+	w.until("compacted", func() bool { return n.b.Cleaning().Passes > 0 })
+	if s := n.b.Cleaning(); len(s.Uncleanable) > 0 || w.now.Sub(began) > cleaningRetryAfter/2 {
+		t.Errorf("after %v: %+v", w.now.Sub(began), s)
+	}
+}
