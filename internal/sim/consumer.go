@@ -29,8 +29,7 @@ type reading struct {
 	next   kafka.Offset
 	epoch  int32 // leader epoch of the last batch; -1: none
 	rounds int
-	near   int            // the node that the leader has named to read from, in the consumer's rack; nowhere: none
-	inSync []kafka.NodeID // when the node last answered, as far as it knew
+	near   int // the node that the leader has named to read from, in the consumer's rack; nowhere: none
 	last   string
 	end    kafka.Offset // the high watermark when nothing more was to be read
 	ready  bool         // in sessions: it is to be fetched
@@ -100,6 +99,7 @@ func (r *reading) fetch() {
 	t.Topic, t.TopicID, t.Partitions = r.part.topic.name, r.part.topic.id, []kmsg.FetchRequestTopicPartition{p}
 	req.Topics = append(req.Topics, t)
 	req.Rack = r.c.rack
+	var inSync []kafka.NodeID // when the node answered, as far as it knew
 	k := c.call(h.node, req, c.w.plan.requestTimeout, func(resp kmsg.Response, err error) {
 		if r.part.topic.deleted {
 			return
@@ -118,14 +118,14 @@ func (r *reading) fetch() {
 			return
 		}
 		fp := &got.Topics[0].Partitions[0]
-		if r.moves(fp, leader) {
+		if r.moves(fp, leader, inSync) {
 			return
 		}
 		if c.w.check.start(r.part, kafka.Offset(fp.LogStartOffset), trimmed, h.node) {
 			r.got(h, fp)
 		}
 	})
-	k.served = r.serving(h.node)
+	k.served = r.serving(h.node, &inSync)
 }
 
 func (r *reading) got(h leaderHint, got *kmsg.FetchResponseTopicPartition) {

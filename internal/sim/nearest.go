@@ -20,11 +20,11 @@ func (r *reading) nearest(leader int) int {
 }
 
 // serving notes, when the node answers, who is in sync as far as it knows.
-func (r *reading) serving(node int) func() {
+func (r *reading) serving(node int, inSync *[]kafka.NodeID) func() {
 	return func() {
 		if t := r.c.c.w.nodes[node].broker.Image().Topic(r.part.topic.id); t != nil {
 			if p := t.Partition(r.part.number); p != nil {
-				r.inSync = p.InSync
+				*inSync = p.InSync
 			}
 		}
 	}
@@ -32,14 +32,14 @@ func (r *reading) serving(node int) func() {
 
 // moves says whether the answer is that another replica is to be read, and has
 // the reader do so.
-func (r *reading) moves(got *kmsg.FetchResponseTopicPartition, leader int) bool {
+func (r *reading) moves(got *kmsg.FetchResponseTopicPartition, leader int, inSync []kafka.NodeID) bool {
 	if got.ErrorCode != 0 || got.PreferredReadReplica < 0 {
 		return false
 	}
 	w := r.c.c.w
 	near := int(got.PreferredReadReplica) - 1
-	if near == leader || near >= len(w.nodes) || !slices.Contains(r.inSync, kafka.NodeID(near+1)) || w.plan.ways.rack(near) != r.c.rack || w.plan.ways.rack(leader) == r.c.rack {
-		w.violate("consumers are sent to a replica in sync in their rack", "%s in %s reads %s from node %d, and is sent to node %d; in sync are %v", r.c.c.name, r.c.rack, r.part, leader+1, near+1, r.inSync)
+	if near == leader || near >= len(w.nodes) || !slices.Contains(inSync, kafka.NodeID(near+1)) || w.plan.ways.rack(near) != r.c.rack || w.plan.ways.rack(leader) == r.c.rack {
+		w.violate("consumers are sent to a replica in sync in their rack", "%s in %s reads %s from node %d, and is sent to node %d; in sync are %v", r.c.c.name, r.c.rack, r.part, leader+1, near+1, inSync)
 		return true
 	}
 	r.near = near

@@ -29,11 +29,13 @@ func (p *producer) send(ln *lane, b *batch, h leaderHint) {
 	}
 	req := p.request(all)
 	began := p.c.w.now
+	var onDisk kafka.Offset // an earlier request with the batch may be answered later
 	k := p.c.call(h.node, req, p.l.w.plan.requestTimeout, func(r kmsg.Response, err error) {
 		for _, f := range all {
 			f.b.flying = false
 			f.ln.flying--
 		}
+		b.onDisk = onDisk
 		for _, f := range all {
 			p.arrived(f, r, err, began)
 		}
@@ -41,7 +43,7 @@ func (p *producer) send(ln *lane, b *batch, h leaderHint) {
 	if p.acks == 1 {
 		k.served = func() {
 			if hosted := p.c.w.nodes[h.node].broker.Partition(ln.part.topic.id, ln.part.number); hosted != nil {
-				b.onDisk = hosted.Status().Synced
+				onDisk = hosted.Status().Synced
 			}
 		}
 	}
