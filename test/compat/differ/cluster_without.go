@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
@@ -110,6 +111,7 @@ func (c *Conversation) ofThree() []string {
 func stuck(c *Conversation) {
 	t := c.Assigned("t", []int32{1, 2}, []int32{2, 1})
 	shown := func(label string) {
+		c.Assigned("after-"+strings.ReplaceAll(label, " ", "-"), []int32{1}) // every node that has this one has what was before it
 		c.everyNode(label+", listed", func() kmsg.Request { return reassignments(t, 0, 1, 7) })
 		c.Ask(label+", described", describeTopicPartitions(t))
 	}
