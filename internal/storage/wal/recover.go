@@ -321,7 +321,16 @@ func (r *recovery) begin(found bool) error {
 		l.checkpoint.note(checkpoint{start: start, point: position{start, headerSize, start}})
 		l.checkpoint.note(l.checkpoint.last)
 	}
-	return nil
+	return r.forgetLost()
+}
+
+// forgetLost drops what is kept beside the log about records that are gone.
+func (r *recovery) forgetLost() error {
+	l := r.log
+	if err := l.lowerCleaned(l.End()); err != nil {
+		return err
+	}
+	return l.pruneStates(l.Start(), l.End())
 }
 
 func (r *recovery) makeFirst(start kafka.Offset) error {
@@ -584,10 +593,14 @@ func (r *recovery) settleSegment(s *segment, from int64) error {
 // writeAgain has the next Sync write the header of an empty log and its
 // checkpoint even if one that failed has left them in the page cache, where they
 // count as clean.
-func (r *recovery) writeAgain(f vfs.File) error {
+func (r *recovery) writeAgain(f vfs.File, ck checkpoint) error {
 	l := r.log
 	if _, err := f.WriteAt(r.headers[len(r.headers)-1].encode(), 0); err != nil {
 		return fmt.Errorf("write header of %s: %w", l.active().path, err)
+	}
+	if l.checkpoint.last.seq == 0 { // it did not survive, and the first Sync makes it durable
+		l.checkpoint.note(ck)
+		l.checkpoint.note(ck)
 	}
 	return l.checkpoint.again()
 }
@@ -860,24 +873,25 @@ func (r *recovery) take() error {
 	switch {
 	case r.Clean:
 	case !r.unclean: // nothing to lose; left to the first Sync
-		if err := r.writeAgain(f); err != nil {
+		if err := r.writeAgain(f, ck); err != nil {
 			return err
 		}
 		l.namesUnsynced = true
 	case cut || r.CutSegments > 0 || !l.checkpoint.durable:
-		if err := l.checkpoint.save(ck); err != nil {
-			return err
-		}
+		// From its sequence on a checkpoint says that the names are synced.
 		if err := l.fs.SyncDir(l.dir); err != nil {
 			return err
 		}
 		if err := l.fs.SyncDir(filepath.Dir(l.dir)); err != nil {
 			return err
 		}
+		if err := l.checkpoint.save(ck); err != nil {
+			return err
+		}
 	default:
 		l.checkpoint.note(ck)
 	}
-	return l.pruneStates(l.Start(), l.End())
+	return r.forgetLost()
 }
 
 // trimIndex makes the index file of the active segment hold no entry that is

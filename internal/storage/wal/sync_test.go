@@ -38,25 +38,26 @@ func (f loseSyncFile) Sync() error {
 func TestNothingOfAFailedSyncIsTakenForSynced(t *testing.T) {
 	ways(t, func(t *testing.T, opts Options) {
 		for n := 1; ; n++ {
-			disk := &loseSync{Mem: vfs.NewMem(), n: n}
-			must(t, vfs.MkdirAllSync(disk, "data"))
-			w := &workload{opts: opts, before: &model{}, after: &model{}}
-			if err := w.script(disk); err != nil && !vfs.Broken(err) {
-				t.Fatalf("sync %d fails: %v", n, err)
-			}
-			if disk.count < n {
-				return
-			}
-			for m := 0; ; m++ { // the m-th sync of the next Open, and none at all
-				again := &loseSync{Mem: disk.Crash(nil, 1), n: m}
-				_, r, err := Open(again, testDir, testID, opts, testNow)
+			for m := 0; ; m++ { // the m-th sync of the next Open fails too; none at all
+				disk := &loseSync{Mem: vfs.NewMem(), n: n}
+				must(t, vfs.MkdirAllSync(disk, "data"))
+				w := &workload{opts: opts, before: &model{}, after: &model{}}
+				if err := w.script(disk); err != nil && !vfs.Broken(err) {
+					t.Fatalf("sync %d fails: %v", n, err)
+				}
+				if disk.count < n {
+					return
+				}
+				disk.n, disk.count = m, 0
+				_, r, err := Open(disk, testDir, testID, opts, testNow)
 				if err != nil && !vfs.Broken(err) {
 					t.Fatalf("sync %d fails, and %d when opened: %v\nrecovery %+v", n, m, err, r)
 				}
-				if err := w.goesOn(again.Mem, m == 0); err != nil {
+				opened := disk.count
+				if err := w.goesOn(disk.Mem, m == 0); err != nil {
 					t.Fatalf("sync %d fails, and %d when opened: %v", n, m, err)
 				}
-				if m > again.count {
+				if m > opened {
 					break
 				}
 			}
@@ -99,4 +100,52 @@ func (w *workload) goesOn(disk *vfs.Mem, long bool) error {
 		}
 	}
 	return nil
+}
+
+// What is kept beside the log is synced at once, the log when it is.
+func TestWhatIsKeptOfLostRecordsGoesWithThem(t *testing.T) {
+	for _, synced := range []int{0, 2} {
+		disk := vfs.NewMem()
+		must(t, vfs.MkdirAllSync(disk, "data"))
+		l, _ := mustOpen(t, disk, small)
+		fill(t, l, synced, 0)
+		if synced > 0 {
+			must(t, l.Sync())
+		}
+		end := l.End()
+		fill(t, l, 3, 0)
+		must(t, disk.SyncDir("data"))
+		must(t, l.SaveState(l.End(), state(l.End()), l.Truncations()))
+		must(t, l.SaveCleaned(l.End()))
+		l, _ = mustOpen(t, disk.Crash(nil, 0), small)
+		if l.End() != end {
+			t.Fatalf("%d batches synced: ends at %d", synced, l.End())
+		}
+		fill(t, l, 5, 1)
+		if o, _, ok := l.LoadState(l.End()); ok {
+			t.Errorf("%d batches synced: there is a state of %d, where others have been written since", synced, o)
+		}
+		if o := l.Cleaned(); o > end {
+			t.Errorf("%d batches synced: looked at up to %d, where others have been written since", synced, o)
+		}
+	}
+}
+
+// The header of a new log may survive a loss of power, and its checkpoint not.
+func TestLogWithoutACheckpointGetsOneBeforeItHasASecondSegment(t *testing.T) {
+	disk := vfs.NewMem()
+	must(t, vfs.MkdirAllSync(disk, "data"))
+	mustOpen(t, disk, small)
+	edit(t, disk, testDir+"/"+checkpointName, func(b []byte) []byte { clear(b); return b })
+	l, _ := mustOpen(t, disk, small)
+	must(t, l.Sync())
+	end := l.End()
+	fill(t, l, 40, 0)
+	if s, err := l.Segments(); err != nil || len(s) < 2 {
+		t.Fatalf("%d segments, %v", len(s), err)
+	}
+	must(t, disk.SyncDir(testDir))
+	if l, _ = mustOpen(t, disk.Crash(nil, 0), small); l.End() < end {
+		t.Errorf("ends at %d", l.End())
+	}
 }
