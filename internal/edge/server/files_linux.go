@@ -37,8 +37,8 @@ func mayOpen() error {
 		return fmt.Errorf("open one more log: %w", err)
 	}
 	unix.Close(next) //nolint:errcheck // nothing was written
-	if logs := most - min(filesKeptMax, most/4); next >= logs {
-		return fmt.Errorf("%d of at most %d files are open, and the others are kept for connections and metadata: raise the hard limit of open files (ulimit -Hn, LimitNOFILE= in a systemd unit) and restart the node", next, most)
+	if kept := min(filesKeptMax, most/4); next >= most-kept {
+		return fmt.Errorf("%d files are open, and %d more are kept for connections and metadata: raise the hard limit of open files (ulimit -Hn, LimitNOFILE= in a systemd unit) and restart the node", most-kept, kept)
 	}
 	return nil
 }

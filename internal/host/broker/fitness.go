@@ -306,7 +306,12 @@ func (b *Broker) reopen(now time.Time, key partitionKey, found *finding) {
 		if old != nil {
 			old.Abandon(now)
 		}
-		p, rec, err := partition.Open(now, b.env.FS, dir, opts, partitionEnv{b})
+		var p *partition.Partition
+		var rec partition.Recovery
+		err := b.mayOpen()
+		if err == nil {
+			p, rec, err = partition.Open(now, b.env.FS, dir, opts, partitionEnv{b})
+		}
 		b.env.Post(func(now time.Time) {
 			found.opening = false
 			b.reopened(now, key, found, p, rec, err)

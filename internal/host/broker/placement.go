@@ -437,12 +437,18 @@ func (b *Broker) openPartition(now time.Time, dir string, o partition.Options) (
 	return p, err
 }
 
+// mayOpen says why no more logs may be opened. Any goroutine may ask.
+func (b *Broker) mayOpen() error {
+	if b.env.MayOpen == nil {
+		return nil
+	}
+	return b.env.MayOpen()
+}
+
 // openLog may be called from any goroutine.
 func (b *Broker) openLog(now time.Time, dir string, o partition.Options) (*partition.Partition, partition.Recovery, error) {
-	if b.env.MayOpen != nil {
-		if err := b.env.MayOpen(); err != nil {
-			return nil, partition.Recovery{}, err
-		}
+	if err := b.mayOpen(); err != nil {
+		return nil, partition.Recovery{}, err
 	}
 	p, rec, err := partition.Open(now, b.env.FS, dir, o, partitionEnv{b})
 	if err != nil {
