@@ -23,7 +23,7 @@ func (b *Broker) enterAnew(dir string) error {
 	for b.identity.Incarnation == was || b.identity.Incarnation == 0 {
 		b.identity.Incarnation = b.env.Rand.Uint32()
 	}
-	b.identity.Founders = nil
+	b.identity.Founders, b.identity.Entering = nil, true
 	if err := b.identity.save(); err != nil {
 		return err
 	}
@@ -41,5 +41,6 @@ func (b *Broker) enterAnew(dir string) error {
 	if err := raftlog.Bootstrap(b.env.FS, dir, nil, metadata.Empty().EncodeSnapshot(nil)); err != nil {
 		return fmt.Errorf("make metadata in %s: %w", dir, err)
 	}
-	return nil
+	b.identity.Entering = false
+	return b.identity.save()
 }

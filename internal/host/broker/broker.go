@@ -251,6 +251,9 @@ func (b *Broker) openMetadata(now time.Time, dir string) error {
 			return err
 		}
 	}
+	if b.identity.Entering {
+		return fmt.Errorf("%w: setting them aside was interrupted", ErrMetadataDamaged)
+	}
 	exists, err := b.identity.metadataExist()
 	if err != nil {
 		return err

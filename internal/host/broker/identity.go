@@ -29,6 +29,7 @@ type identity struct {
 	Founders    map[kafka.NodeID]string `json:"founders,omitempty"`
 	Incarnation uint32                  `json:"incarnation,omitempty"` // in the quorum; 0: a founder
 	Member      bool                    `json:"member,omitempty"`      // its metadata were made
+	Entering    bool                    `json:"entering,omitempty"`    // they are being made anew, since they were damaged
 
 	fs    vfs.FS
 	dir   string

@@ -59,6 +59,9 @@ func metadataDir(dataDir string) string { return path.Join(dataDir, "wal", "__me
 // metadata. That it did, and does no more, is an error: what this node has
 // voted and acknowledged is not known.
 func (id *identity) metadataExist() (bool, error) {
+	if id.Entering {
+		return true, nil // who opens them says more
+	}
 	dir := metadataDir(id.dir)
 	exists, err := raftlog.Exists(id.fs, dir)
 	if raftlog.Damaged(err) {

@@ -359,7 +359,11 @@ func TestCompactedLogOfTheLastInSyncIsCopiedAnewLater(t *testing.T) {
 
 // Nobody else has a node's vote: what is in memory is written anew.
 func TestDamagedMetadataFilesAreWrittenAnew(t *testing.T) {
-	for _, what := range []string{"segment_", "snapshot", "vote"} {
+	for _, harm := range []struct {
+		what string
+		lost bool
+	}{{"segment_", false}, {"snapshot", false}, {"vote", false}, {"vote", true}, {"segment_", true}} {
+		what := harm.what
 		w := newWorld(t, 3)
 		w.create(nil, 3)
 		want := w.contents(1)
@@ -370,7 +374,13 @@ func TestDamagedMetadataFilesAreWrittenAnew(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, e := range entries {
-			if strings.HasPrefix(e.Name, what) && !strings.HasSuffix(e.Name, "index") {
+			switch {
+			case !strings.HasPrefix(e.Name, what) || strings.HasSuffix(e.Name, "index"):
+			case harm.lost:
+				if err := n.fs.Remove(path.Join(dir, e.Name)); err != nil {
+					t.Fatal(err)
+				}
+			default:
 				size, _ := n.fs.Stat(path.Join(dir, e.Name))
 				n.edit(path.Join(dir, e.Name), flip(int(size.Size)*2/3))
 			}
@@ -392,7 +402,11 @@ func TestDamagedMetadataFilesAreWrittenAnew(t *testing.T) {
 // A node that finds its metadata damaged when it starts comes back as another
 // member of the quorum, with the records that it has.
 func TestNodeWithDamagedMetadataComesBackAsAnotherMember(t *testing.T) {
-	for _, what := range []string{"segment_", "snapshot", "vote"} {
+	for _, harm := range []struct {
+		what string
+		lost bool
+	}{{"segment_", false}, {"snapshot", false}, {"vote", false}, {"vote", true}, {"segment_", true}} {
+		what := harm.what
 		w := newWorld(t, 3)
 		w.create(nil, 3)
 		want := w.contents(1)
@@ -409,14 +423,20 @@ func TestNodeWithDamagedMetadataComesBackAsAnotherMember(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, e := range entries {
-			if strings.HasPrefix(e.Name, what) && !strings.HasSuffix(e.Name, "index") {
+			switch {
+			case !strings.HasPrefix(e.Name, what) || strings.HasSuffix(e.Name, "index"):
+			case harm.lost:
+				if err := n.fs.Remove(path.Join(dir, e.Name)); err != nil {
+					t.Fatal(err)
+				}
+			default:
 				size, _ := n.fs.Stat(path.Join(dir, e.Name))
 				n.edit(path.Join(dir, e.Name), flip(int(size.Size)*2/3))
 			}
 		}
 		n.start()
 		if n.b.identity.Incarnation == 0 {
-			t.Fatalf("%s: it takes itself for the member that it was", what)
+			t.Fatalf("%+v: it takes itself for the member that it was", harm)
 		}
 		w.until("ready", func() bool { return n.ready })
 		w.until("whole", w.whole)

@@ -84,6 +84,10 @@ func Bootstrap(fs vfs.FS, dir string, voters []kafka.NodeID, image []byte) error
 			snap.Metadata.ConfState.Voters = append(snap.Metadata.ConfState.Voters, uint64(v)+1)
 		}
 	}
+	// Never to have voted is a state, too: a vote that is gone must not pass for it.
+	if err := saveProto(fs, path.Join(dir, voteFile), &raftpb.HardState{}); err != nil {
+		return err
+	}
 	return saveProto(fs, path.Join(dir, snapshotFile), snap)
 }
 
@@ -95,8 +99,8 @@ func Open(fs vfs.FS, dir string, now time.Time) (*Log, Recovery, error) {
 	if err := loadProto(fs, path.Join(dir, snapshotFile), snap); err != nil {
 		return nil, rec, fmt.Errorf("read metadata snapshot: %w", err)
 	}
-	if err := loadProto(fs, path.Join(dir, voteFile), l.vote); err != nil && !errors.Is(err, statefile.ErrNotFound) {
-		return nil, rec, fmt.Errorf("read vote: %w", err)
+	if err := loadVote(fs, dir, l.vote); err != nil {
+		return nil, rec, err
 	}
 	l.snapshotIndex = snap.GetMetadata().GetIndex()
 	if l.snapshotIndex > 0 {
@@ -304,6 +308,18 @@ func saveProto(fs vfs.FS, name string, m proto.Message) error {
 		return err
 	}
 	return statefile.Save(fs, name, data)
+}
+
+// loadVote reads the vote. A member has one from its begin on.
+func loadVote(fs vfs.FS, dir string, vote *raftpb.HardState) error {
+	err := loadProto(fs, path.Join(dir, voteFile), vote)
+	switch {
+	case errors.Is(err, statefile.ErrNotFound):
+		return fmt.Errorf("%w: the vote %s is gone", ErrDamaged, path.Join(dir, voteFile))
+	case err != nil:
+		return fmt.Errorf("read vote: %w", err)
+	}
+	return nil
 }
 
 func loadProto(fs vfs.FS, name string, m proto.Message) error {

@@ -38,7 +38,7 @@ func (l *Log) Verify(from, limit kafka.Offset, maxBytes int64) (wal.Piece, error
 // of them is not as it was written.
 func (l *Log) VerifyState() error {
 	for _, name := range []string{snapshotFile, voteFile} {
-		if _, err := statefile.Load(l.fs, path.Join(l.dir, name)); err != nil && !(name == voteFile && errors.Is(err, statefile.ErrNotFound)) {
+		if _, err := statefile.Load(l.fs, path.Join(l.dir, name)); err != nil {
 			return fmt.Errorf("read %s: %w", path.Join(l.dir, name), err)
 		}
 	}
@@ -48,10 +48,8 @@ func (l *Log) VerifyState() error {
 // Mend writes all files anew from memory: the vote, and data, the state after
 // the entry at index, as the snapshot. What the log has up to there is dropped.
 func (l *Log) Mend(now time.Time, index uint64, conf *raftpb.ConfState, data []byte) error {
-	if l.vote.GetTerm() > 0 {
-		if err := saveProto(l.fs, path.Join(l.dir, voteFile), l.vote); err != nil {
-			return fmt.Errorf("save vote: %w", err)
-		}
+	if err := saveProto(l.fs, path.Join(l.dir, voteFile), l.vote); err != nil {
+		return fmt.Errorf("save vote: %w", err)
 	}
 	if index > l.snapshotIndex {
 		return l.Compact(now, index, conf, data, 0)
