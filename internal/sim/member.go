@@ -34,9 +34,12 @@ type member struct {
 	settled     bool // the coordinator has said that all is as it is here
 	last        string
 
-	durable    bool    // the coordinator has it in its log
-	missed     bool    // a request had no answer: it may still arrive, however late
-	overtaken  bool    // KIP-848: a join it had given up was handled late, and told the coordinator that it has nothing
+	durable bool // the coordinator has it in its log
+	missed  bool // a request had no answer: it may still arrive, however late
+	// KIP-848: a heartbeat it had given up was handled late. One that joined told
+	// the coordinator that it has nothing; the answer to another, lost, may have
+	// been what to give up.
+	overtaken  bool
 	leaseUntil instant // until then the coordinator cannot have given it up
 	joinedAt   instant // when it asked to join last
 	askedAt    instant // when it began to ask, for the generation that it waits for

@@ -33,9 +33,8 @@ func (m *member) consumerHeartbeat() {
 				m.consumerAnswer(req, r, err, sent)
 			}
 		})
-		if id := m.id; req.MemberEpoch == 0 {
-			k.late = func() { m.overtaken = m.overtaken || m.id == id }
-		}
+		id := m.id
+		k.late = func() { m.overtaken = m.overtaken || m.id == id }
 	})
 }
 
