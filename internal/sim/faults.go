@@ -16,6 +16,7 @@ type nemesis struct {
 	every   instant
 	lasting instant
 	done    map[string]int // by kind
+	mayMaim bool           // no node has lost its part in the quorum yet
 	undo    []func()       // what is still to be undone, nil where it was
 
 	// armed is called when the next produce request has been answered: what is
@@ -54,6 +55,9 @@ var allFaults = []faultKind{
 	{"pause and cut off", (*nemesis).pauseAndCutOff},
 	{"lose disk", (*nemesis).loseDisk},
 	{"end in a call", (*nemesis).endInCall},
+	{"full disk", (*nemesis).fullDisk},
+	{"remove node", (*nemesis).removeNode},
+	{"damage metadata", (*nemesis).damageMetadata},
 }
 
 // FaultNames lists the kinds of faults.
@@ -79,6 +83,7 @@ func newNemesis(w *world, only []string) *nemesis {
 			n.kinds = append(n.kinds, k)
 		}
 	}
+	n.mayMaim = true
 	n.every = 500*millisecond + instant(n.rng.Int64N(int64(10*second)))
 	n.lasting = 200*millisecond + instant(n.rng.Int64N(int64(12*second)))
 	return n
@@ -125,6 +130,7 @@ func (n *nemesis) heal() {
 	}
 	for _, nd := range n.w.nodes {
 		nd.disk.slow, nd.disk.failSync, nd.disk.crash = n.w.plan.disks[nd.index], "", nil
+		nd.disk.mem.SetCapacity(0)
 		nd.resume()
 		nd.start()
 	}

@@ -1,6 +1,14 @@
 package sim
 
-import "chronik/internal/base/vfs"
+import (
+	"slices"
+	"strings"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"chronik/internal/base/vfs"
+	"chronik/internal/storage/statefile"
+)
 
 // pauseAndKill is how acknowledged records were lost elsewhere: some nodes are
 // paused while records come in, one of the others loses its power, and the
@@ -63,16 +71,105 @@ func (n *nemesis) pauseAndCutOff() func() {
 // loseDisk takes all that a node has, once in a run: more than that no cluster
 // promises to bear.
 func (n *nemesis) loseDisk() func() {
-	for _, nd := range n.w.nodes {
-		if nd.wiped || !n.w.plan.mayLoseDisk {
-			return nil
-		}
+	if !n.mayLose() {
+		return nil
 	}
 	t := n.target()
+	n.wipe(t)
+	return t.start
+}
+
+// mayLose says whether what is on one node may be given up, as it was on no
+// other before.
+func (n *nemesis) mayLose() bool {
+	return n.w.plan.mayLoseDisk && !slices.ContainsFunc(n.w.nodes, func(nd *node) bool { return nd.wiped || nd.removed })
+}
+
+func (n *nemesis) wipe(t *node) {
 	n.note("n%d loses its disk", t.index)
 	t.kill()
 	t.wiped = true
 	t.disk.mem = vfs.NewMem()
+}
+
+// removeNode has an operator take a node out of the cluster, dead or alive, and
+// give it back a while later: with what it has, or with an empty disk. The
+// cluster counts what it has as lost.
+func (n *nemesis) removeNode() func() {
+	if !n.mayLose() {
+		return nil
+	}
+	t := n.target()
+	t.removed = true
+	if n.rng.IntN(3) == 0 {
+		t.kill()
+	}
+	n.note("n%d is to be removed from the cluster", t.index)
+	var ask func()
+	ask = func() {
+		req := kmsg.NewPtrUnregisterBrokerRequest()
+		req.BrokerID = int32(t.id)
+		n.w.load.admin.call((t.index+1+n.rng.IntN(len(n.w.nodes)-1))%len(n.w.nodes), req, 3*second, func(r kmsg.Response, err error) {
+			if n.w.healed {
+				return
+			}
+			if err != nil || r.(*kmsg.UnregisterBrokerResponse).ErrorCode != 0 {
+				n.w.after(n.between(100*millisecond, second), ask)
+				return
+			}
+			n.note("n%d was removed from the cluster", t.index)
+		})
+	}
+	n.w.after(n.between(0, 2*second), ask)
+	return func() {
+		if n.rng.IntN(2) == 0 && !n.w.healed {
+			n.wipe(t)
+		}
+		t.start()
+	}
+}
+
+// fullDisk leaves a node's disk so much space, or none, until there is some again.
+func (n *nemesis) fullDisk() func() {
+	t := n.target()
+	left := int64(n.between(0, 64<<10))
+	if n.rng.IntN(2) == 0 {
+		left = int64(n.between(0, 512))
+	}
+	n.note("the disk of n%d has %d bytes left", t.index, left)
+	t.disk.mem.SetCapacity(max(1, t.disk.mem.Used()+left))
+	return func() {
+		n.note("the disk of n%d has space again", t.index)
+		t.disk.mem.SetCapacity(0)
+	}
+}
+
+// damageMetadata ends a process and harms what it had to keep as a member of the
+// quorum: its vote is lost, or it or the snapshot damaged. Once in a run, as only
+// a minority may lose that; not where a node may lose its disk.
+func (n *nemesis) damageMetadata() func() {
+	t := n.target()
+	if !n.mayMaim || n.w.plan.mayLoseDisk || !t.up || !t.ready {
+		return nil
+	}
+	t.kill()
+	name := "/data/wal/__meta/" + []string{"vote", "snapshot"}[n.rng.IntN(2)]
+	b, err := vfs.ReadFile(t.disk.mem, name)
+	if err != nil {
+		n.w.violate("the simulator's own disk works", "%s: %v", name, err)
+		return nil
+	}
+	n.mayMaim, t.maimed, t.was = false, true, t.incarnation()
+	n.note("n%d: %s is damaged", t.index, name)
+	if strings.HasSuffix(name, "vote") && n.rng.IntN(2) == 0 {
+		err = statefile.Remove(t.disk.mem, name)
+	} else {
+		b[n.rng.IntN(len(b))] ^= 1 << n.rng.IntN(8)
+		err = overwrite(t.disk.mem, name, b)
+	}
+	if err != nil {
+		n.w.violate("the simulator's own disk works", "%s: %v", name, err)
+	}
 	return t.start
 }
 
@@ -99,4 +196,17 @@ func (n *nemesis) endInCall() func() {
 		}
 		n.powerUp(t)
 	}
+}
+
+// overwrite writes bytes over those of a file, durably.
+func overwrite(fs vfs.FS, name string, b []byte) error {
+	f, err := fs.Open(name, vfs.ReadWrite)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if _, err := f.WriteAt(b, 0); err != nil {
+		return err
+	}
+	return f.Sync()
 }

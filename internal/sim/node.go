@@ -2,6 +2,7 @@ package sim
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -12,10 +13,12 @@ import (
 
 	"chronik/internal/api"
 	"chronik/internal/base/kafka"
+	"chronik/internal/base/vfs"
 	"chronik/internal/host/broker"
 	"chronik/internal/host/deadline"
 	"chronik/internal/host/fetchsession"
 	"chronik/internal/host/partition"
+	"chronik/internal/storage/statefile"
 )
 
 // node is one machine, and the process on it while there is one.
@@ -50,7 +53,10 @@ type node struct {
 	ringAt   time.Time
 	stopping bool
 	restarts int
-	wiped    bool // its first disk is lost
+	wiped    bool   // its first disk is lost
+	maimed   bool   // its metadata are damaged, which its next process must notice
+	was      uint32 // its incarnation in the quorum until then
+	removed  bool   // its removal from the cluster was asked for
 }
 
 func newNode(w *world, index int) *node {
@@ -167,10 +173,20 @@ func (n *node) start() {
 		options := n.w.plan.options(n)
 		n.w.flips.options(&options)
 		b, err := broker.New(n.time(), options, n.env(mounted))
+		if errors.Is(err, broker.ErrMetadataDamaged) && n.life == life {
+			options.Joining, options.Anew = true, true // as edge/server does
+			b, err = broker.New(n.time(), options, n.env(mounted))
+		}
+		if n.maimed && err == nil && n.life == life {
+			if n.maimed = false; n.incarnation() == n.was {
+				n.w.violate("damaged metadata are noticed", "node %d takes itself for the member that it was", n.id)
+				return
+			}
+		}
 		switch {
 		case n.life != life:
 			return
-		case err != nil && n.disk.failed > failedBefore:
+		case err != nil && (n.disk.failed > failedBefore || errors.Is(err, vfs.ErrNoSpace)):
 			n.w.note(noteProcess, n.index, nowhere, 0, 0, "did not start: "+err.Error())
 			n.exit(false)
 			n.w.after(second, n.start)
@@ -184,6 +200,19 @@ func (n *node) start() {
 		n.w.check.started(n)
 		n.broker.Start()
 	})
+}
+
+// incarnation is which member of the quorum the node's files say that it is.
+func (n *node) incarnation() uint32 {
+	var id struct{ Incarnation uint32 }
+	b, err := statefile.Load(n.disk.mem, "/data/identity")
+	if err == nil {
+		err = json.Unmarshal(b, &id)
+	}
+	if err != nil {
+		n.w.violate("a node keeps its identity", "node %d: %v", n.id, err)
+	}
+	return id.Incarnation
 }
 
 // exit ends the process; its disk stays as it is.
@@ -383,7 +412,7 @@ func (n *node) setPeers(peers map[kafka.NodeID]string) {
 
 // fatal is a node that gives itself up. Somebody starts it again.
 func (n *node) fatal(err error) {
-	if !errors.Is(err, errDisk) {
+	if !errors.Is(err, errDisk) && !errors.Is(err, vfs.ErrNoSpace) && !(n.removed && errors.Is(err, broker.ErrRemoved)) {
 		n.w.violate("a node gives up only when its disk fails", "node %d: %v", n.id, err)
 		return
 	}

@@ -59,6 +59,9 @@ const (
 	EndUncommitted             // ListOffsets tells the end of the log, not of what is committed
 	LeaseFromAnswer            // a lease is counted from its answer, not from its question
 	DeletedFilesKept           // the files of deleted topics stay
+	RemovedInSync              // a node that is removed from the cluster stays in in-sync sets
+	VoteForgotten              // a vote whose file is gone passes for never given
+	KnowUnwritten              // a producer's batch is known again though it could not be written
 	CompactEpochStarts         // compaction leaves nothing of the batch with which a leader epoch begins
 	AckOneUnsynced             // acks=1 is acknowledged before it is on the leader's disk
 	OldProducerEpoch           // batches of a producer's epoch that is over are taken
@@ -116,7 +119,8 @@ var names = [...]string{
 	"config-removal-lost", "producer-ids-twice", "start-not-followed", "start-not-adopted", "start-forgotten", "retain-too-little",
 	"unsynced-follower", "unsynced-leader", "epoch-start-unnoted", "cut-keeps-producers",
 	"mark-beyond-end", "checkpoint-ahead", "sealed-unsynced", "names-unsynced", "index-after", "time-after",
-	"compact-last", "compact-uncommitted", "offsets-lost", "end-uncommitted", "lease-from-answer", "deleted-files-kept", "compact-epoch-starts",
+	"compact-last", "compact-uncommitted", "offsets-lost", "end-uncommitted", "lease-from-answer", "deleted-files-kept",
+	"removed-in-sync", "vote-forgotten", "know-unwritten", "compact-epoch-starts",
 	"ack-one-unsynced", "old-producer-epoch", "epoch-anywhere", "checksum-ignored", "keys-missing", "sealed-in-memory",
 	"follower-uncommitted", "epoch-of-now", "lag-ignored", "compact-never", "retain-forever", "index-epochs-lost",
 	"directory-unsynced", "state-unsynced",

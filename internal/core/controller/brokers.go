@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"chronik/internal/base/kafka"
+	"chronik/internal/base/mutant"
 	"chronik/internal/core/metadata"
 )
 
@@ -244,7 +245,9 @@ func (d *draft) unregisterBroker(r UnregisterBroker) StatusResult {
 	state := *b
 	state.Fenced = true
 	d.setBroker(state)
-	d.retire(retirement{nodes: []kafka.NodeID{r.Node}, erased: true, cause: fmt.Sprintf("node %d unregistered", r.Node)})
+	if !mutant.On(mutant.RemovedInSync) {
+		d.retire(retirement{nodes: []kafka.NodeID{r.Node}, erased: true, cause: fmt.Sprintf("node %d unregistered", r.Node)})
+	}
 	d.records = append(d.records, &metadata.RemoveBrokerRecord{Node: r.Node})
 	d.event(Event{Kind: "broker unregistered", Node: r.Node, Cause: "an operator asked for it"})
 	return StatusResult{}

@@ -263,6 +263,9 @@ func (r *Replica) WriteFailed(now time.Time, code kafka.ErrorCode) {
 	w := r.writing
 	r.writing = write{}
 	if r.role == Leader {
+		if mutant.On(mutant.KnowUnwritten) {
+			r.producers.apply(now, record.Batch(w.records))
+		}
 		r.producers.noteRefused(now, w.records)
 		r.refuse(w.proposal.Ticket, code)
 	} else {

@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -37,6 +38,9 @@ type lifecycle struct {
 	stopped      func(now time.Time) // set: shutting down; called when the controller lets go
 	letGo        bool                // the controller has: nothing more is asked of it
 }
+
+// ErrRemoved is why a node ends that was unregistered while it ran.
+var ErrRemoved = errors.New("was removed from the cluster")
 
 func (l *lifecycle) init(b *Broker) {
 	for i := 0; i < len(l.incarnation); i += 8 {
@@ -151,7 +155,7 @@ func (b *Broker) heard(now, sent time.Time, epoch kafka.BrokerEpoch, res control
 	switch code {
 	case kafka.None:
 	case kafka.ErrBrokerIDNotRegistered:
-		b.fail(fmt.Errorf("node %d was removed from the cluster; started again, it joins anew", b.opts.Node))
+		b.fail(fmt.Errorf("node %d %w; started again, it joins anew", b.opts.Node, ErrRemoved))
 		return
 	case kafka.ErrStaleBrokerEpoch:
 		if l.epoch == epoch {

@@ -314,6 +314,8 @@ func saveProto(fs vfs.FS, name string, m proto.Message) error {
 func loadVote(fs vfs.FS, dir string, vote *raftpb.HardState) error {
 	err := loadProto(fs, path.Join(dir, voteFile), vote)
 	switch {
+	case errors.Is(err, statefile.ErrNotFound) && mutant.On(mutant.VoteForgotten):
+		return nil
 	case errors.Is(err, statefile.ErrNotFound):
 		return fmt.Errorf("%w: the vote %s is gone", ErrDamaged, path.Join(dir, voteFile))
 	case err != nil:
