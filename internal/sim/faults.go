@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"time"
 )
 
@@ -55,6 +56,10 @@ var allFaults = []faultKind{
 	{"pause and cut off", (*nemesis).pauseAndCutOff},
 	{"lose disk", (*nemesis).loseDisk},
 	{"end in a call", (*nemesis).endInCall},
+}
+
+// namedFaults come only in runs that name them.
+var namedFaults = []faultKind{
 	{"full disk", (*nemesis).fullDisk},
 	{"remove node", (*nemesis).removeNode},
 	{"damage metadata", (*nemesis).damageMetadata},
@@ -63,7 +68,7 @@ var allFaults = []faultKind{
 // FaultNames lists the kinds of faults.
 func FaultNames() []string {
 	var out []string
-	for _, k := range allFaults {
+	for _, k := range slices.Concat(allFaults, namedFaults) {
 		out = append(out, k.name)
 	}
 	return append(out, flipFault)
@@ -80,6 +85,11 @@ func newNemesis(w *world, only []string) *nemesis {
 			}
 		}
 		if wanted {
+			n.kinds = append(n.kinds, k)
+		}
+	}
+	for _, k := range namedFaults {
+		if slices.Contains(only, k.name) {
 			n.kinds = append(n.kinds, k)
 		}
 	}
