@@ -129,6 +129,7 @@ func (b *Broker) scheduleCleaning(now time.Time) {
 			c.mu.Lock()
 			c.scheduled = false
 			c.mu.Unlock()
+			b.logMemory.Age()
 			b.clean(now)
 		})
 	})

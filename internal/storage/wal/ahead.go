@@ -39,6 +39,7 @@ type piece struct {
 	users  int
 	wanted bool  // nobody has read its end yet
 	begun  int64 // ahead.count at its begin
+	idle   bool  // nobody has used it since Age was last called
 	at     *list.Element
 }
 
@@ -61,6 +62,7 @@ func (m *Memory) find(key pieceKey) *piece {
 		return nil
 	}
 	p.users++
+	p.idle = false
 	a.order.MoveToBack(p.at)
 	a.mu.Unlock()
 	<-p.loaded
@@ -104,6 +106,19 @@ func (m *Memory) makeWay() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.shrink(m.piecesMax(), func(*piece) bool { return true })
+}
+
+// Age forgets what was read ahead and has not been used since it was last called,
+// so that a node whose consumers have come to the end gives the memory back.
+func (m *Memory) Age() {
+	a := &m.ahead
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.shrink(0, func(p *piece) bool {
+		was := p.idle
+		p.idle = true
+		return was
+	})
 }
 
 // shrink removes pieces that may go, and that nobody is using, until no more

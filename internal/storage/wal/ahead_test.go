@@ -216,6 +216,15 @@ func TestReadAheadIsBounded(t *testing.T) {
 		t.Errorf("%d pieces though appends need the memory", n)
 	}
 	m.take(-3 * directChunk)
+	r.ReadAhead(at, r.End(), 3*directChunk)
+	if m.Age(); len(m.ahead.pieces) != 3 {
+		t.Errorf("%d pieces, all of them new", len(m.ahead.pieces))
+	}
+	r.read(at)
+	if m.Age(); len(m.ahead.pieces) != 1 {
+		t.Errorf("%d pieces, one of which was used", len(m.ahead.pieces))
+	}
+	r.ReadAhead(at, r.End(), directChunk)
 	must(t, r.Close(testNow))
 	if n := m.ahead.order.Len(); n > 0 {
 		t.Errorf("%d pieces of a closed log", n)
