@@ -163,6 +163,9 @@ func (f *fetcher) answered(resp *kmsg.FetchResponse) {
 			if t.r.part.topic.deleted || !w.check.start(t.r.part, kafka.Offset(fp.LogStartOffset), t.trimmed, f.node) {
 				continue
 			}
+			if t.r.next != t.next || t.r.epoch != t.epoch {
+				continue // another node leads and has answered meanwhile
+			}
 			t.r.ready = false
 			t.r.got(leaderHint{f.node, t.leader}, fp)
 		}
