@@ -1,6 +1,7 @@
 package partition
 
 import (
+	"bytes"
 	"errors"
 	"slices"
 	"sync"
@@ -184,6 +185,7 @@ func (p *Partition) cut(now time.Time, rd *replica.Ready, fx *effects) {
 	var err error
 	if rd.Reset != nil {
 		p.slog.Warn("log reset", "topic", p.opts.Topic, "partition", p.opts.Partition, "end", int64(p.core.End()), "start", int64(*rd.Reset))
+		p.untrimmed = nil
 		err = p.log.Reset(*rd.Reset)
 	} else {
 		p.slog.Info("log truncated", "topic", p.opts.Topic, "partition", p.opts.Partition, "from", int64(p.core.End()), "to", int64(*rd.Truncate))
@@ -213,8 +215,12 @@ func (p *Partition) trim(t *replica.Trim, fx *effects) {
 		// Trimmed is anyway if that fails: the disk may be full.
 		_ = p.keepState(p.log.SaveState, t.Start, p.core.HighWatermark(), t.State, p.log.Truncations())
 	}
-	if err := p.log.Trim(t.Start); err != nil && p.log.Err() != nil {
+	p.untrimmed = nil
+	switch err := p.log.Trim(t.Start); {
+	case err != nil && p.log.Err() != nil:
 		p.fail(err, fx)
+	case err != nil: // a full disk; made up for with the next append that succeeds
+		p.untrimmed = &replica.Trim{Start: t.Start, State: bytes.Clone(t.State)}
 	}
 }
 
@@ -240,6 +246,9 @@ func (p *Partition) write(now time.Time, records []byte, fx *effects) {
 		if p.refused > 0 {
 			p.slog.Info("appends succeed again", "topic", p.opts.Topic, "partition", p.opts.Partition, "refused", p.refused)
 			p.refused = 0
+		}
+		if p.untrimmed != nil {
+			p.trim(p.untrimmed, fx)
 		}
 		p.core.Written(now)
 		return

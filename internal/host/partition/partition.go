@@ -54,9 +54,10 @@ type Partition struct {
 	syncSince time.Time     // of the last sync that was scheduled
 	syncTook  time.Duration // the last sync, with its waiting
 	flushAt   time.Time
-	alarms    []time.Time // for which ring is set; the earliest last
-	failure   error       // the log failed
-	refused   int         // appends that failed since the last that did not
+	alarms    []time.Time   // for which ring is set; the earliest last
+	failure   error         // the log failed
+	refused   int           // appends that failed since the last that did not
+	untrimmed *replica.Trim // what could not be trimmed for want of space; nil: nothing
 	closed    bool
 	saved     kafka.Offset // end of the last state saved
 	compact   compacting

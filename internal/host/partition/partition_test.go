@@ -152,6 +152,25 @@ func TestDiskFullIsOvercome(t *testing.T) {
 	c.want("lines on space again", strings.Count(lines.String(), `"appends succeed again" topic=t partition=0 refused=2`), 1)
 }
 
+// What was deleted while the disk was full is gone once there is space.
+func TestTrimIsMadeUpForWhenThereIsSpace(t *testing.T) {
+	c := newCluster(t, 1, DefaultTopicConfig())
+	n := c.node(1)
+	c.assign(1, 1, 1)
+	c.want("produce", n.produce(-1, batchOf(nil, false, "a", "b")).Code, kafka.None)
+	mem := n.fs.(*vfs.Mem)
+	mem.SetCapacity(mem.Used())
+	n.p.DeleteRecords(c.now, -1, time.Second, func(DeleteRecordsResult) {})
+	c.run(time.Second)
+	c.want("failed", n.failed, nil)
+	mem.SetCapacity(0)
+	c.want("space again", n.produce(-1, batchOf(nil, false, "c")).BaseOffset, 2)
+	c.want("log start", n.p.LogStart(), 2)
+	n.fs = mem.Crash(rand.New(rand.NewPCG(1, 1)), 0)
+	n.open()
+	c.want("log start after a crash", n.p.LogStart(), 2)
+}
+
 func TestFailedSyncTakesThePartitionOffline(t *testing.T) {
 	c := newCluster(t, 1, DefaultTopicConfig())
 	n := c.node(1)
