@@ -429,3 +429,23 @@ func TestManyGoroutinesCommitAndLoseNothing(t *testing.T) {
 		t.Errorf("%d groups, want 8", n)
 	}
 }
+
+func TestOffsetsOfATopicThatIsDeletedWhileLoadingGo(t *testing.T) {
+	f := newFixture(t)
+	f.groups.OnLeader(f.now, 0, 1, f.log)
+	for range 5 { // more than is loaded in one piece
+		f.wantCommit(f.commit(5), kafka.None)
+	}
+	f.groups.OnResign(f.now, 0)
+	f.groups.OnLeader(f.now, 0, 2, f.log)
+	if _, code := f.fetched(); code != kafka.ErrCoordinatorLoadInProgress {
+		t.Fatalf("while loading: %v", code)
+	}
+	f.groups.TopicsDeleted(f.now, []string{"t"})
+	f.pass(time.Second)
+	f.wantOffset(-1)
+	f.wantCommit(f.commit(6), kafka.None) // of a topic that has the name now
+	f.groups.OnLeader(f.now, 0, 3, f.log)
+	f.pass(time.Second)
+	f.wantOffset(6)
+}

@@ -35,7 +35,7 @@ func (s *shard) lead(now time.Time, epoch kafka.LeaderEpoch, file Log) {
 		return
 	}
 	s.drop(kafka.ErrNotCoordinator, &out)
-	s.epoch, s.file = epoch, file
+	s.epoch, s.file, s.deleted = epoch, file, nil
 	s.begin(&out, 0)
 	load := out.load
 	if s.groups.opts.Background == nil {
@@ -126,6 +126,15 @@ func (s *shard) loadStep(now time.Time, gen uint64) {
 	s.core, s.state = l.core, stateActive
 	s.core.SetOptions(s.groups.groupOptions())
 	s.take(s.core.Start(now), &out)
+	if len(s.deleted) > 0 {
+		// All that was loaded was committed before: a topic that has the name again
+		// is another one.
+		req := &group.TopicsDeleted{Topics: s.deleted}
+		s.deleted = nil
+		s.ticket++
+		s.waiting[s.ticket] = waiter{req, func(group.Response) {}}
+		s.take(s.core.Decide(now, req, s.ticket), &out)
+	}
 	tell := s.loadedEvent(now, &l)
 	s.mu.Unlock()
 	s.finish(&out)

@@ -52,6 +52,7 @@ type shard struct {
 	file     Log
 	core     *group.Shard
 	load     load
+	deleted  []string // topics that were deleted while this loads
 	ticket   group.Ticket
 	waiting  map[group.Ticket]waiter
 	queue    []*entry // decided, not appended
@@ -131,6 +132,9 @@ func (s *shard) handle(now time.Time, req group.Request, reply func(group.Respon
 		reply(req.Refuse(kafka.ErrNotCoordinator))
 		return
 	case stateLoading:
+		if d, ok := req.(*group.TopicsDeleted); ok {
+			s.deleted = append(s.deleted, d.Topics...)
+		}
 		s.mu.Unlock()
 		s.finish(&out)
 		reply(req.Refuse(kafka.ErrCoordinatorLoadInProgress))
@@ -349,7 +353,7 @@ func (s *shard) resign(now time.Time) {
 		s.core.EachGroup(func(group.GroupStats) { groups++ })
 	}
 	s.drop(kafka.ErrNotCoordinator, &out)
-	s.file = nil
+	s.file, s.deleted = nil, nil
 	s.mu.Unlock()
 	s.finish(&out)
 	switch {
