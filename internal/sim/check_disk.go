@@ -48,6 +48,7 @@ func (c *checkers) durable(n *node, all []*partition.Partition) {
 		return // the disk has lost more than power takes, or its process has gone on after it
 	}
 	after := n.disk.mem.Crash(nil, 0)
+	after.SetCapacity(0) // what is there, not what could be added, is looked at
 	for _, hosted := range all {
 		s := hosted.Status()
 		if hosted.Failure() != nil || c.w.stopped {
