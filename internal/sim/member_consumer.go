@@ -26,11 +26,11 @@ func (m *member) consumerJoin() {
 func (m *member) consumerHeartbeat() {
 	m.found(func() {
 		req := m.heartbeatRequest()
-		turn, sent := m.turn, m.g.w.now
+		turn, sent, revoking := m.turn, m.g.w.now, m.revoking
 		m.full = false
 		k := m.ask(req, m.g.w.plan.requestTimeout, func(r kmsg.Response, err error) {
 			if m.turn == turn {
-				m.consumerAnswer(req, r, err, sent)
+				m.consumerAnswer(req, r, err, sent, revoking)
 			}
 		})
 		id := m.id
@@ -67,7 +67,7 @@ func (m *member) heartbeatRequest() *kmsg.ConsumerGroupHeartbeatRequest {
 	return req
 }
 
-func (m *member) consumerAnswer(req *kmsg.ConsumerGroupHeartbeatRequest, r kmsg.Response, err error, sent instant) {
+func (m *member) consumerAnswer(req *kmsg.ConsumerGroupHeartbeatRequest, r kmsg.Response, err error, sent instant, revoking bool) {
 	if err != nil {
 		m.last, m.settled, m.full = "ConsumerGroupHeartbeat: "+err.Error(), false, true
 		m.soon(m.consumerHeartbeat)
@@ -89,7 +89,7 @@ func (m *member) consumerAnswer(req *kmsg.ConsumerGroupHeartbeatRequest, r kmsg.
 		return
 	}
 	m.durable = true
-	if !m.toGiveUp(resp.Assignment) {
+	if !revoking && !m.toGiveUp(resp.Assignment) { // what it has given up since it asked it has not told
 		m.alive(sent) // else its time to give up runs
 	}
 	m.settled = resp.MemberEpoch == m.epoch && !m.revoking && !m.rejoin && !m.full
