@@ -15,6 +15,7 @@ type groupHistory struct {
 	aliveUntil instant           // the group has a member for sure until then
 	aliveLast  instant           // the last time at which it had one for sure
 	gapAt      instant           // the last time that it may have had none
+	lives      int               // how often its epochs may have begun anew
 }
 
 func (h *groupHistory) init() {
@@ -39,6 +40,7 @@ type groupPart struct {
 type offsetSent struct {
 	value   int64
 	by      *member
+	life    int // of the group, when it was sent
 	epoch   int32
 	at      instant
 	acked   bool
@@ -48,7 +50,7 @@ type offsetSent struct {
 
 func (p *groupPart) beginCommit(m *member, now instant) *offsetSent {
 	p.next++
-	c := &offsetSent{value: p.next, by: m, epoch: m.epoch, at: now}
+	c := &offsetSent{value: p.next, by: m, life: m.g.lives, epoch: m.epoch, at: now}
 	// What nobody can see any more, and was so before any read under way.
 	p.recent = slices.DeleteFunc(p.recent, func(o *offsetSent) bool { return o.goneAt > 0 && now-o.goneAt > 120*second })
 	p.recent = append(p.recent, c)
@@ -93,12 +95,25 @@ func (g *simGroup) committed(m *member, p *groupPart, c *offsetSent) {
 	}
 	p.acked, p.ackedAt = c.value, g.w.now
 	for _, o := range p.recent {
-		// One of the same member that was not answered may still arrive, and
-		// one of the next owner has: a member that hung reads its answer late.
-		if o != c && o.goneAt == 0 && o.epoch <= c.epoch && (o.by != m || o.acked) {
+		if o != c && o.goneAt == 0 && o.overBy(c) {
 			o.goneAt = g.w.now
 		}
 	}
+}
+
+// overBy says whether a commit can be seen no more once another one has taken
+// effect. One of the same member that was not answered may still arrive, and one
+// of the next owner may have: a member that hung reads its answer late.
+func (o *offsetSent) overBy(c *offsetSent) bool {
+	switch {
+	case o.by == c.by && !o.acked:
+		return false
+	case o.life != c.life:
+		return o.life < c.life
+	case o.epoch != c.epoch || o.by.slot != c.by.slot:
+		return o.epoch <= c.epoch
+	}
+	return o.by.number <= c.by.number // who replaces a static member may stay in its generation
 }
 
 // fetched checks a committed offset that was read: it is one that was in force
@@ -188,12 +203,10 @@ func (g *simGroup) gap() {
 	g.gapAt = g.w.now
 	if g.endsEmpty() {
 		g.high = 0
+		g.lives++
 		clear(g.leaders)
 		for _, p := range g.parts {
 			p.ownerEpoch = -1
-			for _, o := range p.recent {
-				o.epoch = -1 // below all of the group that may follow
-			}
 		}
 	}
 }
