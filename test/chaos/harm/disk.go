@@ -4,6 +4,7 @@ package harm
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -86,7 +87,10 @@ func FillDisk(dir string, leave int64) (string, error) {
 	}
 	defer f.Close()
 	if size := int64(s.Bavail)*s.Bsize - leave; size > 0 {
-		if err := syscall.Fallocate(int(f.Fd()), 0, 0, size); err != nil {
+		// Others write meanwhile, and the file itself needs some blocks: then it
+		// has what there was, and the disk is full.
+		if err := syscall.Fallocate(int(f.Fd()), 0, 0, size); err != nil && !errors.Is(err, syscall.ENOSPC) {
+			os.Remove(f.Name())
 			return "", fmt.Errorf("fill %s: %w", dir, err)
 		}
 	}
