@@ -154,9 +154,7 @@ func (m *member) classicSync(plan []kmsg.SyncGroupRequestGroupAssignment, protoc
 			return
 		}
 		m.durable, m.joining, m.inForce = true, false, m.epoch
-		m.alive(sent)
-		m.g.synced(m)
-		m.takeAssignment(resp.MemberAssignment)
+		m.takeAssignment(resp.MemberAssignment, sent)
 	})
 }
 
@@ -184,8 +182,9 @@ func (m *member) refused(what string, code kafka.ErrorCode) bool {
 	return true
 }
 
-// takeAssignment takes over what the leader has given to the member.
-func (m *member) takeAssignment(b []byte) {
+// takeAssignment takes over what the leader has given to the member, which asked
+// for it at a time.
+func (m *member) takeAssignment(b []byte, sent instant) {
 	var a kmsg.ConsumerMemberAssignment
 	if len(b) > 0 {
 		if err := a.ReadFrom(b); err != nil {
@@ -200,6 +199,13 @@ func (m *member) takeAssignment(b []byte) {
 	before := len(m.owned)
 	m.disown(parts)
 	revoked := before - len(m.owned)
+	if revoked > 0 && m.g.kind == groupMixed {
+		// In a consumer group its time to give up runs since its join was handled,
+		// however late it hears what to give up.
+		sent = m.askedAt
+	}
+	m.alive(sent)
+	m.g.synced(m)
 	m.own(parts)
 	m.note("has %d partitions in generation %d, %d given up", len(m.owned), m.epoch, revoked)
 	if revoked > 0 {
