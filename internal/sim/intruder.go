@@ -112,6 +112,7 @@ func (i *intruder) intrude(part *topicPart) {
 
 // revive sends what a lane's producer cannot have sent: in the epoch before, in
 // the next one but not from its beginning, and beyond all that is under way.
+// Where that is it must not have come by the time that this arrives, however late.
 func (i *intruder) revive(ln *lane) {
 	p := ln.p
 	if i.forgets() {
@@ -127,7 +128,7 @@ func (i *intruder) revive(ln *lane) {
 	case kind == 1:
 		who.Epoch--
 	case kind == 2:
-		who.Epoch, who.Sequence = who.Epoch+1, 1+i.c.rng.Int32N(5)
+		who.Epoch, who.Sequence = who.Epoch+1, 1000+i.c.rng.Int32N(5)
 	default:
 		who.Sequence = nextSequence(ln.seq, 1000)
 	}
