@@ -111,11 +111,13 @@ func (d *draft) heartbeat(r Heartbeat) HeartbeatResult {
 		d.c.sessions[r.Node] = s
 	}
 	s.end, s.applied = d.now.Add(d.c.opts.SessionTimeout), r.MetadataOffset
-	registered, known := d.c.registered[r.Node]
+	// Until it knows what was decided while it was fenced it may take itself for
+	// a leader, and granted a lease it would answer as one.
+	fenced, known := d.c.fenced[r.Node]
 	if !known {
-		registered = d.c.started
+		fenced = d.c.started
 	}
-	result := HeartbeatResult{CaughtUp: r.MetadataOffset >= registered, Fenced: b.Fenced}
+	result := HeartbeatResult{CaughtUp: r.MetadataOffset >= fenced, Fenced: b.Fenced}
 	switch {
 	case b.Fenced && r.WantShutdown:
 		result.ShouldShutDown = true

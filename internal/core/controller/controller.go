@@ -99,13 +99,13 @@ type Controller struct {
 	opts  Options
 	rng   *rand.Rand
 
-	started    kafka.Offset                  // of the image that the controller began with
-	registered map[kafka.NodeID]kafka.Offset // of the last registration seen by Apply
-	sessions   map[kafka.NodeID]*session     // of registered brokers, fenced ones too
-	stopping   map[kafka.NodeID]kafka.Offset // of the batch that took a stopping broker's leaderships
-	wake       time.Time                     // when Tick is expected
-	preferred  time.Time                     // when preferred leaders are next elected; zero: never
-	unclean    time.Time                     // when leaderless partitions are next looked at
+	started   kafka.Offset                  // of the image that the controller began with
+	fenced    map[kafka.NodeID]kafka.Offset // of the last batch that fenced it, as a registration does too
+	sessions  map[kafka.NodeID]*session     // of registered brokers, fenced ones too
+	stopping  map[kafka.NodeID]kafka.Offset // of the batch that took a stopping broker's leaderships
+	wake      time.Time                     // when Tick is expected
+	preferred time.Time                     // when preferred leaders are next elected; zero: never
+	unclean   time.Time                     // when leaderless partitions are next looked at
 }
 
 // session is what is known of a registered broker's life.
@@ -119,10 +119,10 @@ type session struct {
 func New(now time.Time, image *metadata.Image, opts Options, rng *rand.Rand) *Controller {
 	c := &Controller{
 		image: image, opts: opts.withDefaults(image), rng: rng,
-		started:    image.Offset(),
-		registered: map[kafka.NodeID]kafka.Offset{},
-		sessions:   map[kafka.NodeID]*session{},
-		stopping:   map[kafka.NodeID]kafka.Offset{},
+		started:  image.Offset(),
+		fenced:   map[kafka.NodeID]kafka.Offset{},
+		sessions: map[kafka.NodeID]*session{},
+		stopping: map[kafka.NodeID]kafka.Offset{},
 	}
 	for _, b := range image.Brokers() {
 		left := max(0, c.opts.SessionTimeout-c.opts.Silent[b.ID])
@@ -158,12 +158,12 @@ func (c *Controller) Apply(offset kafka.Offset, records []metadata.Record) {
 	for _, b := range delta.Brokers {
 		switch {
 		case b.New == nil:
-			delete(c.registered, b.Node)
+			delete(c.fenced, b.Node)
 			delete(c.sessions, b.Node)
 			delete(c.stopping, b.Node)
 			continue
-		case b.Old == nil || b.Old.Epoch != b.New.Epoch:
-			c.registered[b.Node] = offset
+		case b.Old == nil || b.Old.Epoch != b.New.Epoch || b.New.Fenced && !b.Old.Fenced:
+			c.fenced[b.Node] = offset
 		}
 		if !b.New.ShuttingDown {
 			delete(c.stopping, b.Node)

@@ -54,7 +54,7 @@ type Heartbeat struct {
 // HeartbeatResult answers Heartbeat.
 type HeartbeatResult struct {
 	Status
-	CaughtUp       bool // the broker has read its own registration
+	CaughtUp       bool // the broker has read its own registration, and of its last fencing
 	Fenced         bool
 	ShouldShutDown bool // controlled shutdown is done: the process may end
 }
