@@ -100,9 +100,10 @@ func (c *checkers) step(p *topicPart, from, to *metadata.Partition) {
 			return
 		}
 	}
-	// A reassignment ends in the very change in which its leader says who has
-	// caught up.
-	reassigned := from.Reassigning() && !to.Reassigning() && from.Leader != kafka.NoNode && slices.Contains(to.InSync, to.Leader)
+	// A reassignment hands the lead over in the very change in which its leader
+	// says who has caught up.
+	caughtUp := !slices.ContainsFunc(from.Adding, func(id kafka.NodeID) bool { return !slices.Contains(to.InSync, id) })
+	reassigned := from.Reassigning() && caughtUp && from.Leader != kafka.NoNode && slices.Contains(to.InSync, to.Leader)
 	if to.Leader != kafka.NoNode && to.Leader != from.Leader && !reassigned &&
 		!slices.Contains(from.InSync, to.Leader) && !slices.Contains(from.EligibleLeader, to.Leader) {
 		c.w.violate("only a complete replica is elected", "%s: from %+v to %+v", p, *from, *to)

@@ -99,13 +99,15 @@ type Controller struct {
 	opts  Options
 	rng   *rand.Rand
 
-	started   kafka.Offset                  // of the image that the controller began with
-	fenced    map[kafka.NodeID]kafka.Offset // of the last batch that fenced it, as a registration does too
-	sessions  map[kafka.NodeID]*session     // of registered brokers, fenced ones too
-	stopping  map[kafka.NodeID]kafka.Offset // of the batch that took a stopping broker's leaderships
-	wake      time.Time                     // when Tick is expected
-	preferred time.Time                     // when preferred leaders are next elected; zero: never
-	unclean   time.Time                     // when leaderless partitions are next looked at
+	started    kafka.Offset                   // of the image that the controller began with
+	fenced     map[kafka.NodeID]kafka.Offset  // of the last batch that fenced it, as a registration does too
+	sessions   map[kafka.NodeID]*session      // of registered brokers, fenced ones too
+	stopping   map[kafka.NodeID]kafka.Offset  // of the batch that took a stopping broker's leaderships
+	deposed    map[deposedLeader]kafka.Offset // of the batch that gave its lead to another
+	reassigned map[partitionKey]bool          // partitions with a reassignment under way
+	wake       time.Time                      // when Tick is expected
+	preferred  time.Time                      // when preferred leaders are next elected; zero: never
+	unclean    time.Time                      // when leaderless partitions are next looked at
 }
 
 // session is what is known of a registered broker's life.
@@ -119,10 +121,19 @@ type session struct {
 func New(now time.Time, image *metadata.Image, opts Options, rng *rand.Rand) *Controller {
 	c := &Controller{
 		image: image, opts: opts.withDefaults(image), rng: rng,
-		started:  image.Offset(),
-		fenced:   map[kafka.NodeID]kafka.Offset{},
-		sessions: map[kafka.NodeID]*session{},
-		stopping: map[kafka.NodeID]kafka.Offset{},
+		started:    image.Offset(),
+		fenced:     map[kafka.NodeID]kafka.Offset{},
+		sessions:   map[kafka.NodeID]*session{},
+		stopping:   map[kafka.NodeID]kafka.Offset{},
+		deposed:    map[deposedLeader]kafka.Offset{},
+		reassigned: map[partitionKey]bool{},
+	}
+	for _, t := range image.Topics() {
+		for i, p := range t.Partitions {
+			if p.Reassigning() {
+				c.reassigned[partitionKey{t.ID, int32(i)}] = true
+			}
+		}
 	}
 	for _, b := range image.Brokers() {
 		left := max(0, c.opts.SessionTimeout-c.opts.Silent[b.ID])
@@ -155,6 +166,7 @@ func (c *Controller) Apply(offset kafka.Offset, records []metadata.Record) {
 		invariant.Checkf(false, "applies records that do not fit: %v", err)
 	}
 	c.image = image
+	c.noteLeads(offset, delta)
 	for _, b := range delta.Brokers {
 		switch {
 		case b.New == nil:
@@ -255,6 +267,7 @@ func (c *Controller) Tick(now time.Time) Decision {
 		c.unclean = now.Add(c.opts.UncleanInterval)
 		d.electMissingLeaders("looked for partitions without a leader")
 	}
+	d.finishReassignments()
 	c.wake = c.nextTick(now)
 	return d.decision()
 }

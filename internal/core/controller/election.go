@@ -33,6 +33,7 @@ type wish struct {
 	forget                             []kafka.NodeID // have lost committed records, so they are not eligible
 	erased                             []kafka.NodeID // of forget: have lost everything
 	elect                              election
+	handOver                           bool // a reassignment is done but for an old leader that may not know that it is one
 	cause                              string
 }
 
@@ -46,7 +47,9 @@ func keep(p *metadata.Partition, cause string) wish {
 // partition's state afterwards.
 func (d *draft) change(t *metadata.Topic, i int32, w wish) *metadata.Partition {
 	old := d.partition(t, i)
-	completed := w.completeReassignment()
+	completed := w.completeReassignment(func(n kafka.NodeID) bool {
+		return slices.Contains(old.InSync, n) && d.mayTakeItselfForLeader(t, i, n)
+	})
 	topicConfig := d.topicConfig(t.Name)
 	minInSync := min(int(topicConfig.MinInSync), len(w.replicas))
 	if topicConfig.UncleanLeaderElection && w.elect == electClean {
@@ -119,6 +122,13 @@ func (d *draft) elect(p, old *metadata.Partition, w wish) (unclean bool) {
 		has := mutant.On(mutant.ElectAnyone) || slices.Contains(p.InSync, n) || len(p.InSync) == 0 && slices.Contains(p.EligibleLeader, n)
 		return has && able(n) && slices.Contains(p.Replicas, n)
 	}
+	if w.handOver && slices.Contains(w.removing, old.Leader) {
+		stays := func(n kafka.NodeID) bool { return valid(n) && !slices.Contains(w.removing, n) }
+		if i := slices.IndexFunc(p.Replicas, stays); i >= 0 {
+			p.Leader = p.Replicas[i]
+			return false
+		}
+	}
 	if w.elect == electPreferred && len(p.Replicas) > 0 && valid(p.Replicas[0]) {
 		p.Leader = p.Replicas[0]
 		return false
@@ -145,8 +155,8 @@ func (d *draft) elect(p, old *metadata.Partition, w wish) (unclean bool) {
 }
 
 // completeReassignment drops the replicas that are to leave once the others
-// have everything.
-func (w *wish) completeReassignment() bool {
+// have everything, and none that leaves may take itself for the leader.
+func (w *wish) completeReassignment(mayLead func(kafka.NodeID) bool) bool {
 	if len(w.adding) == 0 && len(w.removing) == 0 {
 		return false
 	}
@@ -158,6 +168,10 @@ func (w *wish) completeReassignment() bool {
 	}
 	// With fewer replicas than before each of them counts.
 	if len(replicas) < len(w.replicas)-len(w.adding) && slices.ContainsFunc(replicas, missing) {
+		return false
+	}
+	if slices.ContainsFunc(w.inSync, func(n kafka.NodeID) bool { return leaves(n) && mayLead(n) }) {
+		w.handOver = true
 		return false
 	}
 	w.inSync, w.replicas, w.adding, w.removing = inSync, replicas, nil, nil
