@@ -241,6 +241,7 @@ func New(now time.Time, opts Options, env Env) (*Broker, error) {
 	b.asked.waiting = make(map[uint64]*ownQuestion)
 	b.coordinated.init(b)
 	b.lifecycle.init(b)
+	b.asked.next = firstQuestion(b.lifecycle.incarnation)
 	b.membership = membership{joiners: make(map[kafka.NodeID]joiner), removed: make(map[kafka.NodeID]bool), met: make(map[kafka.NodeID]string)}
 	return b, nil
 }

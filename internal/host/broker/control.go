@@ -25,6 +25,7 @@ type activeController struct {
 	begun   bool   // all entries of earlier leaders are applied: core exists
 	started uint64 // number of the entry that marks the beginning
 	tickets map[controller.Ticket]*question
+	heard   map[kafka.NodeID]*heard // questions of the others
 	next    controller.Ticket
 	pending []proposal
 	wake    time.Time
@@ -180,6 +181,7 @@ func (b *Broker) takeUp(now time.Time, state quorum.State) {
 	a := &activeController{
 		epoch:   state.Epoch,
 		tickets: make(map[controller.Ticket]*question),
+		heard:   make(map[kafka.NodeID]*heard),
 		applied: make(map[kafka.NodeID]kafka.Offset),
 	}
 	id := b.newProposalID()

@@ -110,14 +110,18 @@ func (b *Broker) depart(now time.Time, peer kafka.NodeID, gone bool) {
 	b.reviewDoubts(now)
 }
 
-// PeerUp says that a peer has accepted a connection: its process is there. It
-// runs on the control loop.
+// PeerUp says that a peer has accepted a connection: its process is there, and
+// what the last connection has lost is said again. It runs on the control loop.
 func (b *Broker) PeerUp(now time.Time, peer kafka.NodeID) {
 	if d, ok := b.departures[peer]; ok && now.Before(d.until) {
 		d.until = now
 		b.departures[peer] = d
 		b.reviewDoubts(now)
 	}
+	if b.active != nil && !b.closed {
+		b.env.Send(peer, ClassControl, []byte{frameAgain})
+	}
+	b.asked.askAgain(b, peer)
 }
 
 // reviewDoubts publishes whom this node doubts, and has those called who wait

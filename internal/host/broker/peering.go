@@ -23,6 +23,8 @@ import (
 //	join     | see frameJoin
 //	address  | see frameAddress
 //	lag      | a question or an answer, see frameLagQuestion
+//	repeat   | as a question; it was asked before
+//	again    | nothing: the sender has a new connection, what it has not answered is to be repeated
 //
 // While the nodes of a cluster are upgraded one after the other, some send what
 // others do not know yet. Kinds above frameLast are left alone, and a request of
@@ -33,7 +35,9 @@ const (
 	frameQuestion = 2
 	frameAnswer   = 3
 	frameApplied  = 4
-	frameLast     = frameAddress
+	frameRepeat   = 9
+	frameAgain    = 10
+	frameLast     = frameAgain
 )
 
 var (
@@ -108,8 +112,8 @@ func (b *Broker) sendRaft(m quorum.Message) {
 	}
 }
 
-func (b *Broker) sendQuestion(to kafka.NodeID, id uint64, req controller.Request) {
-	frame := binary.BigEndian.AppendUint64([]byte{frameQuestion}, id)
+func (b *Broker) sendQuestion(to kafka.NodeID, kind byte, id uint64, req controller.Request) {
+	frame := binary.BigEndian.AppendUint64([]byte{kind}, id)
 	b.env.Send(to, ClassControl, appendEnvelope(frame, req))
 }
 
@@ -146,7 +150,7 @@ func (b *Broker) HandleControl(now time.Time, from kafka.NodeID, frame []byte) e
 		if err := b.quorum.Step(body); err != nil {
 			return err
 		}
-	case kind == frameQuestion && len(body) >= 8:
+	case (kind == frameQuestion || kind == frameRepeat) && len(body) >= 8:
 		id := binary.BigEndian.Uint64(body)
 		v, err := openEnvelope(body[8:], requestTypes)
 		if errors.Is(err, errUnknownType) { // of a later release
@@ -156,9 +160,7 @@ func (b *Broker) HandleControl(now time.Time, from kafka.NodeID, frame []byte) e
 		if err != nil {
 			return err
 		}
-		b.decide(now, v.(controller.Request), &question{func(_ time.Time, r controller.Response, code kafka.ErrorCode, offset kafka.Offset) {
-			b.sendAnswer(from, id, r, code, offset)
-		}})
+		b.hear(now, from, id, v.(controller.Request), kind == frameRepeat)
 	case kind == frameAnswer && len(body) >= 18:
 		id, code, offset := binary.BigEndian.Uint64(body), kafka.ErrorCode(binary.BigEndian.Uint16(body[8:])), kafka.Offset(binary.BigEndian.Uint64(body[10:]))
 		var r controller.Response
@@ -178,6 +180,8 @@ func (b *Broker) HandleControl(now time.Time, from kafka.NodeID, frame []byte) e
 		b.noteJoiner(now, from, body)
 	case kind == frameAddress && len(body) > 0:
 		b.noteAddress(from, string(body))
+	case kind == frameAgain:
+		b.asked.askAgain(b, from)
 	case kind == frameLagQuestion, kind == frameLagAnswer:
 		if err := b.handleLag(from, kind, body); err != nil {
 			return err

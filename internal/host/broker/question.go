@@ -93,7 +93,7 @@ func (b *Broker) put(now time.Time, q *ownQuestion) {
 		}})
 	case to != kafka.NoNode && to != b.opts.Node:
 		q.sentTo = to
-		b.sendQuestion(to, q.id, q.request)
+		b.sendQuestion(to, frameQuestion, q.id, q.request)
 	default:
 		q.sentTo = kafka.NoNode // leaderChanged puts it again
 	}

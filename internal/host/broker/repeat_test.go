@@ -1,0 +1,179 @@
+package broker
+
+import (
+	"bytes"
+	"encoding/binary"
+	"testing"
+	"time"
+
+	"chronik/internal/base/kafka"
+	"chronik/internal/core/controller"
+)
+
+// created is what a client was answered.
+type created struct {
+	answers int
+	code    kafka.ErrorCode
+}
+
+// createAt has a node create the topic t. The answer is there when it has come.
+func (w *world) createAt(n *worldNode) *created {
+	got := &created{}
+	n.b.Control(w.now, controller.CreateTopics{Topics: []controller.NewTopic{{Name: "t", Partitions: 1, ReplicationFactor: 3}}}, 30*time.Second,
+		func(r controller.Response, code kafka.ErrorCode) {
+			if got.answers++; code == kafka.None {
+				code = r.(controller.CreateTopicsResult).Topics[0].Error
+			}
+			got.code = code
+		})
+	return got
+}
+
+func (w *world) wantSoon(begin time.Time, got *created) {
+	w.t.Helper()
+	w.until("an answer", func() bool { return got.answers > 0 })
+	for range 100 {
+		w.step()
+	}
+	if got.code != kafka.None || got.answers != 1 {
+		w.t.Errorf("%d answers, the last is %v", got.answers, got.code)
+	}
+	if took := w.now.Sub(begin); took > time.Second {
+		w.t.Errorf("answered after %v", took)
+	}
+}
+
+// What was on its way when a connection broke is lost. The question was asked
+// again when the controller changed only: a client waited for its timeout.
+func TestALostQuestionIsAskedAgainWithANewConnection(t *testing.T) {
+	for name, lost := range map[string]struct {
+		frame  byte // what is lost
+		answer bool // it is lost on the way to the asker
+	}{"question": {frameQuestion, false}, "answer": {frameAnswer, true}} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, 3)
+			other, controllerID := w.follower()
+			leader := w.nodes[controllerID]
+			from, to := other, leader
+			if lost.answer {
+				from, to = leader, other
+			}
+			count := 0
+			w.lose = func(f, t kafka.NodeID, frame []byte) bool {
+				lose := f == from.id && t == to.id && frame[0] == lost.frame
+				if lose {
+					count++
+				}
+				return lose
+			}
+			begin := w.now
+			got := w.createAt(other)
+			for range 50 {
+				w.step()
+			}
+			if count == 0 || got.answers > 0 {
+				t.Fatalf("nothing was lost: %d frames, %d answers", count, got.answers)
+			}
+			w.lose = nil
+			from.b.PeerDown(w.now, to.id, false)
+			from.b.PeerUp(w.now, to.id)
+			w.wantSoon(begin, got)
+		})
+	}
+}
+
+// Connections break while their frames are on the way, too: then the question
+// comes twice, in any order, and is decided once.
+func TestAQuestionThatComesTwiceIsDecidedOnce(t *testing.T) {
+	w := newWorld(t, 3)
+	other, controllerID := w.follower()
+	leader := w.nodes[controllerID]
+	var late []byte
+	var answers [][]byte
+	w.lose = func(f, t kafka.NodeID, frame []byte) bool {
+		if f == other.id && frame[0] == frameQuestion && bytes.Contains(frame, []byte("CreateTopics")) && late == nil {
+			late = frame
+			return true
+		}
+		if t == other.id && frame[0] == frameAnswer && bytes.Contains(frame, []byte("CreateTopics")) {
+			answers = append(answers, frame)
+		}
+		return false
+	}
+	begin := w.now
+	got := w.createAt(other)
+	w.step()
+	if late == nil {
+		t.Fatal("the question was not sent")
+	}
+	other.b.PeerUp(w.now, leader.id)
+	other.b.PeerUp(w.now, leader.id)
+	for range 3 {
+		w.step()
+	}
+	for range 2 {
+		if err := leader.b.HandleControl(w.now, other.id, late); err != nil {
+			t.Fatal(err)
+		}
+		w.step()
+	}
+	w.wantSoon(begin, got)
+	for _, a := range answers[1:] {
+		if !bytes.Equal(a, answers[0]) {
+			t.Errorf("two answers: %q and %q", answers[0], a)
+		}
+	}
+	if len(answers) < 2 {
+		t.Errorf("%d answers came", len(answers))
+	}
+}
+
+// A repetition whose answer is forgotten is left alone: deciding it anew would
+// answer what is not so. The same number of another process is a new question.
+func TestAForgottenAnswerIsNotMadeUp(t *testing.T) {
+	w := newWorld(t, 3)
+	other, controllerID := w.follower()
+	leader := w.nodes[controllerID]
+	got := w.createAt(other)
+	w.until("an answer", func() bool { return got.answers > 0 })
+	number := other.b.asked.next
+	allocate := func(kind byte, number uint64) {
+		frame := appendEnvelope(binary.BigEndian.AppendUint64([]byte{kind}, number), controller.AllocateProducerIDs{Node: other.id, Epoch: other.b.lifecycle.epoch})
+		if err := leader.b.HandleControl(w.now, other.id, frame); err != nil {
+			t.Fatal(err)
+		}
+		w.step()
+	}
+	decided := func() uint64 { return uint64(leader.b.active.next) }
+	number++
+	allocate(frameQuestion, number)
+	w.until("decided", func() bool { return leader.b.active.heard[other.id].questions[number].answered })
+	before := leader.b.active.heard[other.id]
+	for until := w.now.Add(2 * heardFor); w.now.Before(until); w.step() {
+	}
+	allocate(frameQuestion, number+5) // has it look what is old
+	if before.questions[number] != nil || before.forgotten < number {
+		t.Fatalf("%d answers are kept after %v, the last forgotten one is %d", len(before.questions), 2*heardFor, before.forgotten)
+	}
+	is := decided()
+	allocate(frameRepeat, number)
+	if decided() != is {
+		t.Error("a question whose answer is forgotten was decided anew")
+	}
+	allocate(frameRepeat, number+1)
+	if decided() == is {
+		t.Error("a question that was never heard was left alone")
+	}
+	is = decided()
+	allocate(frameQuestion, number+1<<lifeShift)
+	if decided() == is {
+		t.Error("the question of a new process was taken for one of its predecessor")
+	}
+	for i := range uint64(2 * heardMax) {
+		allocate(frameQuestion, number+1<<lifeShift+1+i)
+	}
+	w.until("all are decided", func() bool { return len(leader.b.active.tickets) == 0 })
+	if n := len(leader.b.active.heard[other.id].questions); n > heardMax {
+		t.Errorf("%d answers are kept", n)
+	}
+}
