@@ -64,9 +64,15 @@ func (c *checkers) durable(n *node, all []*partition.Partition) {
 		if rec.Damage != nil || len(rec.Damages) > 0 {
 			c.w.violate("what is synced survives", "%s-%d on node %d would be damaged after a loss of power: %v %v", hosted.Topic(), hosted.Number(), n.id, rec.Damage, rec.Damages)
 		}
-		if b := log.Bounds(); b.End < s.Synced || b.End > s.End || b.Start < s.LogStart {
+		start := s.LogStart
+		if n.midCall {
+			// The core is ahead of a trim that did not get done, and told nobody:
+			// what is sent and answered waits for it.
+			start = hosted.LogStart()
+		}
+		if b := log.Bounds(); b.End < s.Synced || b.End > s.End || b.Start < start {
 			c.w.violate("what is synced survives", "%s-%d on node %d would be from %d to %d after a loss of power, but was from %d to %d and synced up to %d",
-				hosted.Topic(), hosted.Number(), n.id, b.Start, b.End, s.LogStart, s.End, s.Synced)
+				hosted.Topic(), hosted.Number(), n.id, b.Start, b.End, start, s.End, s.Synced)
 		}
 		log.Abandon()
 	}

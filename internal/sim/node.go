@@ -32,6 +32,7 @@ type node struct {
 
 	up      bool   // a process runs
 	dark    bool   // no power: not even a refusal comes back
+	midCall bool   // its process is noted as gone, and ended in the midst of a call
 	paused  bool   // the process does nothing; its connections stay
 	life    uint64 // counts processes
 	ready   bool
@@ -258,8 +259,9 @@ func (n *node) perish(power bool, survival float64) {
 	}
 	n.w.after(0, func() {
 		if n.up {
-			n.dark = power
+			n.dark, n.midCall = power, true
 			n.exit(power)
+			n.midCall = false
 		}
 	})
 }
