@@ -44,6 +44,7 @@ type classicGroup struct {
 	protocolType string
 	protocol     string
 	generation   int32
+	skipped      int32 // a generation that is stored and no member must ever be in: the next is after it
 	leader       string
 
 	members map[string]*classicMember

@@ -377,7 +377,8 @@ func (s *Shard) completeJoin(g *group) {
 		return
 	}
 	if !mutant.On(mutant.GenerationKept) || c.generation == 0 {
-		c.generation++
+		c.generation = max(c.generation, c.skipped) + 1
+		c.skipped = 0
 	}
 	if c.generation < 0 {
 		c.generation = 1

@@ -60,8 +60,7 @@ func (s *Shard) dropConsumers(g *group, drops ...dropped) {
 		cause = fmt.Sprintf("%d members are gone, among them %s: %s", len(drops), first.member.id, first.cause)
 	}
 	if s.downgradable(p.members) {
-		s.downgrade(g, p.members, false)
-		s.prepareRebalance(g, cause)
+		s.downgrade(g, p.members, cause)
 		return
 	}
 	s.resolveRegexes(g, p)

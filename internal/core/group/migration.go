@@ -187,11 +187,13 @@ func (s *Shard) downgradable(members map[string]*consumerMember) bool {
 }
 
 // downgrade makes a classic group of the members, with what they have as their
-// assignment. Records of the members that go are not made here. Unless the group
-// is settled the caller makes it rebalance; that must not be forgotten when
-// another coordinator takes over, so what is stored is a generation that no
-// member is in: all have to join again.
-func (s *Shard) downgrade(g *group, members map[string]*consumerMember, settled bool) {
+// assignment, and has it rebalance. Records of the members that go are not made
+// here. Even a group that was settled must rebalance: in a consumer group nobody
+// leads, and a member that the group only takes for its leader would not know
+// that it has to look after the topics; new partitions would stay nobody's. That
+// must not be forgotten when another coordinator takes over, so what is stored
+// is a generation that no member is in, and none will be: all have to join again.
+func (s *Shard) downgrade(g *group, members map[string]*consumerMember, cause string) {
 	old, c := g.consumer, newClassicGroup(s.now)
 	c.generation, c.protocolType = old.epoch, protocolTypeConsumer
 	c.state = stateStable
@@ -216,11 +218,12 @@ func (s *Shard) downgrade(g *group, members map[string]*consumerMember, settled 
 		s.touch(g, m)
 	}
 	v := c.snapshot()
-	if !settled {
-		v.Generation++
-	}
+	v.Generation++
+	c.skipped = v.Generation
 	s.record(offsets.GroupMetadata{Group: g.id, Value: v})
+	g.stored = v // what follows may change it
 	s.event(EventGroupDowngraded, g, "", "its last member of the consumer protocol is gone")
+	s.prepareRebalance(g, cause)
 }
 
 // downgradeForStatic turns the group into a classic one when the member that
@@ -239,11 +242,7 @@ func (s *Shard) downgradeForStatic(g *group, r *JoinGroup) bool {
 	if !s.downgradable(members) {
 		return false
 	}
-	settled := g.consumer.state() == "Stable"
-	s.downgrade(g, members, settled)
-	if !settled {
-		s.prepareRebalance(g, fmt.Sprintf("the group went back to the classic protocol with %s", r.InstanceID))
-	}
+	s.downgrade(g, members, fmt.Sprintf("the group went back to the classic protocol with %s", r.InstanceID))
 	return true
 }
 
