@@ -379,3 +379,30 @@ func subscribedTopics(b []byte) ([]string, bool) {
 	}
 	return topics, true
 }
+
+// givesUp says whether the member's assignment leaves out some of what it had
+// when it joined. A cooperative member gives that up and joins once more, so
+// that others get it.
+func (c *classicGroup) givesUp(m *classicMember) bool {
+	if c.protocolType != protocolTypeConsumer {
+		return false
+	}
+	sub, ok := parseSubscription(m.metadata(c.protocol))
+	assigned, _, fine := parseAssignment(m.assignment)
+	if !ok || !fine {
+		return false
+	}
+	has := func(topic string, partition int32) bool {
+		return slices.ContainsFunc(assigned, func(a embeddedPartitions) bool {
+			return a.topic == topic && slices.Contains(a.partitions, partition)
+		})
+	}
+	for _, o := range sub.owned {
+		for _, p := range o.partitions {
+			if !has(o.topic, p) {
+				return true
+			}
+		}
+	}
+	return false
+}

@@ -224,11 +224,11 @@ func (s *Shard) park(g *group, m *classicMember, r *JoinGroup, t Ticket) {
 }
 
 // replaceStatic gives the place of a static member to its new instance
-// (KIP-345). Nobody else notices while the group is stable and the protocol
-// stays the same.
+// (KIP-345). Nobody else notices while the group is stable, the protocol stays
+// the same, and the old instance did not owe the group a rebalance.
 func (s *Shard) replaceStatic(g *group, m *classicMember, id string, r *JoinGroup, t Ticket) {
 	c := g.classic
-	oldID, oldLeader := m.id, c.leader
+	oldID, oldLeader, owes := m.id, c.leader, c.givesUp(m)
 	if m.join.is {
 		c.awaitingJoin--
 		s.answer(&m.join, &JoinGroupResponse{Err: kafka.ErrFencedInstanceID, Generation: -1, MemberID: oldID})
@@ -240,7 +240,7 @@ func (s *Shard) replaceStatic(g *group, m *classicMember, id string, r *JoinGrou
 	s.event(EventMemberFenced, g, oldID, fmt.Sprintf("instance %s came back as member %s", m.instanceID, id))
 	m.update(r)
 	s.touch(g, m)
-	if c.state == stateStable && c.selectProtocol() == c.protocol {
+	if c.state == stateStable && c.selectProtocol() == c.protocol && !owes {
 		c.computeSubscribed()
 		s.record(offsets.GroupMetadata{Group: g.id, Value: c.snapshot()})
 		resp := c.joined(m)
