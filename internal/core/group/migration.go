@@ -58,6 +58,11 @@ type upgraded struct {
 	member   *classicMember
 	about    offsets.ConsumerMemberValue
 	assigned partitionSet
+
+	// What it had when it joined, by its own account. A cooperative member has all
+	// of that still while a generation is being made, and what its assignment
+	// leaves out until it joins once more.
+	had partitionSet
 }
 
 // upgradable works out what the members of a classic group will be in a
@@ -84,20 +89,19 @@ func (s *Shard) upgradable(g *group) (list []upgraded, why string) {
 		case len(userData) > 0:
 			return nil, "it uses a custom assignor, whose data would be lost"
 		}
-		if len(m.assignment) == 0 {
-			// A generation that is being made has taken it back. A member that keeps
-			// its partitions meanwhile has said which when it joined.
-			assignment = sub.owned
-		}
-		u := upgraded{member: m, assigned: claim(owned, s.byID(assignment)), about: offsets.ConsumerMemberValue{
+		u := upgraded{member: m, assigned: claim(owned, s.byID(assignment)), had: s.byID(sub.owned), about: offsets.ConsumerMemberValue{
 			InstanceID: m.instanceID, RackID: sub.rack, ClientID: m.clientID, ClientHost: m.clientHost,
 			SubscribedTopicNames: sortedNames(sub.topics), RebalanceTimeoutMs: m.rebalanceTimeoutMs,
 			Classic: &offsets.ClassicMember{SessionTimeoutMs: m.sessionTimeoutMs, Protocols: classicProtocols(m.protocols)},
 		}}
+		list = append(list, u)
+	}
+	for i := range list {
+		u := &list[i]
+		u.assigned = union(u.assigned, claim(owned, u.had))
 		if mutant.On(mutant.UpgradeForgets) {
 			u.assigned = nil
 		}
-		list = append(list, u)
 	}
 	return list, ""
 }
