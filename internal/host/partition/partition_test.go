@@ -171,6 +171,26 @@ func TestTrimIsMadeUpForWhenThereIsSpace(t *testing.T) {
 	c.want("log start after a crash", n.p.LogStart(), 2)
 }
 
+// A full disk is when records get deleted to make space: that they are is not told
+// before it is so.
+func TestDeletionThatIsToldOnAFullDiskIsDurable(t *testing.T) {
+	c := newCluster(t, 1, DefaultTopicConfig())
+	n := c.node(1)
+	c.assign(1, 1, 1)
+	c.want("produce", n.produce(-1, batchOf(nil, false, "a", "b")).Code, kafka.None)
+	mem := n.fs.(*vfs.Mem)
+	mem.SetCapacity(mem.Used())
+	var told []DeleteRecordsResult
+	n.p.DeleteRecords(c.now, -1, time.Second, func(r DeleteRecordsResult) { told = append(told, r) })
+	c.run(2 * time.Second)
+	c.want("answers", len(told), 1)
+	n.fs = mem.Crash(rand.New(rand.NewPCG(1, 1)), 0)
+	n.open()
+	if told[0].Code == kafka.None && n.p.LogStart() != 2 {
+		t.Errorf("told %+v, and the log begins at %d after a loss of power", told[0], n.p.LogStart())
+	}
+}
+
 func TestFailedSyncTakesThePartitionOffline(t *testing.T) {
 	c := newCluster(t, 1, DefaultTopicConfig())
 	n := c.node(1)

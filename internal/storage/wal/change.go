@@ -175,7 +175,8 @@ func (l *Log) removeFiles(s *segment) error {
 // Trim moves the log start offset up, durably, and gives back the space of
 // segments that are wholly below it. A start that is not above the present one
 // does nothing; ErrOutOfRange means that it is above the end. The segment that
-// contains the new start keeps what is below it.
+// contains the new start keeps what is below it; that is the active one, too,
+// where the new start is the end and a full disk has no space for another segment.
 func (l *Log) Trim(start kafka.Offset) error {
 	l.changing.Lock()
 	defer l.changing.Unlock()
@@ -194,7 +195,7 @@ func (l *Log) Trim(start kafka.Offset) error {
 		return err
 	}
 	if start == l.End() {
-		if err := l.roll(); err != nil {
+		if err := l.roll(); err != nil && (!errors.Is(err, vfs.ErrNoSpace) || l.Err() != nil) {
 			return fmt.Errorf("trim to %d: %w", start, err)
 		}
 		if err := l.sync(); err != nil {
