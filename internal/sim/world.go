@@ -132,11 +132,19 @@ func (w *world) run(until instant) {
 		w.events++
 		w.trace.step(e.at, e.seq)
 		w.guard(e.fn)
+		if w.events&0xfff == 0 && w.events > eventsMax(w.now) && !w.stopped {
+			w.violate("the cluster does not go round in circles", "%d events", w.events)
+		}
 	}
 	if !w.stopped {
 		w.now = max(w.now, until)
 	}
 }
+
+// eventsMax is more than twice as many events as the busiest of many seeds had
+// had by then. Nodes that answer each other without end, and ever more often,
+// would keep a run from ending.
+func eventsMax(now instant) uint64 { return 200_000 + 15_000*uint64(now/second) }
 
 // guard calls fn; a panic in it is a broken promise.
 func (w *world) guard(fn func()) {
