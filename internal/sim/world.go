@@ -141,8 +141,8 @@ func (w *world) run(until instant) {
 	}
 }
 
-// eventsMax is more than twice as many events as the busiest of many seeds had
-// had by then. Nodes that answer each other without end, and ever more often,
+// eventsMax is more than twice as many events as came by then in the busiest of
+// many seeds. Nodes that answer each other without end, and ever more often,
 // would keep a run from ending.
 func eventsMax(now instant) uint64 { return 200_000 + 15_000*uint64(now/second) }
 
