@@ -75,11 +75,15 @@ func (l *Load) Stop() []error {
 }
 
 // ClientOptions are a client's options for brokers that come and go quickly.
+// franz-go takes a connection that is closed at its first request for a lack of
+// SASL and gives up, unless it is told better: that is what a stop or a kill
+// looks like to a client that has just connected.
 func ClientOptions(addresses []string) []kgo.Opt {
 	return []kgo.Opt{
 		kgo.SeedBrokers(addresses...),
 		kgo.RetryBackoffFn(func(int) time.Duration { return 20 * time.Millisecond }),
 		kgo.MetadataMinAge(50 * time.Millisecond),
+		kgo.AlwaysRetryEOF(),
 		kgo.Dialer(netns.DialContext),
 	}
 }
