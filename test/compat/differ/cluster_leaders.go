@@ -218,6 +218,7 @@ func init() {
 			c.Ask("order alone", reassign(t, 1, []int32{3, 2}))
 			c.Ask("move", reassign(t, 1, []int32{1}))
 			c.Led(t, 1, 1)
+			c.InSync(t, 1, 1) // the leader that goes is let go a moment after it has handed over
 			shown("moved")
 			c.Ask("unknown broker", reassign(t, 0, []int32{1, 9}))
 			c.Ask("broker twice", reassign(t, 0, []int32{1, 1}))
