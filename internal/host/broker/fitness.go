@@ -193,7 +193,8 @@ func (b *Broker) reviewFitness(now time.Time) {
 }
 
 // offerLeads has those of the reported partitions that this node leads answer
-// and acknowledge nothing, and all others that were offered go on.
+// and acknowledge nothing, and all others that were offered go on. The lead of a
+// partition that is nowhere else cannot go: its readers are served throughout.
 func (b *Broker) offerLeads(now time.Time, reports []controller.ReplicaReport) {
 	before := b.fitness.offered
 	b.fitness.offered = nil
@@ -203,7 +204,7 @@ func (b *Broker) offerLeads(now time.Time, reports []controller.ReplicaReport) {
 		if p == nil || r.Fitness == metadata.Fit {
 			continue
 		}
-		if _, leads := p.Leads(); !leads && !before[key] {
+		if _, leads := p.Leads(); !leads && !before[key] || len(p.Status().Replicas) == 1 {
 			continue
 		}
 		if b.fitness.offered == nil {

@@ -97,6 +97,20 @@ func TestUnopenedPartitionIsDeletedWithItsTopic(t *testing.T) {
 	}
 }
 
+// Nobody can have taken the lead of a partition that is on one node only: its
+// readers notice nothing of the question.
+func TestOnlyReplicaAnswersWhileItReportsItself(t *testing.T) {
+	w := newWorld(t, 1)
+	w.create(nil, 5)
+	n := w.nodes[1]
+	p := w.replicaOf(n.id)
+	n.b.offerLeads(w.now, []controller.ReplicaReport{{Topic: p.TopicID(), Partition: p.Number(), Fitness: metadata.Damaged}})
+	res := p.ListOffsets(w.now, partition.ListOffsetsRequest{Timestamp: kafka.TimestampLatest, ReplicaID: partition.NoReplicaID, CurrentLeaderEpoch: kafka.NoLeaderEpoch})
+	if res.Code != kafka.None {
+		t.Errorf("while it is reported the only replica answers %v", res.Code)
+	}
+}
+
 // A leader that asks to be rid of its lead may have lost it before it knows, to
 // one that commits without it: until it knows it says nothing that may be over.
 func TestLeaderWithASlowDiskAnswersNothingUntilItKnowsWhoLeads(t *testing.T) {
