@@ -84,6 +84,7 @@ type memberSlot struct {
 	topics    []string // that a static member reads, each time it starts: a change would wait for a rebalance
 	starts    int
 	last      *member
+	outrunAt  instant // static: when the join of a new classic process, which had given it up, was handled late; 0: none was
 }
 
 // startGroups makes the groups that the seed has drawn.
@@ -147,6 +148,14 @@ func (s *memberSlot) launch() {
 		m.consumerJoin()
 	}
 	s.fate(m)
+}
+
+// heard takes in that a process that asked to join at a time is a member: it is
+// the one in the place, if nothing came late after that.
+func (s *memberSlot) heard(joinedAt instant) {
+	if joinedAt > s.outrunAt {
+		s.outrunAt = 0
+	}
 }
 
 // fate is what becomes of a process: it leaves, crashes, hangs for a while,

@@ -171,7 +171,7 @@ func (m *member) alive(sent instant) {
 
 // sure says whether the coordinator must have the member still.
 func (m *member) sure() bool {
-	return m.durable && !m.superseded && !m.overtaken && m.g.w.now < m.leaseUntil
+	return m.durable && !m.superseded && !m.overtaken && m.slot.outrunAt == 0 && m.g.w.now < m.leaseUntil
 }
 
 // forgotten takes in that the coordinator does not know the member.
@@ -184,13 +184,23 @@ func (m *member) forgotten(what string, code kafka.ErrorCode) {
 	m.id, m.epoch, m.durable, m.leaseUntil = "", 0, false, 0
 }
 
-// fenced takes in that another process has the instance id.
+// fencedInstance takes in that another process has the instance id, or that this
+// one is taken for another.
 func (m *member) fencedInstance(what string) {
-	if !m.superseded {
+	if !m.mayBeFenced() {
 		m.g.w.violate("only a static member that was replaced is fenced", "%s: %s", m, what)
 	}
+	again := !m.superseded
 	m.die()
+	if again { // it ends as if another had its place, and somebody starts it again
+		m.note("is fenced by a join that came late")
+		m.g.w.after(m.c.between(100*millisecond, 5*second), m.slot.start)
+	}
 }
+
+// mayBeFenced says whether another process has the member's instance id, or
+// seems to: a join that it, or who was in its place before, had given up came late.
+func (m *member) mayBeFenced() bool { return m.superseded || m.slot.outrunAt > 0 }
 
 // unexpected is an error that a client would not know what to do with.
 func (m *member) unexpected(what string, code kafka.ErrorCode) {
@@ -373,7 +383,7 @@ func (m *member) commitOffset(p *groupPart, then func()) {
 			m.forgotten("OffsetCommit", code)
 		case code == kafka.ErrIllegalGeneration, code == kafka.ErrUnknownMemberID, code == kafka.ErrRebalanceInProgress,
 			code == kafka.ErrStaleMemberEpoch, code == kafka.ErrUnknownTopicOrPartition, code == kafka.ErrGroupIDNotFound,
-			code == kafka.ErrFencedInstanceID && m.superseded:
+			code == kafka.ErrFencedInstanceID && m.mayBeFenced():
 			commit.refused = true
 		default:
 			m.unexpected("OffsetCommit", code)

@@ -43,11 +43,14 @@ func (m *member) classicJoin() {
 		req.Protocols = append(req.Protocols, proto)
 		turn, sent := m.turn, m.g.w.now
 		m.highAtJoin, m.joinedAt = m.g.high, sent
-		m.ask(req, p.initialDelay+p.rebalance+p.session+10*second, func(r kmsg.Response, err error) {
+		k := m.ask(req, p.initialDelay+p.rebalance+p.session+10*second, func(r kmsg.Response, err error) {
 			if m.turn == turn {
 				m.classicJoined(r, err)
 			}
 		})
+		if m.instance != "" && m.id == "" {
+			k.late = func() { m.slot.outrunAt = m.g.w.now }
+		}
 	})
 }
 
@@ -110,6 +113,7 @@ func (m *member) classicJoined(r kmsg.Response, err error) {
 	if m.instance == "" {
 		m.alive(m.askedAt)
 	}
+	m.slot.heard(m.joinedAt)
 	m.id, m.epoch = resp.MemberID, resp.Generation
 	m.leads = resp.LeaderID == m.id && len(resp.Members) > 0
 	m.note("joined generation %d, leader %s of %d", m.epoch, resp.LeaderID, len(resp.Members))

@@ -88,6 +88,9 @@ func (m *member) consumerAnswer(req *kmsg.ConsumerGroupHeartbeatRequest, r kmsg.
 		m.g.w.violate("member epochs do not go back", "%s: %d after %d", m, resp.MemberEpoch, m.epoch)
 		return
 	}
+	if req.MemberEpoch == 0 {
+		m.slot.heard(sent)
+	}
 	m.durable = true
 	if !revoking && !m.toGiveUp(resp.Assignment) { // what it has given up since it asked it has not told
 		m.alive(sent) // else its time to give up runs
