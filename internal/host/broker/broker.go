@@ -199,6 +199,7 @@ type Broker struct {
 	gone       gone
 	opening    opening
 	fitness    fitness
+	draining   bool
 	closed     bool
 }
 

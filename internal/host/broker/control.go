@@ -65,8 +65,15 @@ const (
 )
 
 // drain does what the quorum has to do, until there is no more. Call it after
-// anything that may have moved the quorum.
+// anything that may have moved the quorum. What an entry brings about may call it
+// too: that is left to the call under way, for the entries that came with the
+// first one are to be applied before what follows from it.
 func (b *Broker) drain(now time.Time) {
+	if b.draining {
+		return
+	}
+	b.draining = true
+	defer func() { b.draining = false }()
 	for !b.closed {
 		out, more, err := b.quorum.Drain(now)
 		if err != nil {
