@@ -7,12 +7,9 @@ package cluster
 
 import (
 	"fmt"
-	"math/rand/v2"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -208,37 +205,4 @@ func (c *Cluster) close() {
 			c.t.Logf("end of the log of node %d:\n%s", n.ID, n.LogTail(60))
 		}
 	}
-}
-
-var ports struct {
-	sync.Mutex
-	given map[int]bool
-}
-
-// FreeAddress returns an address on 127.0.0.1 that nobody listens on. Its port
-// is below the range from which the kernel takes ports for outgoing
-// connections, so that it is still free when a node comes back.
-func FreeAddress(t testing.TB) string {
-	t.Helper()
-	ports.Lock()
-	defer ports.Unlock()
-	if ports.given == nil {
-		ports.given = make(map[int]bool)
-	}
-	for range 1000 {
-		port := 20000 + rand.IntN(12000)
-		address := net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
-		if ports.given[port] {
-			continue
-		}
-		l, err := net.Listen("tcp", address)
-		if err != nil {
-			continue
-		}
-		l.Close()
-		ports.given[port] = true
-		return address
-	}
-	t.Fatal("found no free port in 1000 tries")
-	return ""
 }
