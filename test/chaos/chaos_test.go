@@ -73,6 +73,23 @@ func dial(t *testing.T, n *cluster.Node) *traffic.Conn {
 	return c
 }
 
+// readAll reads from one node, from an offset to the partition's end.
+func readAll(t *testing.T, n *cluster.Node, topic string, partition int32, from int64) ([]history.Record, error) {
+	t.Helper()
+	return traffic.Patiently(func() ([]history.Record, error) { return dial(t, n).ReadAll(topic, partition, from) })
+}
+
+// endOf asks one node where a partition ends, logStart where it begins.
+func endOf(t *testing.T, n *cluster.Node, topic string, partition int32) (int64, error) {
+	t.Helper()
+	return traffic.Patiently(func() (int64, error) { return dial(t, n).End(topic, partition) })
+}
+
+func logStart(t *testing.T, n *cluster.Node, topic string, partition int32) (int64, error) {
+	t.Helper()
+	return traffic.Patiently(func() (int64, error) { return dial(t, n).LogStart(topic, partition) })
+}
+
 func restart(t *testing.T, n *cluster.Node) time.Duration {
 	t.Helper()
 	if err := n.Start(); err != nil {
@@ -95,12 +112,18 @@ func write(t *testing.T, n *cluster.Node, h *history.History, topic string, part
 }
 
 func fill(n *cluster.Node, h *history.History, topic string, partition int32, count, size int) error {
-	c, err := traffic.DialLeader([]string{n.Kafka}, topic, partition, 10*time.Second)
+	done := 0
+	_, err := traffic.Patiently(func() (int, error) {
+		c, err := traffic.DialLeader([]string{n.Kafka}, topic, partition, 10*time.Second)
+		if err != nil {
+			return 0, err
+		}
+		defer c.Close()
+		acked, err := c.Fill(h, topic, partition, count-done, size)
+		done += acked
+		return acked, err
+	})
 	if err != nil {
-		return err
-	}
-	defer c.Close()
-	if _, err := c.Fill(h, topic, partition, count, size); err != nil {
 		return fmt.Errorf("write to %s-%d: %w", topic, partition, err)
 	}
 	return nil

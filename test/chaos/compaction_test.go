@@ -52,7 +52,7 @@ func TestCompactionOfManyKeys(t *testing.T) {
 			"segment.ms": "1500",
 		})
 	}
-	client, err := kgo.NewClient(kgo.SeedBrokers(c.Addresses()...), kgo.ProducerBatchMaxBytes(900<<10),
+	client, err := kgo.NewClient(kgo.SeedBrokers(c.Addresses()...), kgo.AlwaysRetryEOF(), kgo.ProducerBatchMaxBytes(900<<10),
 		kgo.MaxBufferedRecords(200_000), kgo.ProducerBatchCompression(kgo.NoCompression()), kgo.RecordPartitioner(kgo.ManualPartitioner()))
 	if err != nil {
 		t.Fatal(err)
@@ -100,7 +100,8 @@ func TestCompactionOfManyKeys(t *testing.T) {
 	clean := func() bool {
 		rss()
 		dirty := metric(n, "chronik_compaction_logs_dirty")
-		return len(dirty) == 1 && dirty[0] == 0 && len(metric(n, "chronik_compaction_progress_ratio")) == 0 && metric(n, "chronik_compaction_logs")[0] == compactionTopics && segments(n) <= 4*compactionTopics+compactionTopics*(keys*compactionRecord/compactionTopics/segment+1)
+		logs := metric(n, "chronik_compaction_logs")
+		return len(dirty) == 1 && dirty[0] == 0 && len(metric(n, "chronik_compaction_progress_ratio")) == 0 && len(logs) == 1 && logs[0] == compactionTopics && segments(n) <= 4*compactionTopics+compactionTopics*(keys*compactionRecord/compactionTopics/segment+1)
 	}
 	if !waitFor(10*time.Minute, func() bool { return clean() && sizeOf(n) < int64(float64(keys*compactionRecord)*1.2) }) {
 		t.Errorf("the logs have %d bytes in %d segments for %d bytes of live records; dirty logs: %v", sizeOf(n), segments(n), keys*compactionRecord, metric(n, "chronik_compaction_logs_dirty"))
@@ -132,7 +133,7 @@ func readLast(t *testing.T, c *cluster.Cluster, keys int) {
 	for i := range topics {
 		topics[i] = fmt.Sprintf("c%d", i)
 	}
-	client, err := kgo.NewClient(kgo.SeedBrokers(c.Addresses()...), kgo.ConsumeTopics(topics...), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
+	client, err := kgo.NewClient(kgo.SeedBrokers(c.Addresses()...), kgo.AlwaysRetryEOF(), kgo.ConsumeTopics(topics...), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
 	if err != nil {
 		t.Fatal(err)
 	}

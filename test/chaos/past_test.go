@@ -32,7 +32,7 @@ func TestStoppedLeaderDoesNotAnswerFromThePast(t *testing.T) {
 		var before int64
 		for i := range conns {
 			conns[i] = dial(t, leader)
-			if before, err = conns[i].End(replicated, 0); err != nil {
+			if before, err = traffic.Patiently(func() (int64, error) { return conns[i].End(replicated, 0) }); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -42,7 +42,7 @@ func TestStoppedLeaderDoesNotAnswerFromThePast(t *testing.T) {
 		other := c.Nodes[leader.ID%3]
 		now := await(t, other, 0, "led by another", func(p traffic.Partition) bool { return p.Leader != leader.ID && p.Leader > 0 })
 		write(t, c.Node(now.Leader), &h, replicated, 0, 20, 50)
-		after, err := dial(t, c.Node(now.Leader)).End(replicated, 0)
+		after, err := endOf(t, c.Node(now.Leader), replicated, 0)
 		if err != nil || after < before+20 {
 			t.Fatalf("the new leader ends at %d, the old one at %d: %v", after, before, err)
 		}

@@ -17,7 +17,7 @@ import (
 // is not 0 and a message that says each of the words.
 func runRefused(t *testing.T, args []string, words ...string) {
 	t.Helper()
-	code, out, err := cluster.RunToEnd(cluster.Binary(t), 5*time.Second, args...)
+	code, out, err := cluster.RunToEnd(cluster.Binary(t), 20*time.Second, args...)
 	if err != nil {
 		t.Fatalf("chronik %s: %v\n%s", strings.Join(args, " "), err, out)
 	}
@@ -57,7 +57,7 @@ func TestSecondProcessIsRefused(t *testing.T) {
 		})
 	}
 	// The first one has not noticed.
-	if _, err := traffic.FirstAck(c.Addresses(), &h, "kept", 0, 5*time.Second); err != nil {
+	if _, err := traffic.FirstAck(c.Addresses(), &h, "kept", 0, 20*time.Second); err != nil {
 		t.Error(err)
 	}
 	n.Kill()

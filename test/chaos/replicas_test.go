@@ -35,7 +35,7 @@ func startLoad(t *testing.T, c *cluster.Cluster, h *history.History, partitions 
 
 // partitionAt is what one node says of a partition.
 func partitionAt(n *cluster.Node, topic string, partition int32) (traffic.Partition, error) {
-	c, err := traffic.Dial(n.Kafka, time.Second)
+	c, err := traffic.Dial(n.Kafka, 5*time.Second)
 	if err != nil {
 		return traffic.Partition{}, err
 	}

@@ -75,7 +75,7 @@ func killedAtStep(t *testing.T, call string, when int) bool {
 // stepTraffic makes a topic with small segments and writes to it until the
 // node is gone or enough has been written. An error says that it was cut short.
 func stepTraffic(n *cluster.Node, h *history.History) error {
-	conn, err := traffic.Dial(n.Kafka, 3*time.Second)
+	conn, err := traffic.Dial(n.Kafka, 15*time.Second)
 	if err != nil {
 		return err
 	}
@@ -84,7 +84,7 @@ func stepTraffic(n *cluster.Node, h *history.History) error {
 		return err
 	}
 	for range 10 {
-		if _, err := conn.Fill(h, "steps", 0, 100, 4<<10); err != nil {
+		if _, err := traffic.Patiently(func() (int, error) { return conn.Fill(h, "steps", 0, 100, 4<<10) }); err != nil {
 			return err
 		}
 	}

@@ -113,6 +113,29 @@ func (c *Conn) Leader(topic string, partition int32) (string, error) {
 	return "", kerr.LeaderNotAvailable
 }
 
+// Patiently asks again, for some seconds, while the answer is an error of which
+// every client knows that it passes: who leads may change at any time, above all
+// on a machine that is busy, and then clients ask once more.
+func Patiently[T any](ask func() (T, error)) (T, error) {
+	const limit = 15 * time.Second
+	for begin := time.Now(); ; time.Sleep(10 * time.Millisecond) {
+		v, err := ask()
+		if !passes(err) || time.Since(begin) > limit {
+			return v, err
+		}
+	}
+}
+
+func passes(err error) bool {
+	for _, code := range []error{kerr.NotLeaderForPartition, kerr.LeaderNotAvailable, kerr.NotEnoughReplicas, kerr.CoordinatorLoadInProgress,
+		kerr.CoordinatorNotAvailable} {
+		if errors.Is(err, code) {
+			return true
+		}
+	}
+	return false
+}
+
 // DialLeader connects to a partition's leader by way of any of the addresses,
 // and tries until limit has passed.
 func DialLeader(addresses []string, topic string, partition int32, limit time.Duration) (*Conn, error) {
@@ -149,12 +172,14 @@ func dialLeaderBy(address, topic string, partition int32) (*Conn, error) {
 func ReadTopic(addresses []string, topic string, partitions int32) (map[history.Place][]history.Record, error) {
 	all := make(map[history.Place][]history.Record)
 	for p := range partitions {
-		c, err := DialLeader(addresses, topic, p, 15*time.Second)
-		if err != nil {
-			return all, err
-		}
-		records, err := c.ReadAll(topic, p, -1)
-		c.Close()
+		records, err := Patiently(func() ([]history.Record, error) {
+			c, err := DialLeader(addresses, topic, p, 15*time.Second)
+			if err != nil {
+				return nil, err
+			}
+			defer c.Close()
+			return c.ReadAll(topic, p, -1)
+		})
 		all[history.Place{Topic: topic, Partition: p}] = records
 		if err != nil {
 			return all, fmt.Errorf("read %s-%d: %w", topic, p, err)
