@@ -51,7 +51,7 @@ func consume(ctx context.Context, seeds []string, emit func(consumed)) error {
 			}
 		}
 	}
-	client, err := kgo.NewClient(kgo.SeedBrokers(seeds...), kgo.ConsumerGroup("consumers"), kgo.ConsumeTopics("p"), kgo.ServerSideBalancer(),
+	client, err := kgo.NewClient(kgo.SeedBrokers(seeds...), kgo.AlwaysRetryEOF(), kgo.ConsumerGroup("consumers"), kgo.ConsumeTopics("p"), kgo.ServerSideBalancer(),
 		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.FetchMaxWait(2*time.Second), kgo.MetadataMinAge(100*time.Millisecond),
 		kgo.RetryBackoffFn(func(int) time.Duration { return 20 * time.Millisecond }), kgo.DialTimeout(time.Second),
 		kgo.OnPartitionsAssigned(tell('a')), kgo.OnPartitionsRevoked(tell('r')), kgo.OnPartitionsLost(tell('r')))
@@ -331,7 +331,7 @@ func produceSteadily(ctx context.Context, t *testing.T, client *kgo.Client, part
 // readBeside reads all that comes without being in the group: what is late there
 // is late for another reason than the group's.
 func readBeside(ctx context.Context, t *testing.T, seeds []string, r *readings) {
-	client, err := kgo.NewClient(kgo.SeedBrokers(seeds...), kgo.ConsumeTopics("p"), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()),
+	client, err := kgo.NewClient(kgo.SeedBrokers(seeds...), kgo.AlwaysRetryEOF(), kgo.ConsumeTopics("p"), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()),
 		kgo.RetryBackoffFn(func(int) time.Duration { return 20 * time.Millisecond }), kgo.MetadataMinAge(100*time.Millisecond), kgo.DialTimeout(time.Second))
 	if err != nil {
 		t.Error(err)

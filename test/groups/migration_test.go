@@ -69,7 +69,7 @@ func changeProtocol(t *testing.T, balancer kgo.GroupBalancer) {
 		}
 	})
 	read := func(who string, protocol ...kgo.Opt) (leave func()) {
-		client, err := kgo.NewClient(append(protocol, kgo.SeedBrokers(c.Addresses()...), kgo.ConsumeTopics("t"), kgo.ConsumerGroup("g"),
+		client, err := kgo.NewClient(append(protocol, kgo.SeedBrokers(c.Addresses()...), kgo.AlwaysRetryEOF(), kgo.ConsumeTopics("t"), kgo.ConsumerGroup("g"),
 			kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.HeartbeatInterval(300*time.Millisecond), kgo.SessionTimeout(10*time.Second),
 			kgo.AutoCommitInterval(200*time.Millisecond))...)
 		if err != nil {
@@ -90,9 +90,9 @@ func changeProtocol(t *testing.T, balancer kgo.GroupBalancer) {
 	}
 	until := func(what string, ok func() bool) {
 		t.Helper()
-		for end := time.Now().Add(30 * time.Second); !ok(); time.Sleep(20 * time.Millisecond) {
+		for end := time.Now().Add(60 * time.Second); !ok(); time.Sleep(20 * time.Millisecond) {
 			if time.Now().After(end) {
-				t.Fatalf("%s: not within 30 s; read so far: %v", what, r.by)
+				t.Fatalf("%s: not within 60 s; read so far: %v", what, r.by)
 			}
 		}
 	}
