@@ -182,7 +182,7 @@ func runChronik(binary, dir, kafka string, more []string) (*process, error) {
 
 // listens waits until a process takes connections.
 func listens(p *process, addr string) error {
-	for range 200 {
+	for range 1200 {
 		select {
 		case <-p.ended:
 			text, _ := os.ReadFile(p.log.Name())

@@ -76,9 +76,13 @@ func TestSegmentioGroupOfTwo(t *testing.T) {
 		go func() {
 			defer wait.Done()
 			for {
-				m, err := reader.ReadMessage(ctx)
+				m, err := reader.FetchMessage(ctx)
 				if err != nil {
 					return
+				}
+				// In a rebalance, such as that for the second member, a commit may be refused.
+				for err = reader.CommitMessages(ctx, m); err != nil && ctx.Err() == nil; err = reader.CommitMessages(ctx, m) {
+					time.Sleep(50 * time.Millisecond)
 				}
 				mu.Lock()
 				seen[string(m.Value)] = true
