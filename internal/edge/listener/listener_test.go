@@ -93,7 +93,7 @@ func dial(t testing.TB, l *Listener) net.Conn {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { c.Close() })
-	c.SetDeadline(time.Now().Add(20 * time.Second))
+	c.SetDeadline(time.Now().Add(time.Minute))
 	return c
 }
 
@@ -645,6 +645,13 @@ func TestIdleConnectionsAreCheap(t *testing.T) {
 	fresh := memory()
 	time.Sleep(quietAfter + 2*time.Second)
 	rest := memory()
+	for range 20 { // a busy machine takes longer to have them all at rest
+		if (rest-before)/connections <= 8<<10 {
+			break
+		}
+		time.Sleep(time.Second)
+		rest = memory()
+	}
 	runtime.KeepAlive(clients)
 	t.Logf("per connection, both ends: %d bytes at first, %d at rest", (fresh-before)/connections, (rest-before)/connections)
 	if each := (rest - before) / connections; each > 8<<10 {
