@@ -58,7 +58,7 @@ func MakeFileSystem(dir string, size int64) (mount string, remove func() error, 
 func unmount(mount string) error {
 	// The processes are gone by then, but the kernel may be a moment behind.
 	var err error
-	for range 50 {
+	for range 500 {
 		if err = run("umount", mount); err == nil {
 			return nil
 		}

@@ -71,6 +71,9 @@ func (r *run) victim() (*cluster.Node, string) {
 
 func (r *run) kill() (string, func() error, error) {
 	n, role := r.victim()
+	if r.held[n.ID] == frozenHold {
+		return "", nil, errNotNow
+	}
 	r.down(n, "killed")
 	n.Kill()
 	return fmt.Sprintf("node %d (%s)", n.ID, role), func() error { return r.up(n) }, nil
@@ -107,6 +110,9 @@ func (r *run) killAll() (string, func() error, error) {
 func (r *run) killAgain() (string, func() error, error) {
 	n, role := r.victim()
 	times := 3 + r.rng.IntN(8)
+	if r.held[n.ID] == frozenHold {
+		return "", nil, errNotNow
+	}
 	r.down(n, "killed")
 	for range times {
 		n.Kill()
@@ -120,7 +126,7 @@ func (r *run) killAgain() (string, func() error, error) {
 
 func (r *run) stop() (string, func() error, error) {
 	n, role := r.victim()
-	if !n.Running() { // another fault has it
+	if !n.Running() || r.held[n.ID] != 0 { // another fault has it
 		return "", nil, errNotNow
 	}
 	r.down(n, "stopped")
@@ -155,7 +161,7 @@ func (r *run) pause() (string, func() error, error) {
 	if err := n.Pause(); err != nil {
 		return "", nil, errNotNow
 	}
-	return fmt.Sprintf("node %d (%s)", n.ID, role), func() error { n.Resume(); return nil }, nil
+	return fmt.Sprintf("node %d (%s)", n.ID, role), r.hold(n, pausedHold, func() error { n.Resume(); return nil }), nil
 }
 
 // pauseAndKill pauses one node while the others go on, kills another, and lets
@@ -163,7 +169,7 @@ func (r *run) pause() (string, func() error, error) {
 func (r *run) pauseAndKill() (string, func() error, error) {
 	a, _ := r.victim()
 	b := r.c.Nodes[a.ID%len(r.c.Nodes)]
-	if a.Pause() != nil {
+	if r.held[b.ID] == frozenHold || a.Pause() != nil {
 		return "", nil, errNotNow
 	}
 	time.Sleep(time.Duration(500+r.rng.IntN(2000)) * time.Millisecond)

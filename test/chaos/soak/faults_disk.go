@@ -30,6 +30,9 @@ func (r *run) disk(n *cluster.Node) string { return r.disks[n.ID-1] }
 
 func (r *run) losePower() (string, func() error, error) {
 	n, role := r.victim()
+	if r.held[n.ID] == frozenHold {
+		return "", nil, errNotNow
+	}
 	r.down(n, "lost its power")
 	n.Kill()
 	if err := harm.LosePower(r.disk(n)); err != nil {
@@ -102,11 +105,14 @@ func (r *run) ioError(calls, fault string) (string, func() error, error) {
 func (r *run) slowDisk() (string, func() error, error) {
 	n, role := r.victim()
 	ms := 50 + r.rng.IntN(450)
+	if r.held[n.ID] == frozenHold {
+		return "", nil, errNotNow
+	}
 	in, err := r.inject(n, "", "fdatasync,fsync", fmt.Sprintf("delay_enter=%d", ms*1000))
 	if err != nil {
 		return "", nil, err
 	}
-	return fmt.Sprintf("node %d (%s): %d ms for each sync", n.ID, role, ms), func() error { in.Close(); return nil }, nil
+	return fmt.Sprintf("node %d (%s): %d ms for each sync", n.ID, role, ms), r.hold(n, slowHold, func() error { in.Close(); return nil }), nil
 }
 
 func (r *run) hungDisk() (string, func() error, error) {
@@ -114,7 +120,7 @@ func (r *run) hungDisk() (string, func() error, error) {
 	if err := harm.Freeze(r.disk(n)); err != nil {
 		return "", nil, err
 	}
-	return fmt.Sprintf("node %d (%s)", n.ID, role), func() error { return harm.Thaw(r.disk(n)) }, nil
+	return fmt.Sprintf("node %d (%s)", n.ID, role), r.hold(n, frozenHold, func() error { return harm.Thaw(r.disk(n)) }), nil
 }
 
 func (r *run) fullDisk() (string, func() error, error) {

@@ -49,8 +49,19 @@ type run struct {
 	events     []event
 	violations []history.Violation
 	expected   map[int]string // why a node may not be running
+	held       map[int]hold   // by node: what keeps its process from ending
 	quiet      bool
 }
+
+// hold is a fault during which a process does not end as it should, or not at
+// all: of two faults at once, the other must not wait for that.
+type hold int8
+
+const (
+	pausedHold hold = 1 + iota // it gets no signal but SIGKILL
+	slowHold                   // it takes long to stop
+	frozenHold                 // even SIGKILL waits for its disk, and so does a tracer
+)
 
 // event is one fault from its beginning to when it was taken back.
 type event struct {
@@ -74,7 +85,7 @@ func (r *run) clock() string { return time.Now().Format("15:04:05.000") }
 // setUp makes the network, the disks and the cluster.
 func setUp(t *testing.T, o options) *run {
 	t.Helper()
-	r := &run{t: t, opts: o, rng: rand.New(rand.NewPCG(o.seed, 1)), expected: map[int]string{}}
+	r := &run{t: t, opts: o, rng: rand.New(rand.NewPCG(o.seed, 1)), expected: map[int]string{}, held: map[int]hold{}}
 	var err error
 	if r.net, err = netns.Make(o.nodes); err != nil {
 		r.say("no network namespaces, so no faults of the network: %v", err)
@@ -110,6 +121,17 @@ func setUp(t *testing.T, o options) *run {
 	t.Cleanup(client.Close)
 	r.admin = kadm.NewClient(client)
 	return r
+}
+
+// hold notes what the present fault does to a node, and returns what takes it
+// back. Faults begin and end one after the other.
+func (r *run) hold(n *cluster.Node, h hold, end func() error) func() error {
+	before := r.held[n.ID]
+	r.held[n.ID] = max(before, h)
+	return func() error {
+		r.held[n.ID] = before
+		return end()
+	}
 }
 
 // supervise notices processes that end by themselves.
@@ -168,7 +190,7 @@ func (r *run) rest(ctx context.Context, length time.Duration) {
 
 // recoveryMax is how long a cluster may take, after the last fault was taken
 // back, until every replica is in sync and every partition can be written.
-const recoveryMax = 45 * time.Second
+const recoveryMax = 90 * time.Second
 
 // awaitWell waits until every node is ready and every replica in sync.
 func (r *run) awaitWell(ctx context.Context, limit time.Duration) bool {
@@ -274,7 +296,7 @@ func (r *run) strike(ctx context.Context, kinds []kind) {
 	if !kinds[0].brief {
 		pause(ctx, hold)
 	}
-	for _, end := range ends {
+	for _, end := range slices.Backward(ends) { // a disk that is frozen last is thawed first
 		if err := end(); err != nil {
 			r.violated("harness", "end of %s: %v", strings.Join(names, " and "), err)
 		}
