@@ -69,15 +69,19 @@ var unprintable = strings.NewReplacer(":", ".", "\x00", "0")
 
 var unfit = regexp.MustCompile(`[^a-zA-Z0-9]+`)
 
-func newConversation(s *side, of *Case, version int16) *Conversation {
-	c := &Conversation{V: version, side: s, of: of, ids: map[[16]byte]string{}, nodes: map[int32]*Speaker{}}
-	c.tag = c.prefix()
+func newConversation(s *side, j job) *Conversation {
+	c := &Conversation{V: j.version, side: s, of: j.of, tag: j.tag(), ids: map[[16]byte]string{}, nodes: map[int32]*Speaker{}}
 	c.Speaker = c.Other()
 	return c
 }
 
-func (c *Conversation) prefix() string {
-	return fmt.Sprintf("k%d-%s-v%d", c.of.Key, strings.Trim(unfit.ReplaceAllString(c.of.Name, "-"), "-"), c.V)
+// tag is what the names of a job begin with.
+func (j job) tag() string {
+	tag := fmt.Sprintf("k%d-%s-v%d", j.of.Key, strings.Trim(unfit.ReplaceAllString(j.of.Name, "-"), "-"), j.version)
+	if j.again > 0 {
+		tag += fmt.Sprintf("-again%d", j.again)
+	}
+	return tag
 }
 
 // Other is one more connection to the same server.

@@ -19,13 +19,15 @@ func loseNode(list []job, sides []*side) error {
 			if j.of.Before == nil {
 				continue
 			}
-			c := newConversation(s, j.of, j.version)
-			answers, _ := c.hold(j.of.Before)
-			if n := len(answers); n > 0 && answers[n-1].label == "setup" {
-				return fmt.Errorf("%s: before %s: %s", s.name, j, answers[n-1].outcome)
+			for j.again = range again + 1 {
+				c := newConversation(s, j)
+				answers, _ := c.hold(j.of.Before)
+				if n := len(answers); n > 0 && answers[n-1].label == "setup" {
+					return fmt.Errorf("%s: before %s: %s", s.name, j, answers[n-1].outcome)
+				}
 			}
 		}
-		c := newConversation(s, watched, 1)
+		c := newConversation(s, job{of: watched, version: 1})
 		answers, _ := c.hold(func(c *Conversation) {
 			c.AssignedWith("t", []string{"min.insync.replicas=3"}, []int32{nodeLost, 1, 2})
 		})
@@ -39,7 +41,7 @@ func loseNode(list []job, sides []*side) error {
 		}
 	}
 	for _, s := range sides {
-		c := newConversation(s, watched, 1)
+		c := newConversation(s, job{of: watched, version: 1})
 		answers, _ := c.hold(func(c *Conversation) {
 			for node := int32(1); node < nodeLost; node++ {
 				c.Within(20*time.Second, "another leader", func() bool { return c.leaderAt(node, c.Name("t"), 0) == 1 })

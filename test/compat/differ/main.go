@@ -170,14 +170,24 @@ func differ(o options) (ok bool, err error) {
 
 	plan := jobs(sides[0].common, o.nodes, func(j job) bool { return pattern.MatchString(j.String()) })
 	var results []result
-	collect := func(r result) { results = append(results, r) }
-	run(plan.alone, sides, 1, collect)
-	run(plan.together, sides, o.workers, collect)
+	part := func(list []job, workers int) {
+		begun := len(results)
+		run(list, sides, workers, func(r result) { results = append(results, r) })
+		holdAgain(results[begun:], sides, func(r result) bool {
+			return o.mode == "compare" && slices.ContainsFunc(r.differences, func(d difference) bool {
+				return !slices.ContainsFunc(listed, func(l *deliberate) bool { return l.matches(d) })
+			})
+		})
+	}
+	part(plan.alone, 1)
+	part(plan.together, o.workers)
 	if len(plan.without) > 0 {
 		if err := loseNode(plan.without, sides); err != nil {
 			return false, err
 		}
-		run(plan.without, sides, 1, collect)
+		for _, j := range plan.without { // of which the last changes what the others would see
+			part([]job{j}, 1)
+		}
 	}
 	fmt.Printf("%d conversations, %.1f s in all\n", len(results), time.Since(begin).Seconds())
 	uncovered := uncovered(o, sides)
