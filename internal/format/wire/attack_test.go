@@ -98,14 +98,26 @@ func allocatedBy(f func()) int {
 	return int(after.TotalAlloc - before.TotalAlloc)
 }
 
+// quickest is how long f takes, at best of three when that is more than most:
+// on a busy machine another may have the processor.
+func quickest(most time.Duration, f func()) time.Duration {
+	best := time.Duration(math.MaxInt64)
+	for try := 0; try < 3 && best > most; try++ {
+		start := time.Now()
+		f()
+		best = min(best, time.Since(start))
+	}
+	return best
+}
+
 // checkAttack decodes hostile bytes and fails if that takes more memory than
 // was accounted for, or longer than most.
 func checkAttack(t testing.TB, key, version int16, body []byte, most time.Duration) (err error) {
 	t.Helper()
-	start := time.Now()
 	var req kmsg.Request
-	took := allocatedBy(func() { req, err = DecodeRequest(key, version, body) })
-	if d := time.Since(start); d > most && !raceDetector {
+	var took int
+	d := quickest(most, func() { took = allocatedBy(func() { req, err = DecodeRequest(key, version, body) }) })
+	if d > most && !raceDetector {
 		t.Errorf("key %d version %d: %d bytes took %v", key, version, len(body), d)
 	}
 	if raceDetector { // it makes the compiler allocate slices twice
@@ -286,11 +298,14 @@ func TestSEC5TagCounts(t *testing.T) {
 				t.Error("passed in an element")
 			}
 			frame := append([]byte{0, 18, 0, 3, 0, 0, 0, 1, 0xff, 0xff}, tags...)
-			start := time.Now()
 			var err error
-			took := allocatedBy(func() { _, err = ParseHeader(frame) })
-			if err == nil || took > 2<<10 || time.Since(start) > time.Second {
-				t.Errorf("in a header: %v, %d bytes, %v", err, took, time.Since(start))
+			took := math.MaxInt
+			d := quickest(time.Second, func() { took = min(took, allocatedBy(func() { _, err = ParseHeader(frame) })) })
+			for try := 0; try < 3 && took > 2<<10; try++ { // others allocate as well, now and then
+				took = min(took, allocatedBy(func() { _, err = ParseHeader(frame) }))
+			}
+			if err == nil || took > 2<<10 || d > time.Second {
+				t.Errorf("in a header: %v, %d bytes, %v", err, took, d)
 			}
 		})
 	}
