@@ -32,7 +32,7 @@ type job struct {
 // which is not meant. On a busy machine a replica of either server may fall
 // behind, or a lead move, and then they differ once; what is really different
 // differs each time.
-const again = 1
+const again = 2
 
 func (j job) String() string {
 	return fmt.Sprintf("%02d_%s/%s/v%d", j.of.Key, kmsg.NameForKey(j.of.Key), j.of.Name, j.version)
@@ -222,9 +222,10 @@ func holdAgain(results []result, sides []*side, surprises func(result) bool) {
 		for results[i].job.again < again && surprises(results[i]) {
 			before, j := results[i], results[i].job
 			j.again++
+			time.Sleep(time.Duration(j.again) * 2 * time.Second) // for who has fallen behind
 			results[i] = hold(j, sides)
 			if !surprises(results[i]) {
-				fmt.Printf("%s differed once, and not when it was held again: %s\n", j,
+				fmt.Printf("%s differed, and not when it was held again: %s\n", j,
 					strings.Join(digest(before.differences, [2]string{sides[0].name, sides[1].name}), "; "))
 			}
 		}
