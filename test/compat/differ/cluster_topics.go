@@ -55,6 +55,7 @@ func init() {
 			c.Ask("too few replicas", createPartitions(t, 4, []int32{1, 2}))
 			c.Ask("unknown broker", createPartitions(t, 4, []int32{1, 2, 9}))
 			c.Ask("broker twice", createPartitions(t, 4, []int32{1, 2, 1}))
+			c.Until("the third partition", func() bool { return c.leaderAt(1, t, 2) > 0 })
 			c.Ask("described", describeTopicPartitions(t))
 		}, Ignore: []string{"described:*Partitions[2].*"}},
 		Case{Key: 20, Name: "three nodes", Nodes: 3, Run: func(c *Conversation) {
