@@ -152,13 +152,20 @@ func (d *draft) altered(r ResourceChanges) (map[string]string, Status) {
 // edited is the list in effect, with elements added or taken away.
 func (d *draft) edited(r metadata.ConfigResource, c ConfigChange) string {
 	elements := config.SplitList(d.effective(r, c.Name))
-	for _, e := range config.SplitList(*c.Value) {
-		has := slices.Contains(elements, e)
-		if c.Op == OpAppend && !has {
-			elements = append(elements, e)
+	given := config.SplitList(*c.Value)
+	listed := map[string]bool{} // either list may be long
+	if c.Op == OpSubtract {
+		for _, e := range given {
+			listed[e] = true
 		}
-		if c.Op == OpSubtract && has {
-			elements = slices.DeleteFunc(elements, func(o string) bool { return o == e })
+		return config.JoinList(slices.DeleteFunc(elements, func(e string) bool { return listed[e] }))
+	}
+	for _, e := range elements {
+		listed[e] = true
+	}
+	for _, e := range given {
+		if !listed[e] {
+			elements, listed[e] = append(elements, e), true
 		}
 	}
 	return config.JoinList(elements)

@@ -1,6 +1,7 @@
 package controller
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -212,10 +213,13 @@ func (d *draft) checkAssignments(replicas [][]kafka.NodeID, first, factor int) S
 func (d *draft) autoCreateTopics(r AutoCreateTopics) CreateTopicsResult {
 	var result CreateTopicsResult
 	existing := d.collidingNames()
-	for i, name := range r.Names {
-		if slices.Contains(r.Names[:i], name) {
+	seen := map[string]bool{}
+	left := partitionsPerRequestMax
+	for _, name := range r.Names {
+		if seen[name] {
 			continue
 		}
+		seen[name] = true
 		answer := CreatedTopic{Name: name, Partitions: -1, ReplicationFactor: -1}
 		t := NewTopic{Name: name, Partitions: -1, ReplicationFactor: -1}
 		if kafka.IsInternalTopic(name) {
@@ -224,8 +228,12 @@ func (d *draft) autoCreateTopics(r AutoCreateTopics) CreateTopicsResult {
 		if name == kafka.TopicClusterMetadata {
 			answer.Status = status(kafka.ErrInvalidTopicException, fmt.Sprintf("The name %s is reserved.", name))
 		}
+		if answer.Error == kafka.None && left <= 0 {
+			answer.Status = status(kafka.ErrPolicyViolation, fmt.Sprintf("The request would create more than %d partitions.", partitionsPerRequestMax))
+		}
 		if answer.Error == kafka.None {
 			d.createTopic(t, existing, false, &answer)
+			left -= int(max(answer.Partitions, 0))
 		}
 		if found := d.image.TopicByName(name); found != nil {
 			answer.ID, answer.Partitions, answer.ReplicationFactor = found.ID, int32(len(found.Partitions)), int16(len(found.Partitions[0].Replicas))
@@ -265,10 +273,14 @@ func (d *draft) deleteTopics(r DeleteTopics) DeleteTopicsResult {
 	var result DeleteTopicsResult
 	enabled := d.c.opts.Configs.BrokerBool(d.image, "delete.topic.enable")
 	times := map[TopicRef]int{}
+	asked := map[TopicRef]TopicRef{} // how the request names a topic: by its name, by its id or by both
 	full := make([]DeletedTopic, len(r.Topics))
 	for i, ref := range r.Topics {
 		full[i] = d.findTopic(ref)
-		times[full[i].TopicRef]++
+		topic := full[i].TopicRef
+		times[topic]++
+		as := asked[topic]
+		asked[topic] = TopicRef{Name: cmp.Or(as.Name, ref.Name), ID: cmp.Or(as.ID, ref.ID)}
 	}
 	for _, answer := range full {
 		n := times[answer.TopicRef]
@@ -277,7 +289,7 @@ func (d *draft) deleteTopics(r DeleteTopics) DeleteTopicsResult {
 		}
 		if n > 1 {
 			times[answer.TopicRef] = 0
-			answer = DeletedTopic{TopicRef: askedAs(answer.TopicRef, r.Topics), Status: status(kafka.ErrInvalidRequest, fmt.Sprintf("The topic is in the request %d times.", n))}
+			answer = DeletedTopic{TopicRef: asked[answer.TopicRef], Status: status(kafka.ErrInvalidRequest, fmt.Sprintf("The topic is in the request %d times.", n))}
 		}
 		if answer.Error == kafka.None && !enabled {
 			answer.Status = status(kafka.ErrTopicDeletionDisabled, "Topics may not be deleted here: delete.topic.enable is false.")
@@ -289,20 +301,6 @@ func (d *draft) deleteTopics(r DeleteTopics) DeleteTopicsResult {
 		result.Topics = append(result.Topics, answer)
 	}
 	return result
-}
-
-// askedAs is how a request names a topic: by its name, by its id or by both.
-func askedAs(topic TopicRef, refs []TopicRef) TopicRef {
-	var asked TopicRef
-	for _, ref := range refs {
-		if ref.Name == topic.Name {
-			asked.Name = topic.Name
-		}
-		if ref.ID == topic.ID {
-			asked.ID = topic.ID
-		}
-	}
-	return asked
 }
 
 func (d *draft) findTopic(ref TopicRef) DeletedTopic {

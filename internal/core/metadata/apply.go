@@ -40,6 +40,7 @@ type edit struct {
 	partitions map[partitionKey]int // index in delta.Partitions
 	topicSeen  map[kafka.TopicID]int
 	brokerSeen map[kafka.NodeID]int
+	configSeen map[ConfigResource]bool
 }
 
 type partitionKey struct {
@@ -252,9 +253,14 @@ func (e *edit) setConfig(r *ConfigRecord) {
 }
 
 func (e *edit) noteConfig(r ConfigResource) {
-	if !slices.Contains(e.delta.Configs, r) {
-		e.delta.Configs = append(e.delta.Configs, r)
+	if e.configSeen[r] {
+		return
 	}
+	if e.configSeen == nil {
+		e.configSeen = map[ConfigResource]bool{}
+	}
+	e.configSeen[r] = true
+	e.delta.Configs = append(e.delta.Configs, r)
 }
 
 // finish takes out what came and went within the batch.
