@@ -71,6 +71,7 @@ type classicMember struct {
 	rebalanceTimeoutMs   int32
 	sessionTimeoutMs     int32
 	protocols            []Protocol
+	named                map[string]bool // the names of many protocols; nil: not made yet
 	assignment           []byte
 
 	join     waiting
@@ -330,8 +331,22 @@ func (c *classicGroup) isSubscribed(topic string) bool {
 	return ok
 }
 
+// fewProtocols are as quickly looked through as looked up.
+const fewProtocols = 8
+
+// supports is asked for each protocol of another member, of which either may
+// have a hundred thousand.
 func (m *classicMember) supports(name string) bool {
-	return slices.ContainsFunc(m.protocols, func(p Protocol) bool { return p.Name == name })
+	if len(m.protocols) <= fewProtocols {
+		return slices.ContainsFunc(m.protocols, func(p Protocol) bool { return p.Name == name })
+	}
+	if m.named == nil {
+		m.named = make(map[string]bool, len(m.protocols))
+		for i := range m.protocols {
+			m.named[m.protocols[i].Name] = true
+		}
+	}
+	return m.named[name]
 }
 
 func (m *classicMember) metadata(protocol string) []byte {

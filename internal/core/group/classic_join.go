@@ -200,7 +200,7 @@ func (s *Shard) addMember(g *group, id string, r *JoinGroup, t Ticket) {
 
 // update takes over what a join says about the member.
 func (m *classicMember) update(r *JoinGroup) {
-	m.protocols = r.Protocols
+	m.protocols, m.named = r.Protocols, nil
 	m.sessionTimeoutMs, m.rebalanceTimeoutMs = r.SessionTimeoutMs, r.RebalanceTimeoutMs
 	if r.RebalanceTimeoutMs < 0 {
 		m.rebalanceTimeoutMs = r.SessionTimeoutMs

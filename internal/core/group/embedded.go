@@ -208,12 +208,15 @@ func (c *consumerGroup) supportedClassic(protocolType string, protocols []Protoc
 	if protocolType != protocolTypeConsumer || len(protocols) == 0 || hasDuplicates(protocols) {
 		return false
 	}
-	return slices.ContainsFunc(protocols, func(p Protocol) bool {
-		for _, m := range c.members {
-			if m.about.Classic != nil && !slices.ContainsFunc(m.about.Classic.Protocols, func(o offsets.ClassicProtocol) bool { return o.Name == p.Name }) {
-				return false
-			}
+	classic, named := 0, map[string]int{}
+	for _, m := range c.members {
+		if m.about.Classic == nil {
+			continue
 		}
-		return true
-	})
+		classic++
+		for i := range m.about.Classic.Protocols {
+			named[m.about.Classic.Protocols[i].Name]++
+		}
+	}
+	return slices.ContainsFunc(protocols, func(p Protocol) bool { return named[p.Name] == classic })
 }

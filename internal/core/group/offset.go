@@ -211,10 +211,14 @@ func (g *group) isSubscribed(topic string) bool {
 
 // topicsDeleted removes the offsets of topics that are no more.
 func (s *Shard) topicsDeleted(r *TopicsDeleted) {
+	gone := make(map[string]bool, len(r.Topics))
+	for _, topic := range r.Topics {
+		gone[topic] = true
+	}
 	for _, id := range s.groupIDs() {
 		g := s.groups[id]
 		for _, tp := range g.partitionsWithOffsets() {
-			if slices.Contains(r.Topics, tp.Topic) {
+			if gone[tp.Topic] {
 				s.record(offsets.OffsetCommit{Group: id, Topic: tp.Topic, Partition: tp.Partition})
 			}
 		}
