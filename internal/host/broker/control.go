@@ -206,10 +206,8 @@ func (b *Broker) takeUp(now time.Time, state quorum.State) {
 func (b *Broker) resign(now time.Time) {
 	a := b.active
 	b.active = nil
-	for t := controller.Ticket(1); t <= a.next; t++ {
-		if q, ok := a.tickets[t]; ok {
-			q.answer(now, nil, kafka.ErrNotController, 0)
-		}
+	for _, t := range slices.Sorted(maps.Keys(a.tickets)) { // not all that there ever were: those are millions
+		a.tickets[t].answer(now, nil, kafka.ErrNotController, 0)
 	}
 	a.confirming.refuse(now)
 	for _, w := range a.usable {

@@ -177,3 +177,17 @@ func TestAForgottenAnswerIsNotMadeUp(t *testing.T) {
 		t.Errorf("%d answers are kept", n)
 	}
 }
+
+// A controller that has led for months has answered more heartbeats than it can
+// count while leases run.
+func TestAControllerThatLedForLongResignsAtOnce(t *testing.T) {
+	w := newWorld(t, 3)
+	_, controllerID := w.follower()
+	leader := w.nodes[controllerID]
+	leader.b.active.next = 1 << 60
+	begin := w.now
+	got := w.createAt(leader)
+	w.step()
+	leader.b.resign(w.now)
+	w.wantSoon(begin, got)
+}
