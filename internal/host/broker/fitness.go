@@ -52,7 +52,8 @@ type fitness struct {
 	// may have it before this node knows, so meanwhile it takes itself for fenced.
 	offered map[partitionKey]bool
 	asking  bool
-	retry   bool // a deadline for the next review is set
+	asked   []controller.ReplicaReport // of the question, while asking
+	retry   bool                       // a deadline for the next review is set
 }
 
 const (
@@ -154,6 +155,13 @@ func (b *Broker) fitnessReports() []controller.ReplicaReport {
 			reports = append(reports, controller.ReplicaReport{Topic: key.topic, Partition: key.partition, Fitness: metadata.Fit, Cause: "it can be used"})
 		}
 	}
+	// Whether a report was decided that was not answered is not known before the
+	// answer to a later one.
+	for key := range f.offered {
+		if f.found[key] == nil && f.marked[key] == metadata.Fit && b.Partition(key.topic, key.partition) != nil {
+			reports = append(reports, controller.ReplicaReport{Topic: key.topic, Partition: key.partition, Fitness: metadata.Fit, Cause: "it can be used"})
+		}
+	}
 	slices.SortFunc(reports, func(x, y controller.ReplicaReport) int {
 		return partitionKey{x.Topic, x.Partition}.compare(partitionKey{y.Topic, y.Partition})
 	})
@@ -164,11 +172,15 @@ func (b *Broker) fitnessReports() []controller.ReplicaReport {
 // again what has failed.
 func (b *Broker) reviewFitness(now time.Time) {
 	f := &b.fitness
-	if b.closed || len(f.found) == 0 && len(f.marked) == 0 {
+	if b.closed || len(f.found) == 0 && len(f.marked) == 0 && len(f.offered) == 0 {
 		return
 	}
 	b.planReopening(now)
-	if f.asking || b.lifecycle.epoch == kafka.NoBrokerEpoch || !b.lifecycle.placed {
+	if f.asking { // some of those may have come to lead since
+		b.offerLeads(now, f.asked)
+		return
+	}
+	if b.lifecycle.epoch == kafka.NoBrokerEpoch || !b.lifecycle.placed {
 		return
 	}
 	reports := b.fitnessReports()
@@ -176,10 +188,10 @@ func (b *Broker) reviewFitness(now time.Time) {
 	if len(reports) == 0 {
 		return
 	}
-	f.asking = true
+	f.asking, f.asked = true, reports
 	req := controller.ReportReplicas{Node: b.opts.Node, Epoch: b.lifecycle.epoch, Replicas: reports}
 	b.ask(now, req, fitnessTimeout, false, func(now time.Time, r controller.Response, code kafka.ErrorCode) {
-		f.asking = false
+		f.asking, f.asked = false, nil
 		res, _ := r.(controller.ReportReplicasResult)
 		if code == kafka.None {
 			code = res.Error
@@ -201,7 +213,7 @@ func (b *Broker) offerLeads(now time.Time, reports []controller.ReplicaReport) {
 	for _, r := range reports {
 		key := partitionKey{r.Topic, r.Partition}
 		p := b.Partition(key.topic, key.partition)
-		if p == nil || r.Fitness == metadata.Fit {
+		if p == nil || r.Fitness == metadata.Fit && !before[key] {
 			continue
 		}
 		if _, leads := p.Leads(); !leads && !before[key] || len(p.Status().Replicas) == 1 {

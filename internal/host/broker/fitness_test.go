@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"bytes"
 	"errors"
 	"strings"
 	"syscall"
@@ -143,4 +144,79 @@ func TestLeaderWithASlowDiskAnswersNothingUntilItKnowsWhoLeads(t *testing.T) {
 			}
 		})
 	}
+}
+
+// endAt asks a replica for its end as a consumer does.
+func (w *world) endAt(p *partition.Partition) kafka.ErrorCode {
+	return p.ListOffsets(w.now, partition.ListOffsetsRequest{Timestamp: kafka.TimestampLatest, ReplicaID: partition.NoReplicaID, CurrentLeaderEpoch: kafka.NoLeaderEpoch}).Code
+}
+
+// loseReports has a node's reports not arrive.
+func (w *world) loseReports(n *worldNode) {
+	w.lose = func(from, _ kafka.NodeID, frame []byte) bool {
+		return from == n.id && frame[0] == frameQuestion && bytes.Contains(frame, []byte("ReportReplicas"))
+	}
+}
+
+// createOn makes the topic t with one partition on these nodes, and fills it.
+func (w *world) createOn(replicas ...kafka.NodeID) {
+	w.t.Helper()
+	topic := controller.NewTopic{Name: "t", Partitions: -1, ReplicationFactor: -1, Assignment: []controller.Assignment{{Replicas: replicas}}}
+	w.nodes[1].b.Control(w.now, controller.CreateTopics{Topics: []controller.NewTopic{topic}}, 10*time.Second, func(r controller.Response, code kafka.ErrorCode) {
+		if code != kafka.None || r.(controller.CreateTopicsResult).Topics[0].Error != kafka.None {
+			w.t.Errorf("create: %v %+v", code, r)
+		}
+	})
+	w.until("topic created", func() bool { return w.partition() != nil && w.replicaOf(replicas[0]) != nil })
+	w.produce(3)
+	w.until("in sync", w.whole)
+}
+
+// A leader that finds itself unfit, cannot tell the controller, and is fit again
+// by then goes on. It stayed fenced, and its partition without an answer, until
+// the next finding: there was nothing left to report.
+func TestLeaderThatIsFitAgainBeforeItCouldReportGoesOn(t *testing.T) {
+	w := newWorld(t, 3)
+	n, controllerID := w.follower()
+	w.createOn(n.id, controllerID, 6-n.id-controllerID)
+	p := w.replicaOf(n.id)
+	key := partitionKey{p.TopicID(), p.Number()}
+	w.loseReports(n)
+	n.b.findUnfit(w.now, key, metadata.Damaged, "a segment is bad")
+	for range 100 {
+		w.step()
+	}
+	n.b.findFit(w.now, key)
+	if code := w.endAt(p); code != kafka.ErrNotLeaderOrFollower {
+		t.Errorf("while it is not known who leads the answer is %v", code)
+	}
+	w.lose = nil
+	w.until("it goes on", func() bool { return w.endAt(p) == kafka.None && len(n.b.fitness.offered) == 0 })
+	if leader := w.partition().Leader; leader != n.id {
+		t.Errorf("node %d leads, want %d", leader, n.id)
+	}
+}
+
+// A replica that has reported itself is out of the in-sync set soon, and whoever
+// leads then commits without it. When it is elected in between, it answers
+// nothing until it knows what became of its report.
+func TestReplicaThatComesToLeadWhileItReportsItselfAnswersNothing(t *testing.T) {
+	w := newWorld(t, 3)
+	n, controllerID := w.follower()
+	leader := w.nodes[6-n.id-controllerID]
+	w.createOn(leader.id, n.id, controllerID)
+	p := w.replicaOf(n.id)
+	key := partitionKey{p.TopicID(), p.Number()}
+	w.loseReports(n)
+	n.b.findUnfit(w.now, key, metadata.Damaged, "a segment is bad")
+	leader.kill()
+	w.until("it leads", func() bool { _, leads := p.Leads(); return leads })
+	if code := w.endAt(p); code != kafka.ErrNotLeaderOrFollower {
+		t.Errorf("while its report is on the way it answers %v", code)
+	}
+	w.lose = nil
+	w.until("decided", func() bool { return w.unfitness(n) == metadata.Damaged && w.partition().Leader == controllerID })
+	n.b.findFit(w.now, key)
+	leader.start()
+	w.until("in sync", w.whole)
 }
