@@ -12,6 +12,7 @@ import (
 
 	"chronik/internal/base/kafka"
 	"chronik/internal/core/group"
+	"chronik/internal/core/metadata"
 	"chronik/internal/format/record"
 	"chronik/internal/host/deadline"
 )
@@ -448,4 +449,51 @@ func TestOffsetsOfATopicThatIsDeletedWhileLoadingGo(t *testing.T) {
 	f.groups.OnLeader(f.now, 0, 3, f.log)
 	f.pass(time.Second)
 	f.wantOffset(6)
+}
+
+// imageWith is the view of a cluster with these topics.
+func imageWith(t *testing.T, names ...string) group.Topics {
+	t.Helper()
+	image := metadata.Empty()
+	for i, name := range names {
+		next, _, err := image.Apply(kafka.Offset(i+1), []metadata.Record{&metadata.TopicRecord{ID: kafka.TopicID{byte(i + 1)}, Name: name}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		image = next
+	}
+	return TopicsOf(image)
+}
+
+// The coordinator that was told of a topic's end could not store it, and the next
+// one was not told. The offsets stayed, for a topic of the same name to come.
+func TestOffsetsOfATopicThatEndedWithTheCoordinatorGo(t *testing.T) {
+	for _, next := range []string{"the same", "another"} {
+		t.Run(next, func(t *testing.T) {
+			f := newFixture(t)
+			f.groups.SetTopics(imageWith(t, "other", "t"))
+			f.groups.OnLeader(f.now, 0, 1, f.log)
+			f.wantCommit(f.commit(5), kafka.None)
+			f.wantCommit(f.ask(&group.OffsetCommit{Version: 9, Group: "g", Generation: -1, RetentionMs: -1,
+				Offsets: []group.OffsetToCommit{{Topic: "other", Offset: 7}}}), kafka.None)
+			f.log.auto = false
+			f.groups.SetTopics(imageWith(t, "other"))
+			f.groups.TopicsDeleted(f.now, []string{"t"})
+			if next == "another" {
+				f.groups.OnResign(f.now, 0)
+				f.log.lose(kafka.ErrNotLeaderOrFollower, false)
+				f.groups.OnLeader(f.now, 0, 2, f.log)
+			} else {
+				f.log.lose(kafka.ErrNotEnoughReplicas, false)
+				f.groups.SetTopics(imageWith(t, "other", "t")) // made anew before this has loaded
+			}
+			f.log.auto = true
+			f.pass(time.Second)
+			f.wantOffset(-1)
+			r := (*f.ask(&group.OffsetFetch{Group: "g", MemberEpoch: -1, All: true})).(*group.OffsetFetchResponse)
+			if len(r.Topics) != 1 || r.Topics[0].Topic != "other" || r.Topics[0].Partitions[0].Offset != 7 {
+				t.Errorf("left are %+v, want offset 7 of the other topic", r.Topics)
+			}
+		})
+	}
 }

@@ -126,20 +126,36 @@ func (s *shard) loadStep(now time.Time, gen uint64) {
 	s.core, s.state = l.core, stateActive
 	s.core.SetOptions(s.groups.groupOptions())
 	s.take(s.core.Start(now), &out)
-	if len(s.deleted) > 0 {
-		// All that was loaded was committed before: a topic that has the name again
-		// is another one.
-		req := &group.TopicsDeleted{Topics: s.deleted}
-		s.deleted = nil
-		s.ticket++
-		s.waiting[s.ticket] = waiter{req, func(group.Response) {}}
-		s.take(s.core.Decide(now, req, s.ticket), &out)
-	}
+	s.forgetDeleted(now, &out)
 	tell := s.loadedEvent(now, &l)
 	s.mu.Unlock()
 	s.finish(&out)
 	tell()
 	s.flush(true)
+}
+
+// forgetDeleted removes the offsets of topics that were deleted while this
+// loaded, and of those that are not there: the coordinator before could perhaps
+// not do so. All that was loaded was committed before: a topic that has the name
+// again is another one. The caller holds the lock.
+func (s *shard) forgetDeleted(now time.Time, out *outcome) {
+	gone := s.deleted
+	s.deleted = nil
+	if view := s.groups.view(); view != nil {
+		s.core.SetTopics(view)
+		for _, name := range s.core.TopicsWithOffsets() {
+			if _, ok := view.ByName(name); !ok {
+				gone = append(gone, name)
+			}
+		}
+	}
+	if len(gone) == 0 {
+		return
+	}
+	req := &group.TopicsDeleted{Topics: gone}
+	s.ticket++
+	s.waiting[s.ticket] = waiter{req, func(group.Response) {}}
+	s.take(s.core.Decide(now, req, s.ticket), out)
 }
 
 // applyAll applies whole batches.

@@ -318,6 +318,11 @@ func (s *shard) checkOverdue(now time.Time, out *outcome) {
 // and has it loaded again.
 func (s *shard) fail(code kafka.ErrorCode, out *outcome) {
 	s.log.Warn("group coordinator lost its appends", keyEpoch, s.epoch, keyError, code.String())
+	for _, t := range slices.Sorted(maps.Keys(s.waiting)) {
+		if d, ok := s.waiting[t].req.(*group.TopicsDeleted); ok { // nobody asks for that again
+			s.deleted = append(s.deleted, d.Topics...)
+		}
+	}
 	s.drop(refusalFor(code), out)
 	s.begin(out, retryAfter)
 }
