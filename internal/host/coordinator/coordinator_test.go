@@ -26,9 +26,14 @@ type memoryLog struct {
 	waiting   []func(kafka.ErrorCode)
 	refuse    kafka.ErrorCode // of the next appends
 	auto      bool            // commit at once
+	before    func()          // called once, before the next append
 }
 
 func (l *memoryLog) Append(_ time.Time, batch []byte, done func(kafka.ErrorCode)) {
+	if before := l.before; before != nil {
+		l.before = nil
+		before()
+	}
 	l.mu.Lock()
 	if l.refuse != kafka.None {
 		code := l.refuse
@@ -449,6 +454,28 @@ func TestOffsetsOfATopicThatIsDeletedWhileLoadingGo(t *testing.T) {
 	f.groups.OnLeader(f.now, 0, 3, f.log)
 	f.pass(time.Second)
 	f.wantOffset(6)
+}
+
+// A coordinator that loads while its earlier self still appends would not know
+// of what comes behind all that it reads: the offset would be another one with
+// the next coordinator, though nobody has committed since.
+func TestLoadingWaitsForAnAppendThatIsUnderWay(t *testing.T) {
+	f := newFixture(t)
+	f.groups.OnLeader(f.now, 0, 1, f.log)
+	f.wantCommit(f.commit(5), kafka.None)
+	f.log.before = func() {
+		f.groups.OnResign(f.now, 0)
+		f.groups.OnLeader(f.now, 0, 2, f.log)
+		f.pass(time.Second)
+	}
+	f.wantCommit(f.commit(6), kafka.ErrNotCoordinator)
+	f.pass(time.Second)
+	here, code := f.fetched()
+	f.groups.OnLeader(f.now, 0, 3, f.log)
+	f.pass(time.Second)
+	if next, _ := f.fetched(); here != next || code != kafka.None {
+		t.Errorf("offset = %d, %v; the next coordinator has %d", here, code, next)
+	}
 }
 
 // imageWith is the view of a cluster with these topics.

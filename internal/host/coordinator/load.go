@@ -78,6 +78,15 @@ func (s *shard) loadStep(now time.Time, gen uint64) {
 		s.mu.Unlock()
 		return
 	}
+	if s.load.core == nil && s.flushing {
+		// What was decided before is being appended still: it would be in the log,
+		// behind what is loaded, and come up with the next coordinator only.
+		var out outcome
+		s.loadLater(&out, pollAfter)
+		s.mu.Unlock()
+		s.finish(&out)
+		return
+	}
 	l, file := s.load, s.file
 	s.mu.Unlock()
 
