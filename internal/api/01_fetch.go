@@ -23,8 +23,8 @@ import (
 //   - a partition named twice: the last one counts, one answer
 //   - partitions are read in the order of the request, or of its session, until
 //     max_bytes are full; the first batch is answered whatever its size
-//   - with fewer than min_bytes the request waits up to max_wait; an error of a
-//     partition ends the waiting, but for topics that do not exist
+//   - with fewer than min_bytes the request waits up to max_wait, or 5 minutes;
+//     an error of a partition ends the waiting, but for topics that do not exist
 //   - incremental sessions as in KIP-227; see package fetchsession
 //   - from v16 on NOT_LEADER_OR_FOLLOWER and FENCED_LEADER_EPOCH tell who leads
 //     (KIP-951)
@@ -123,7 +123,7 @@ func serveFetch(s *Server, now time.Time, req *Request, reply Reply) {
 		op.readAhead()
 		return
 	}
-	op.park(now.Add(millis(in.MaxWaitMillis)))
+	op.park(now.Add(min(millis(in.MaxWaitMillis), fetchWaitMax)))
 	op.run(now)
 }
 

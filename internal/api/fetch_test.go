@@ -3,6 +3,7 @@ package api_test
 import (
 	"bytes"
 	"fmt"
+	"math"
 	"strings"
 	"testing"
 	"time"
@@ -209,6 +210,25 @@ func TestDeletedTopicsEndTheWaiting(t *testing.T) {
 	if code := kafka.ErrorCode(waiting.resp.(*kmsg.FetchResponse).Topics[0].Partitions[0].ErrorCode); code == kafka.None {
 		t.Error("no error")
 	}
+}
+
+// A client that asks for weeks and goes away leaves its fetch behind, and with it
+// a part of the memory that all connections share.
+func TestNoFetchWaitsForWeeks(t *testing.T) {
+	n := newNode(t, nil)
+	n.topic("t", 1)
+	req := fetchRequest(11, "t", kafka.TopicID{}, 0, 0)
+	req.MaxWaitMillis = math.MaxInt32
+	waiting := n.send(req)
+	n.advance(time.Minute)
+	if waiting.came {
+		t.Fatal("a fetch that may wait does not")
+	}
+	n.advance(5 * time.Minute)
+	if !waiting.came {
+		t.Fatal("no answer after 6 minutes")
+	}
+	expect(t, "fetch", waiting.resp.(*kmsg.FetchResponse).Topics[0].Partitions[0].ErrorCode, kafka.None)
 }
 
 func TestSessionsTellWhatChanged(t *testing.T) { // trap 20
