@@ -195,6 +195,7 @@ type Broker struct {
 	lost       map[kafka.NodeID]bool // peers whose process has ended, as far as is known
 	departures map[kafka.NodeID]departure
 	lastLeader kafka.NodeID           // the leader of the quorum before the present one
+	lastRound  uint64                 // of confirming, when this node was the active controller last
 	deleted    map[kafka.TopicID]bool // topics whose deletion this process has seen
 	gone       gone
 	opening    opening

@@ -193,7 +193,7 @@ func (b *Broker) takeUp(now time.Time, state quorum.State) {
 	}
 	id := b.newProposalID()
 	a.started = id
-	a.confirming.round = uint64(state.Epoch) << 32 // no round of an earlier lead is taken for one of this
+	a.confirming.round = max(uint64(state.Epoch)<<32, b.lastRound) // no round of before is taken for one of now
 	a.confirming.done = a.confirming.round
 	b.active = a
 	if _, err := b.quorum.Propose(encodeEntry(id, nil)); err != nil {
@@ -205,7 +205,7 @@ func (b *Broker) takeUp(now time.Time, state quorum.State) {
 // not committed may still be; its askers ask again.
 func (b *Broker) resign(now time.Time) {
 	a := b.active
-	b.active = nil
+	b.active, b.lastRound = nil, a.confirming.round
 	for _, t := range slices.Sorted(maps.Keys(a.tickets)) { // not all that there ever were: those are millions
 		a.tickets[t].answer(now, nil, kafka.ErrNotController, 0)
 	}

@@ -80,3 +80,21 @@ func TestAGrantThatIsOvertakenGivesNoLease(t *testing.T) {
 		t.Error("a grant from before the fencing gives a lease")
 	}
 }
+
+// A controller that resigns, because what it proposes is not taken while it hands
+// over, may take up its part again in the same epoch. What the others then say to
+// a round of before says nothing of the time after.
+func TestNoRoundIsAskedTwiceInAnEpoch(t *testing.T) {
+	w := newWorld(t, 3)
+	_, controllerID := w.follower()
+	b := w.nodes[controllerID].b
+	epoch, before := b.active.epoch, b.active.confirming.round
+	b.resign(w.now)
+	w.until("the controller again", func() bool { return b.active != nil })
+	if b.active.epoch != epoch {
+		t.Fatalf("it leads in epoch %d, not in %d any more", b.active.epoch, epoch)
+	}
+	if again := b.active.confirming.done; again < before {
+		t.Errorf("after round %d the next one is %d", before, again+1)
+	}
+}
