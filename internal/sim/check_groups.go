@@ -72,6 +72,7 @@ func (g *simGroup) taken(m *member, p *groupPart) {
 		switch {
 		case o == m || !o.owned[p] || o.superseded && o.slot == m.slot:
 		case !o.sure() && g.mayBeAnother(o): // the epochs began anew, and it has not heard
+		case o.overtaken: // by a join of its own that it had given up: it is taken for one that has lost everything
 		case o.inForce == m.epoch:
 			g.w.violate("a partition has one owner per epoch", "%s: both %s and %s own it at epoch %d", p.part, o, m, m.epoch)
 		case o.sure() && o.inForce < m.epoch: // else it is m that comes late

@@ -55,6 +55,11 @@ func TestRecordedSeedsStayFixed(t *testing.T) {
 			kinds, _, _ := strings.Cut(rest, `"`)
 			o.Faults = strings.Split(kinds, ",")
 		}
+		if _, rest, ok := strings.Cut(line, "--groups "); ok {
+			if _, err := fmt.Sscan(rest, &o.Groups); err != nil {
+				t.Fatalf("line %q: %v", line, err)
+			}
+		}
 		t.Run(fmt.Sprint(o.Seed), func(t *testing.T) { check(t, o) })
 		count++
 	}
