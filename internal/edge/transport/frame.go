@@ -2,22 +2,9 @@ package transport
 
 import (
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"io"
-
-	"chronik/internal/base/kafka"
 )
-
-var errHello = errors.New("not a chronik peer: this port is for other nodes, not for clients")
-
-// hello is what a dialler says of itself.
-type hello struct {
-	version  int
-	class    int
-	from, to kafka.NodeID
-	cluster  string
-}
 
 // frameReader cuts frames out of a stream, in place where they fit its buffer.
 type frameReader struct {
@@ -77,28 +64,4 @@ func (r *frameReader) next() ([]byte, error) {
 func (r *frameReader) more() bool {
 	have := r.end - r.begin
 	return have >= 4 && have-4 >= int(binary.BigEndian.Uint32(r.buf[r.begin:]))
-}
-
-func (r *frameReader) hello() (hello, error) {
-	const fixed = 15
-	var h hello
-	if err := r.need(len(magic)); err != nil {
-		return h, err
-	}
-	if string(r.buf[r.begin:r.begin+len(magic)]) != magic {
-		return h, errHello
-	}
-	if err := r.need(fixed); err != nil {
-		return h, err
-	}
-	b := r.buf[r.begin:]
-	h.version, h.class = int(b[4]), int(b[5])
-	h.from, h.to = kafka.NodeID(binary.BigEndian.Uint32(b[6:])), kafka.NodeID(binary.BigEndian.Uint32(b[10:]))
-	n := int(b[14])
-	if err := r.need(fixed + n); err != nil {
-		return h, err
-	}
-	h.cluster = string(r.buf[r.begin+fixed : r.begin+fixed+n])
-	r.begin += fixed + n
-	return h, nil
 }
