@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -27,6 +28,8 @@ func addCluster(cmd *cobra.Command) *cluster {
 }
 
 // connect makes a client once at least one of the brokers takes a connection.
+// The client is given those that do, for it asks no second one who coordinates
+// a group. Of the others it learns from these.
 func (c *cluster) connect(ctx context.Context, options ...kgo.Opt) (*kgo.Client, error) {
 	seeds := strings.Split(c.bootstrap, ",")
 	for _, seed := range seeds {
@@ -37,7 +40,8 @@ func (c *cluster) connect(ctx context.Context, options ...kgo.Opt) (*kgo.Client,
 	if c.timeout <= 0 {
 		return nil, usage("flag --timeout: got %v, takes more than 0", c.timeout)
 	}
-	if err := reach(ctx, seeds); err != nil {
+	seeds, err := reach(ctx, seeds)
+	if err != nil {
 		return nil, err
 	}
 	client, err := kgo.NewClient(append([]kgo.Opt{
@@ -50,26 +54,45 @@ func (c *cluster) connect(ctx context.Context, options ...kgo.Opt) (*kgo.Client,
 	return client, nil
 }
 
-// reach says why none of the brokers can be reached, if so.
-func reach(ctx context.Context, seeds []string) error {
-	dialer := net.Dialer{Timeout: 5 * time.Second}
-	var reasons []string
-	for _, seed := range seeds {
-		conn, err := dialer.DialContext(ctx, "tcp", seed)
+// reachGrace is how long the others may take when one broker has taken a connection.
+const reachGrace = 250 * time.Millisecond
+
+// reach returns the brokers that take a connection, or says why none does.
+func reach(ctx context.Context, seeds []string) ([]string, error) {
+	attempt, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	reasons := make([]error, len(seeds))
+	var all sync.WaitGroup
+	for i, seed := range seeds {
+		all.Go(func() {
+			var dialer net.Dialer
+			conn, err := dialer.DialContext(attempt, "tcp", seed)
+			if reasons[i] = err; err == nil {
+				conn.Close()
+				time.AfterFunc(reachGrace, cancel)
+			}
+		})
+	}
+	all.Wait()
+	if ctx.Err() != nil {
+		return nil, ctx.Err()
+	}
+	var reached, why []string
+	for i, err := range reasons {
 		if err == nil {
-			conn.Close()
-			return nil
-		}
-		if ctx.Err() != nil {
-			return ctx.Err()
+			reached = append(reached, seeds[i])
+			continue
 		}
 		var op *net.OpError
 		if errors.As(err, &op) {
 			err = op.Err
 		}
-		reasons = append(reasons, fmt.Sprintf("%s: %v", seed, err))
+		why = append(why, fmt.Sprintf("%s: %v", seeds[i], err))
 	}
-	return fmt.Errorf("no broker can be reached (%s); start one with `chronik dev`, or say with -b where they are", strings.Join(reasons, "; "))
+	if len(reached) == 0 {
+		return nil, fmt.Errorf("no broker can be reached (%s); start one with `chronik dev`, or say with -b where they are", strings.Join(why, "; "))
+	}
+	return reached, nil
 }
 
 // explain says what an error of Kafka's means for what was being done.

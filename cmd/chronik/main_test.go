@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"net"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -88,6 +90,23 @@ func TestWhatCannotBeDoneExitsWithOneAndSaysWhatToDo(t *testing.T) {
 	}
 	if code, _, stderr := cli(nil, "wal", "dump", "/nowhere/at/all"); code != exitFailed || !strings.Contains(stderr, "/nowhere/at/all") {
 		t.Errorf("wal dump: exit %d, stderr %q", code, stderr)
+	}
+}
+
+func TestClientsAreGivenTheBrokersThatTakeConnections(t *testing.T) {
+	live, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer live.Close()
+	c := &cluster{bootstrap: "127.0.0.1:1," + live.Addr().String() + ",127.0.0.1:2", timeout: time.Second}
+	client, err := c.connect(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	if got := client.OptValue(kgo.SeedBrokers); !reflect.DeepEqual(got, []string{live.Addr().String()}) {
+		t.Errorf("the client asks %v, and %s is the one that takes connections", got, live.Addr())
 	}
 }
 
