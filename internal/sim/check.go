@@ -12,6 +12,7 @@ type checkers struct {
 
 	ackedCount, readCount, epochCount int
 
+	looks       int               // into the nodes, so far
 	images      []*metadata.Image // by node: the last one seen
 	producerIDs map[int64]string
 	marks       map[*partition.Partition]mark // of open replicas
@@ -33,6 +34,7 @@ type history struct {
 	mayStart  kafka.Offset      // the highest offset up to which a deletion was asked for
 	trimmedTo kafka.Offset      // up to which one was acknowledged
 	cut       bool              // a replica has dropped records that were not committed
+	thinned   bool              // it was moved, and the replicas that left were in sync, others not
 	lanes     map[uint64]*lane
 	epochs    []epochSpan          // in the order of epochs
 	synced    map[int]kafka.Offset // by node: up to where its replica was on disk when last seen
@@ -61,9 +63,14 @@ func newCheckers(w *world) *checkers {
 // watchEvery is how often the nodes are looked into.
 const watchEvery = 20 * millisecond
 
+// haveCommittedEvery is how many of these looks make one at what is in sync,
+// which takes longer.
+const haveCommittedEvery = 5
+
 // watch looks into the nodes now and then, until the end.
 func (c *checkers) watch() {
 	c.w.after(watchEvery, func() {
+		c.looks++
 		for _, n := range c.w.nodes {
 			if n.up && n.broker != nil {
 				c.look(n)
@@ -85,6 +92,9 @@ func (c *checkers) look(n *node) {
 		}
 		if epoch, leads := p.Leads(); leads {
 			c.leads(part, n, epoch)
+			if c.looks%haveCommittedEvery == 0 {
+				c.haveCommitted(part, n, p)
+			}
 		}
 		c.mark(part, n, p)
 	}

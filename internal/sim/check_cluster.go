@@ -41,6 +41,29 @@ func (c *checkers) mark(p *topicPart, n *node, hosted *partition.Partition) {
 	c.marks[hosted] = m
 }
 
+// haveCommitted checks that each replica that its leader takes for in sync has
+// what the leader takes for committed, on its disk: any of them may lead next.
+func (c *checkers) haveCommitted(p *topicPart, n *node, hosted *partition.Partition) {
+	if c.w.flips.wanted || c.w.plan.mayLoseDisk {
+		return // a log that is damaged or gone is in sync until somebody notices
+	}
+	s := hosted.Status()
+	for _, id := range s.InSync {
+		member := c.w.nodes[id-1]
+		if member.broker == nil || s.Offline {
+			continue
+		}
+		other := member.broker.Partition(p.topic.id, p.number)
+		if other == nil || other.Failure() != nil {
+			continue
+		}
+		if has := other.Status().Synced; has < s.HighWatermark {
+			c.w.violate("who is in sync has what is committed", "%s: node %d leads in epoch %d, has committed up to %d, and takes %v for in sync, but node %d has %d on its disk", p, n.id, s.LeaderEpoch, s.HighWatermark, s.InSync, id, has)
+			return
+		}
+	}
+}
+
 // metadata checks what a node has come to know: the same as others know of the
 // same partition epoch, and no step from one to the next that loses records.
 func (c *checkers) metadata(n *node, image *metadata.Image) {
@@ -78,6 +101,9 @@ func (c *checkers) live(p *topicPart, image *metadata.Image, state *metadata.Par
 		if b := image.Broker(id); b == nil || b.Fenced {
 			c.w.violate("only live nodes are in sync", "%s at metadata offset %d: %+v, but node %d is fenced", p, image.Offset(), *state, id)
 		}
+		if !state.IsReplica(id) {
+			c.w.violate("only replicas are in sync", "%s at metadata offset %d: %+v, but node %d is none of its replicas", p, image.Offset(), *state, id)
+		}
 	}
 }
 
@@ -100,6 +126,7 @@ func (c *checkers) step(p *topicPart, from, to *metadata.Partition) {
 			return
 		}
 	}
+	p.thinned = p.thinned || from.Reassigning() && !to.Reassigning() && len(to.InSync) < min(len(from.InSync), p.topic.minSync)
 	// A reassignment hands the lead over in the very change in which its leader
 	// says who has caught up.
 	caughtUp := !slices.ContainsFunc(from.Adding, func(id kafka.NodeID) bool { return !slices.Contains(to.InSync, id) })
@@ -133,6 +160,9 @@ func (c *checkers) atRest() (bool, string) {
 			return false, fmt.Sprintf("%s: %s", p, why)
 		}
 	}
+	if why := c.offsetsAtRest(image); why != "" {
+		return false, why
+	}
 	for _, cons := range c.w.load.consumers {
 		for _, r := range cons.reads {
 			read := max(r.next, r.end)
@@ -150,6 +180,26 @@ func (c *checkers) atRest() (bool, string) {
 		}
 	}
 	return true, ""
+}
+
+// offsetsAtRest says which replica of the topic of committed offsets is not in
+// sync, or cannot be read: one that has failed is opened again after a while.
+func (c *checkers) offsetsAtRest(image *metadata.Image) string {
+	t := image.TopicByName(kafka.TopicConsumerOffsets)
+	if t == nil {
+		return ""
+	}
+	for i, p := range t.Partitions {
+		if len(p.InSync) != len(p.Replicas) {
+			return fmt.Sprintf("%s-%d: in sync are %v of %v", t.Name, i, p.InSync, p.Replicas)
+		}
+		for _, id := range p.Replicas {
+			if hosted := c.w.nodes[id-1].broker.Partition(t.ID, int32(i)); hosted == nil || hosted.Failure() != nil {
+				return fmt.Sprintf("%s-%d: node %d has no replica that can be used", t.Name, i, id)
+			}
+		}
+	}
+	return ""
 }
 
 func (c *checkers) partitionAtRest(image *metadata.Image, p *topicPart) string {
