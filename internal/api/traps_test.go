@@ -2,6 +2,7 @@ package api_test
 
 import (
 	"encoding/binary"
+	"strings"
 	"testing"
 	"time"
 
@@ -193,5 +194,222 @@ func TestACommitFromOutsideMakesAGroup(t *testing.T) {
 	groups := ask[*kmsg.ListGroupsResponse](n, list).Groups
 	if len(groups) != 1 || groups[0].Group != "by-hand" || groups[0].GroupState != "Empty" {
 		t.Errorf("groups %v", groups)
+	}
+}
+
+// Trap 13: with more partitions than brokers, whoever is named is a broker of
+// the answer, and who leads takes what is written.
+func TestPartitionsAreOnBrokersThatExist(t *testing.T) {
+	nodes := newCluster(t, 3, nil)
+	for name, factor := range map[string]int16{"one": 1, "three": 3} {
+		expect(t, "create", createTopics(nodes[0], 7, newTopic(name, 7, factor)).Topics[0].ErrorCode, kafka.None)
+	}
+	nodes[0].advance(time.Second)
+	m := metadataOf(nodes[0], 12, false, "one", "three")
+	known := map[int32]bool{}
+	for _, b := range m.Brokers {
+		known[b.NodeID] = true
+	}
+	for i := range m.Topics {
+		topic := &m.Topics[i]
+		if len(topic.Partitions) != 7 {
+			t.Fatalf("%s has %d partitions", *topic.Topic, len(topic.Partitions))
+		}
+		for _, p := range topic.Partitions {
+			for _, id := range append(append([]int32{p.Leader}, p.Replicas...), p.ISR...) {
+				if !known[id] {
+					t.Fatalf("%s-%d names broker %d, which the answer does not have", *topic.Topic, p.Partition, id)
+				}
+			}
+			nodes[p.Leader-1].mustProduce(*topic.Topic, p.Partition, "a")
+		}
+	}
+}
+
+// Trap 25: what retention or DeleteRecords took away is neither the earliest
+// nor found by its time.
+func TestTimesOfDeletedRecordsLeadToTheFirstThatIsLeft(t *testing.T) {
+	n := newNode(t, nil)
+	n.topic("t", 1)
+	base := n.now.UnixMilli() - 10_000
+	for at := range int64(4) {
+		b := record.NewBuilder(record.BuilderOptions{})
+		b.Append(base+at, []byte("k"), []byte("v"))
+		expect(t, "produce", n.produce("t", 0, b.Build()).ErrorCode, kafka.None)
+	}
+	del := kmsg.NewPtrDeleteRecordsRequest()
+	del.Version, del.TimeoutMillis = 2, 5000
+	del.Topics = []kmsg.DeleteRecordsRequestTopic{{Topic: "t", Partitions: []kmsg.DeleteRecordsRequestTopicPartition{{Offset: 2}}}}
+	expect(t, "delete", ask[*kmsg.DeleteRecordsResponse](n, del).Topics[0].Partitions[0].ErrorCode, kafka.None)
+	for _, tt := range []struct {
+		name              string
+		at                int64
+		offset, timestamp int64
+	}{
+		{"earliest", -2, 2, -1}, {"earliest local", -4, 2, -1}, {"latest", -1, 4, -1}, {"newest", -3, 3, base + 3},
+		{"time of a deleted one", base, 2, base + 2}, {"time 0", 0, 2, base + 2},
+		{"time of the last", base + 3, 3, base + 3}, {"behind all", base + 4, -1, -1},
+	} {
+		got := listOffsets(n, 9, "t", 0, -1, tt.at)
+		expect(t, tt.name, got.ErrorCode, kafka.None)
+		if got.Offset != tt.offset || got.Timestamp != tt.timestamp {
+			t.Errorf("%s: offset %d at %d, want %d at %d", tt.name, got.Offset, got.Timestamp, tt.offset, tt.timestamp)
+		}
+	}
+}
+
+// Trap 27: a topic that compresses by itself stores batches whose codec bits
+// say what their bytes are.
+func TestRecompressedBatchesSayTheirCodec(t *testing.T) {
+	n := newNode(t, nil)
+	for kind, codec := range map[string]record.Codec{"uncompressed": record.None, "gzip": record.Gzip, "snappy": record.Snappy, "lz4": record.LZ4, "zstd": record.Zstd} {
+		n.topic(kind, 1, "compression.type", kind)
+		for i, from := range []record.Codec{record.None, record.Gzip, record.Zstd} {
+			sent := batch(record.BuilderOptions{Codec: from}, strings.Repeat("a", 300), "b")
+			expect(t, kind, n.produce(kind, 0, sent).ErrorCode, kafka.None)
+			p := ask[*kmsg.FetchResponse](n, fetchRequest(12, kind, kafka.TopicID{}, 0, int64(2*i))).Topics[0].Partitions[0]
+			if got := record.Batch(p.RecordBatches).Codec(); got != codec {
+				t.Errorf("%s from %v: stored with codec %v", kind, from, got)
+			}
+			if got := values(t, p.RecordBatches); len(got) != 2 || got[1] != "b" {
+				t.Errorf("%s from %v: %d records", kind, from, len(got))
+			}
+		}
+	}
+}
+
+// Trap 31: batches that follow each other before the first is acknowledged are
+// in sequence, and so is each of them when it comes again meanwhile.
+func TestBatchesInFlightAreInSequence(t *testing.T) {
+	nodes := newCluster(t, 3, nil)
+	expect(t, "create", createTopics(nodes[0], 7, withReplicas(newTopic("t", -1, -1), 1, 2, 3)).Topics[0].ErrorCode, kafka.None)
+	nodes[0].advance(time.Second)
+	leader := nodes[0]
+	nodes[1].stalled, nodes[2].stalled = true, true
+	var waiting []*answer
+	for range 2 { // the second time as a client that has lost its connection
+		for sequence := range int32(5) {
+			waiting = append(waiting, leader.send(produceRequest(11, "t", kafka.TopicID{}, 0, idempotent(7, 0, sequence, "a"))))
+		}
+	}
+	gap := leader.wait(leader.send(produceRequest(11, "t", kafka.TopicID{}, 0, idempotent(7, 0, 9, "a"))))
+	expect(t, "gap", gap.resp.(*kmsg.ProduceResponse).Topics[0].Partitions[0].ErrorCode, kafka.ErrOutOfOrderSequenceNumber)
+	for i, a := range waiting {
+		if a.came {
+			t.Fatalf("batch %d was answered before the others had it", i)
+		}
+	}
+	for _, n := range nodes[1:] {
+		n.stalled = false
+		n.posted = append(n.posted, n.inbox...)
+		n.inbox = nil
+	}
+	for i, a := range waiting {
+		p := leader.wait(a).resp.(*kmsg.ProduceResponse).Topics[0].Partitions[0]
+		expect(t, "in flight", p.ErrorCode, kafka.None)
+		if p.BaseOffset != int64(i%5) {
+			t.Errorf("answer %d: offset %d", i, p.BaseOffset)
+		}
+	}
+	if end := listOffsets(leader, 9, "t", 0, -1, -1); end.Offset != 5 {
+		t.Errorf("the log ends at %d", end.Offset)
+	}
+}
+
+// Trap 40: every entry has a type, and what a broker tells of itself that is
+// not read-only can be written back.
+func TestConfigEntriesHaveTypes(t *testing.T) {
+	n := newNode(t, nil)
+	n.topic("t", 1)
+	for kind, of := range map[kmsg.ConfigResourceType]string{kmsg.ConfigResourceTypeTopic: "t", kmsg.ConfigResourceTypeBroker: "1", 32: "g"} {
+		r := describe(n, kind, of)
+		expect(t, "describe", r.ErrorCode, kafka.None)
+		alter := kmsg.NewPtrIncrementalAlterConfigsRequest()
+		alter.Version, alter.ValidateOnly = 1, true
+		res := kmsg.IncrementalAlterConfigsRequestResource{ResourceType: kind, ResourceName: of}
+		for _, c := range r.Configs {
+			if c.ConfigType == 0 {
+				t.Errorf("%s of %s has no type", c.Name, of)
+			}
+			// Kafka, too, has this one for all brokers alike (KIP-966).
+			one := kind == kmsg.ConfigResourceTypeBroker && c.Name == "min.insync.replicas"
+			if !c.ReadOnly && c.Value != nil && !one {
+				res.Configs = append(res.Configs, kmsg.IncrementalAlterConfigsRequestResourceConfig{Name: c.Name, Value: c.Value})
+			}
+		}
+		if len(res.Configs) == 0 {
+			t.Errorf("%s: nothing can be written", of)
+		}
+		alter.Resources = append(alter.Resources, res)
+		if r := ask[*kmsg.IncrementalAlterConfigsResponse](n, alter).Resources[0]; r.ErrorCode != 0 {
+			t.Errorf("%s: own configs are refused: %v %s", of, kafka.ErrorCode(r.ErrorCode), str(r.ErrorMessage))
+		}
+	}
+}
+
+// Trap 41: CreateTopics answers all configs, as DescribeConfigs does, and sets
+// none that nobody gave.
+func TestCreateTopicsAnswersAllConfigs(t *testing.T) {
+	n := newNode(t, nil)
+	made := createTopics(n, 7, withConfig(newTopic("t", 1, 1), "retention.ms", "7")).Topics[0]
+	expect(t, "create", made.ErrorCode, kafka.None)
+	described := map[string]kmsg.DescribeConfigsResponseResourceConfig{}
+	for _, c := range describe(n, kmsg.ConfigResourceTypeTopic, "t").Configs {
+		described[c.Name] = c
+	}
+	if len(made.Configs) != len(described) {
+		t.Errorf("%d configs are answered, %d described", len(made.Configs), len(described))
+	}
+	for _, c := range made.Configs {
+		d, ok := described[c.Name]
+		if !ok || str(d.Value) != str(c.Value) || int8(d.Source) != c.Source {
+			t.Errorf("%s is answered as %s from %d, described as %s from %d", c.Name, str(c.Value), c.Source, str(d.Value), d.Source)
+		}
+		if set := d.Source == kmsg.ConfigSourceDynamicTopicConfig; set != (c.Name == "retention.ms") {
+			t.Errorf("%s: set by the topic: %v", c.Name, set)
+		}
+	}
+}
+
+// Trap 46: what is committed can be read from __consumer_offsets, an internal,
+// compacted topic, by whoever knows Kafka's records.
+func TestCommitsCanBeReadFromTheirTopic(t *testing.T) {
+	n := withGroups(t)
+	commit := kmsg.NewPtrOffsetCommitRequest()
+	commit.Version, commit.Group, commit.Generation = 8, "mirrored", -1
+	p := kmsg.NewOffsetCommitRequestTopicPartition()
+	p.Partition, p.Offset = 1, 5
+	commit.Topics = []kmsg.OffsetCommitRequestTopic{{Topic: "t", Partitions: []kmsg.OffsetCommitRequestTopicPartition{p}}}
+	expect(t, "commit", ask[*kmsg.OffsetCommitResponse](n, commit).Topics[0].Partitions[0].ErrorCode, kafka.None)
+	m := metadataOf(n, 12, false, kafka.TopicConsumerOffsets).Topics[0]
+	if !m.IsInternal || len(m.Partitions) != 5 {
+		t.Fatalf("internal %v, %d partitions", m.IsInternal, len(m.Partitions))
+	}
+	if c := describe(n, kmsg.ConfigResourceTypeTopic, kafka.TopicConsumerOffsets, "cleanup.policy").Configs[0]; str(c.Value) != "compact" {
+		t.Errorf("cleanup.policy is %s", str(c.Value))
+	}
+	found := 0
+	for number := range int32(5) {
+		batches := ask[*kmsg.FetchResponse](n, fetchRequest(12, kafka.TopicConsumerOffsets, kafka.TopicID{}, number, 0)).Topics[0].Partitions[0].RecordBatches
+		for len(batches) > 0 {
+			b, rest, err := record.Next(batches)
+			if err != nil {
+				t.Fatal(err)
+			}
+			batches = rest
+			for it := b.Records(new(record.Scratch)); it.Next(); {
+				key, value := kmsg.NewOffsetCommitKey(), kmsg.NewOffsetCommitValue()
+				if key.ReadFrom(it.Record().Key) != nil || key.Group != "mirrored" {
+					continue
+				}
+				if err := value.ReadFrom(it.Record().Value); err != nil || key.Topic != "t" || key.Partition != 1 || value.Offset != 5 {
+					t.Errorf("key %v, value %v, %v", key, value, err)
+				}
+				found++
+			}
+		}
+	}
+	if found != 1 {
+		t.Errorf("the commit was found %d times", found)
 	}
 }

@@ -477,6 +477,40 @@ func TestTransactionsAreHiddenUntilTheirMarker(t *testing.T) { // traps 32, f
 	c.want("stable", res.LastStableOffset, 3)
 }
 
+// Trap 21: the list of aborted transactions holds those that reach into what is
+// read, in the order of their first offsets, whichever ended first.
+func TestAbortedTransactionsAreToldInOrder(t *testing.T) {
+	c := newCluster(t, 1, DefaultTopicConfig())
+	n := c.node(1)
+	c.assign(1, 1, 1)
+	write := func(id kafka.ProducerID, sequence int32) {
+		guard, _ := n.p.BeginVerification(id, 0, false)
+		records := batchOf(&record.Producer{ID: id, Sequence: sequence}, true, "t")
+		n.p.Produce(c.now, ProduceRequest{Records: records, Acks: -1, TxnVerification: guard}, func(r ProduceResult) { c.want("produce", r.Code, kafka.None) })
+	}
+	end := func(id kafka.ProducerID, commit bool) {
+		n.p.WriteTxnMarker(c.now, replica.Marker{ProducerID: id, Commit: commit}, time.Second, func(code kafka.ErrorCode) { c.want("marker", code, kafka.None) })
+	}
+	write(9, 0)    // 0
+	write(10, 0)   // 1
+	write(11, 0)   // 2
+	end(10, false) // 3
+	end(9, false)  // 4
+	write(10, 1)   // 5
+	end(11, true)  // 6
+	end(10, false) // 7
+	n.produce(-1, batchOf(nil, false, "p"))
+	aborted := func(from kafka.Offset, isolation Isolation) []replica.AbortedTxn {
+		return n.p.Read(c.now, ReadRequest{Offset: from, MaxBytes: 1 << 20, Isolation: isolation, CurrentLeaderEpoch: -1, LastFetchedEpoch: -1, ReplicaID: -1}).Aborted
+	}
+	first, second, third := replica.AbortedTxn{ProducerID: 9, FirstOffset: 0, LastOffset: 4}, replica.AbortedTxn{ProducerID: 10, FirstOffset: 1, LastOffset: 3}, replica.AbortedTxn{ProducerID: 10, FirstOffset: 5, LastOffset: 7}
+	c.want("all", aborted(0, ReadCommitted), []replica.AbortedTxn{first, second, third})
+	c.want("from the first marker behind", aborted(4, ReadCommitted), []replica.AbortedTxn{first, third})
+	c.want("the last", aborted(5, ReadCommitted), []replica.AbortedTxn{third})
+	c.want("none", len(aborted(8, ReadCommitted)), 0)
+	c.want("uncommitted", len(aborted(0, ReadUncommitted)), 0)
+}
+
 func TestOffsetsByTimeAndEpoch(t *testing.T) {
 	c := newCluster(t, 1, DefaultTopicConfig())
 	n := c.node(1)
