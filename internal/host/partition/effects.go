@@ -319,15 +319,16 @@ func (p *Partition) publish(fx *effects) {
 	a := c.Assignment()
 	hw, lso := c.HighWatermark(), c.LastStableOffset()
 	moved := int64(hw) != p.hw.Load() || int64(lso) != p.lso.Load()
+	if has := c.HasAborted(); has != p.aborts.Load() {
+		p.aborts.Store(has) // before who looks for them may read what they are in
+	}
 	if moved {
 		p.hw.Store(int64(hw))
 		p.lso.Store(int64(lso))
-		p.aborts.Store(c.HasAborted())
 	}
 	changed := v == nil || v.role != c.Role() || v.leaderEpoch != a.LeaderEpoch || v.leader != a.Leader || v.epochStart != c.EpochStart() ||
 		v.fenced != c.Fenced() || v.failed != (p.failure != nil) || v.closed != p.closed || !slices.Equal(v.replicas, a.Replicas)
 	if changed {
-		p.aborts.Store(c.HasAborted())
 		p.view.Store(&view{c.Role(), a.Leader, a.LeaderEpoch, c.EpochStart(), a.Replicas, c.Fenced(), p.failure != nil, p.closed})
 	}
 	if fx != nil && (moved || changed) {

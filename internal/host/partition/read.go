@@ -97,7 +97,10 @@ func (p *Partition) Read(now time.Time, req ReadRequest) ReadResult {
 	}
 	res.Records = records
 	if req.Isolation == ReadCommitted && p.aborts.Load() {
-		res.Aborted = p.aborted(req.Offset, records[len(req.Buf):])
+		var ok bool
+		if res.Aborted, ok = p.aborted(req.Offset, records[len(req.Buf):]); !ok {
+			return refusedRead(kafka.ErrOffsetOutOfRange)
+		}
 	}
 	return res
 }
@@ -110,8 +113,9 @@ func (p *Partition) ReadAhead(offset kafka.Offset, maxBytes int) {
 	}
 }
 
-// aborted lists the aborted transactions of what was read.
-func (p *Partition) aborted(from kafka.Offset, records []byte) []replica.AbortedTxn {
+// aborted lists the aborted transactions of what was read. They are not known
+// any more if that was deleted meanwhile.
+func (p *Partition) aborted(from kafka.Offset, records []byte) (list []replica.AbortedTxn, ok bool) {
 	to := from
 	for rest := records; len(rest) > 0; {
 		b, next, err := record.Next(rest)
@@ -122,7 +126,7 @@ func (p *Partition) aborted(from kafka.Offset, records []byte) []replica.Aborted
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.core.Aborted(from, to)
+	return p.core.Aborted(from, to), from >= p.core.Start()
 }
 
 // readError is the answer to a read that failed. A disk that cannot be read
