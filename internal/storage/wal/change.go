@@ -78,14 +78,19 @@ func (l *Log) findCut(offset kafka.Offset) (*segment, entry, error) {
 // cut makes s the last segment and at its end. The checkpoint allows for it.
 func (l *Log) cut(s *segment, at entry, start kafka.Offset) error {
 	was := l.active()
+	i := slices.Index(l.segments, s) // only who holds changing alters the list
 	if was != s {
 		if _, err := s.holdWritable(l.fs); err != nil {
 			return err
 		}
 		was.release()
+		// Readers may have had it closed since the cut was found, and its index
+		// with it: the entries before the cut stay.
+		if err := l.loadIndex(s, s.size, l.segments[i+1].base); err != nil {
+			return err
+		}
 	}
 	l.mu.Lock()
-	i := slices.Index(l.segments, s)
 	removed := slices.Clone(l.segments[i+1:])
 	clear(l.segments[i+1:])
 	l.segments = l.segments[:i+1]
