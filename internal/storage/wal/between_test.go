@@ -44,3 +44,40 @@ func TestTruncateKeepsTheIndexOfASegmentThatReadersCloseMeanwhile(t *testing.T) 
 		t.Errorf("leader epochs %v, want %v", got, want)
 	}
 }
+
+// Whoever looks up a time learns of a sealed segment what its index says. If it
+// is truncated meanwhile, that is not true any more.
+func TestTimesLearnedOfASegmentThatIsTruncatedMeanwhile(t *testing.T) {
+	for _, sealed := range []bool{true, false} { // the index says it, or the batches do
+		faulty := vfs.NewFaulty(vfs.NewMem())
+		l, _ := mustOpen(t, faulty, small)
+		fill(t, l, 80, 0)
+		must(t, l.Close(testNow))
+		l, _ = mustOpen(t, faulty, small)
+		first := l.segments[0]
+		if !sealed {
+			must(t, faulty.Remove(first.indexPath))
+		}
+		faulty.SetHook(func(op vfs.Op) error {
+			if op.Name == first.indexPath && (op.Kind == vfs.OpClose || !sealed && op.Kind == vfs.OpOpen) {
+				faulty.SetHook(nil)
+				if err := l.TruncateFrom(10); err != nil {
+					t.Error(err)
+				}
+				if err := l.Append(testNow, batchOf(10, 1, 1, 1_000_000, 10)); err != nil {
+					t.Error(err)
+				}
+			}
+			return nil
+		})
+		r, ok, err := l.OffsetForTimestamp(500_000)
+		faulty.SetHook(nil)
+		if err != nil || !ok || r.Offset != 10 {
+			t.Errorf("sealed %v: found %+v, %v, %v; the record at offset 10 is that young", sealed, r, ok, err)
+		}
+		if r, ok, err := l.MaxTimestamp(); err != nil || !ok || r.Timestamp != 1_000_000 {
+			t.Errorf("sealed %v: largest timestamp %+v, %v, %v", sealed, r, ok, err)
+		}
+		must(t, l.Close(testNow))
+	}
+}

@@ -167,13 +167,18 @@ func (l *Log) learnStats(s *segment) error {
 		l.mu.Unlock()
 		return nil
 	}
-	size, end := s.size, l.segments[i+1].base
+	size, end, cuts := s.size, l.segments[i+1].base, l.cuts
 	l.mu.Unlock()
+	learn := func(most timestampAt) {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		if l.cuts == cuts { // else it may be the active segment, and another one's business
+			s.maxTs, s.statsKnown = most, true
+		}
+	}
 	// The last index entry has it; do not load them all for that.
 	if e, ok := readSeal(l.fs, s, size, end); ok {
-		l.mu.Lock()
-		s.maxTs, s.statsKnown = e.maxTs, true
-		l.mu.Unlock()
+		learn(e.maxTs)
 		return nil
 	}
 	if _, err := l.use(s, size, end, false); err != nil {
@@ -186,9 +191,7 @@ func (l *Log) learnStats(s *segment) error {
 		most = s.index[n-1].maxTs
 	}
 	s.mu.Unlock()
-	l.mu.Lock()
-	s.maxTs, s.statsKnown = most, true
-	l.mu.Unlock()
+	learn(most)
 	return nil
 }
 
