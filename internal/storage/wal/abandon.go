@@ -7,10 +7,7 @@ func (l *Log) Abandon() {
 	defer l.changing.Unlock()
 	l.syncing.Lock()
 	defer l.syncing.Unlock()
-	l.mu.Lock()
-	closed := l.closed
-	l.mu.Unlock()
-	if !closed {
+	if !l.isClosed() {
 		l.closeFiles()
 	}
 }

@@ -1,8 +1,11 @@
 package wal
 
 import (
+	"errors"
+	"fmt"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
 	"chronik/internal/base/kafka"
@@ -79,5 +82,69 @@ func TestTimesLearnedOfASegmentThatIsTruncatedMeanwhile(t *testing.T) {
 			t.Errorf("sealed %v: largest timestamp %+v, %v, %v", sealed, r, ok, err)
 		}
 		must(t, l.Close(testNow))
+	}
+}
+
+// A reader that has found its segment when the log is closed opens no file any
+// more, and writes none: the directory may be another Log's by then.
+func TestReadersOfAClosedLogLeaveItsDirectoryAlone(t *testing.T) {
+	fs := &countingFS{FS: vfs.NewMem()}
+	l, _ := mustOpen(t, fs, small)
+	fill(t, l, 80, 0)
+	must(t, l.Close(testNow))
+	l, _ = mustOpen(t, fs, small)
+	first := l.segments[0]
+	r, err := l.beginRead(0, l.End())
+	must(t, err)
+	must(t, l.Close(testNow))
+	must(t, fs.Remove(first.indexPath))
+	if _, err := l.readSegment(&r, 0, 1, nil); err == nil {
+		t.Error("read from a closed log")
+	}
+	if !l.endRead(&r, false) {
+		t.Error("the reader does not learn that the log was closed")
+	}
+	if _, err := fs.Stat(first.indexPath); !errors.Is(err, vfs.ErrNotExist) {
+		t.Errorf("an index was written: %v", err)
+	}
+	if open := fs.open.Load(); open != 0 {
+		t.Errorf("%d files are open", open)
+	}
+}
+
+// A log that has failed and was closed is closed: its directory may be another
+// Log's.
+func TestClosedLogsThatFailedStayClosed(t *testing.T) {
+	faulty := vfs.NewFaulty(vfs.NewMem())
+	l, _ := mustOpen(t, faulty, small)
+	fill(t, l, 5, 0)
+	must(t, l.Sync())
+	fill(t, l, 5, 0)
+	faulty.SetHook(func(op vfs.Op) error {
+		if op.Kind == vfs.OpSync && strings.HasSuffix(op.Name, segmentSuffix) {
+			return fmt.Errorf("sync: %w", vfs.ErrBroken)
+		}
+		return nil
+	})
+	if err := l.Sync(); !errors.Is(err, ErrFailed) {
+		t.Fatalf("sync: %v", err)
+	}
+	faulty.SetHook(nil)
+	if err := l.Close(testNow); !errors.Is(err, ErrFailed) {
+		t.Errorf("close: %v", err)
+	}
+	again, _ := mustOpen(t, faulty, small)
+	if err := l.Close(testNow); err != nil {
+		t.Errorf("close again: %v", err)
+	}
+	if err := l.Delete(); !errors.Is(err, ErrClosed) {
+		t.Errorf("delete: %v", err)
+	}
+	if got := len(readAll(t, again, 1<<20)); got < 5 {
+		t.Errorf("%d batches are left", got)
+	}
+	must(t, again.Close(testNow))
+	if _, err := faulty.Stat(testDir); err != nil {
+		t.Error(err)
 	}
 }

@@ -314,13 +314,13 @@ func (l *Log) reset(start kafka.Offset, point position) error {
 
 // Close syncs what is written, notes that there is nothing to recover, and
 // lets go of all files. A log that has failed lets go of its files and returns
-// why it failed.
+// why it failed. One that is closed does nothing.
 func (l *Log) Close(now time.Time) error {
 	l.changing.Lock()
 	defer l.changing.Unlock()
 	l.syncing.Lock()
 	defer l.syncing.Unlock()
-	if err := l.usable(); errors.Is(err, ErrClosed) {
+	if l.isClosed() {
 		return nil
 	}
 	err := l.Err()
@@ -362,9 +362,7 @@ func (l *Log) closeFiles() {
 	for _, s := range held {
 		s.release()
 	}
-	for _, s := range segments {
-		s.evict()
-	}
+	abandonAll(segments) // readers on their way find no file: the directory may be another Log's
 	l.checkpoint.file.Close()
 }
 
@@ -378,8 +376,8 @@ func (l *Log) Delete() error {
 	defer l.changing.Unlock()
 	l.syncing.Lock()
 	defer l.syncing.Unlock()
-	if err := l.usable(); errors.Is(err, ErrClosed) {
-		return err
+	if l.isClosed() {
+		return ErrClosed
 	}
 	l.closeFiles()
 	return DeleteDir(l.fs, l.dir)

@@ -67,6 +67,9 @@ func (l *Log) Rewrite(from, to kafka.Offset) (*Rewrite, error) {
 
 	// What the segment that it replaces says of what is before it stays true.
 	if err := w.readHeader(); err != nil {
+		if stale := w.current(); stale != nil { // its file is gone with it
+			err = stale
+		}
 		return nil, fmt.Errorf("rewrite offsets %d to %d: %w", from, to, err)
 	}
 	if err := w.begin(); err != nil {

@@ -311,12 +311,17 @@ func (l *Log) usable() error {
 	if err := l.Err(); err != nil {
 		return err
 	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.closed {
+	if l.isClosed() {
 		return ErrClosed
 	}
 	return nil
+}
+
+// isClosed says so of a log that has failed, too.
+func (l *Log) isClosed() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.closed
 }
 
 func (l *Log) active() *segment { return l.segments[len(l.segments)-1] }
