@@ -204,6 +204,9 @@ func (l *Log) ReadAhead(from, limit kafka.Offset, maxBytes int) {
 		return
 	}
 	defer r.segment.release()
+	if !r.last {
+		l.touch(r.segment)
+	}
 	for number := r.pos / directChunk; number*directChunk < end; number++ {
 		if !r.holds(number) || !l.loadPiece(&r, m, f, number) {
 			return

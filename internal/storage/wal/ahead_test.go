@@ -230,3 +230,28 @@ func TestReadAheadIsBounded(t *testing.T) {
 		t.Errorf("%d pieces of a closed log", n)
 	}
 }
+
+// What is read ahead of a segment that was closed meanwhile opens it again, as
+// one of those that are kept open.
+func TestReadingAheadKeepsFewFilesOpen(t *testing.T) {
+	fs := &countingFS{FS: vfs.NewMem()}
+	opts := small
+	opts.OpenSegmentsMax, opts.CacheBytes, opts.DirectBytesMin, opts.Memory = 1, 1, 1, NewMemory(256<<20)
+	l, _ := mustOpen(t, fs, opts)
+	fill(t, l, 80, 0)
+	must(t, l.Sync())
+	var next []kafka.Offset
+	for _, s := range l.segments[:len(l.segments)-1] {
+		b, err := l.Read(s.base, l.End(), 1, nil)
+		must(t, err)
+		next = append(next, endOf(b, s.base))
+	}
+	before := fs.open.Load()
+	for _, from := range next {
+		l.ReadAhead(from, l.End(), 4096)
+	}
+	if n := fs.open.Load() - before; n != 0 || len(next) < 3 {
+		t.Errorf("%d more files of %d segments are open", n, len(next))
+	}
+	must(t, l.Close(testNow))
+}
