@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"chronik/internal/base/kafka"
+	"chronik/internal/base/vfs"
 	"chronik/internal/host/partition"
 	"chronik/internal/storage/cleaner"
 )
@@ -39,7 +40,8 @@ type cleanedLog struct {
 // disk may have had a mishap that is over.
 type failedCleaning struct {
 	Uncleanable
-	of *partition.Partition
+	of    *partition.Partition
+	again time.Time // when it is tried again
 }
 
 // CleaningRun is a compaction that runs.
@@ -52,7 +54,7 @@ type CleaningRun struct {
 }
 
 // Uncleanable is a log whose compaction has failed. It is tried again an hour
-// later, or when the log is opened anew.
+// later, soon if the disk was full, or when the log is opened anew.
 type Uncleanable struct {
 	Topic     string
 	Partition int32
@@ -85,7 +87,8 @@ const (
 	cleaningStepBytes  = 8 << 20
 	cleaningMemoryMin  = 64 << 10 // less than this is not worth a pass
 	cleaningBackoffMin = 100 * time.Millisecond
-	cleaningRetryAfter = time.Hour // after a compaction that has failed
+	cleaningRetryAfter = time.Hour        // after a compaction that has failed
+	cleaningRetryFull  = 10 * time.Second // after one for which the disk was too full
 )
 
 // Cleaning says what compaction does on this node.
@@ -212,8 +215,8 @@ func (b *Broker) dirtiest(now time.Time) (best *partition.Partition, dirt partit
 	var secondDirt partition.Dirt
 	for _, p := range b.Partitions() {
 		there[logOf(p)] = true
-		failed, had := b.cleaningPast(p)
-		if !failed.IsZero() && now.Sub(failed) < cleaningRetryAfter {
+		again, had := b.cleaningPast(p)
+		if now.Before(again) {
 			continue
 		}
 		d, ok, err := p.Dirt(now)
@@ -349,22 +352,26 @@ func (b *Broker) cleaningFailed(now time.Time, p *partition.Partition, err error
 	if errors.Is(err, cleaner.ErrInterrupted) {
 		return
 	}
-	b.env.Log.Error("log could not be compacted", "topic", p.Topic(), "partition", p.Number(), "err", err, "retry_after", cleaningRetryAfter)
+	after := cleaningRetryAfter
+	if errors.Is(err, vfs.ErrNoSpace) { // nothing is wrong with the log
+		after = cleaningRetryFull
+	}
+	b.env.Log.Error("log could not be compacted", "topic", p.Topic(), "partition", p.Number(), "err", err, "retry_after", after)
 	b.cleaning.note(func(c *cleaning) {
 		c.status.Failures++
-		c.failed[logOf(p)] = failedCleaning{Uncleanable{p.Topic(), p.Number(), err.Error(), now}, p}
+		c.failed[logOf(p)] = failedCleaning{Uncleanable{p.Topic(), p.Number(), err.Error(), now}, p, now.Add(after)}
 	})
 }
 
-// cleaningPast says when a compaction of the log has failed since it was opened,
-// if one has, and whether it has had its turn.
-func (b *Broker) cleaningPast(p *partition.Partition) (failed time.Time, had bool) {
+// cleaningPast says when a log of which a compaction has failed since it was
+// opened may be compacted again, and whether it has had its turn.
+func (b *Broker) cleaningPast(p *partition.Partition) (again time.Time, had bool) {
 	b.cleaning.mu.Lock()
 	defer b.cleaning.mu.Unlock()
 	if f := b.cleaning.failed[logOf(p)]; f.of == p {
-		failed = f.At
+		again = f.again
 	} else {
 		delete(b.cleaning.failed, logOf(p))
 	}
-	return failed, b.cleaning.had[logOf(p)]
+	return again, b.cleaning.had[logOf(p)]
 }

@@ -82,3 +82,29 @@ func TestLogThatFailsWhileItIsCompactedIsCompactedWhenItIsOpenedAnew(t *testing.
 		t.Errorf("after %v: %+v", w.now.Sub(began), s)
 	}
 }
+
+// There is no space for a compaction, which is what would make some. Nothing is
+// wrong with the log: once there is space it is compacted, and not an hour later.
+func TestLogIsCompactedSoonAfterTheDiskWasFull(t *testing.T) {
+	w := newWorld(t, 3)
+	w.create(map[string]string{"cleanup.policy": "compact", "segment.ms": "1000", "min.cleanable.dirty.ratio": "0.01"}, 300)
+	n := w.nodes[w.partition().Leader%3+1]
+	n.faults.SetHook(func(op vfs.Op) error {
+		if op.Kind == vfs.OpWrite && strings.Contains(op.Name, "t-0") && strings.HasSuffix(op.Name, ".tmp") {
+			return vfs.ErrNoSpace
+		}
+		return nil
+	})
+	w.now = w.now.Add(2 * time.Second)
+	w.produce(1)
+	w.until("failed", func() bool { return n.b.Cleaning().Failures > 0 })
+	n.faults.SetHook(nil)
+	began := w.now
+	w.until("compacted", func() bool { return n.b.Cleaning().Passes > 0 })
+	if s := n.b.Cleaning(); len(s.Uncleanable) > 0 || w.now.Sub(began) > time.Minute {
+		t.Errorf("after %v: %+v", w.now.Sub(began), s)
+	}
+	if err := w.replicaOf(n.id).Failure(); err != nil {
+		t.Errorf("the log has failed: %v", err)
+	}
+}
