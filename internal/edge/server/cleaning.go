@@ -19,7 +19,7 @@ var cleaningMetrics = []metrics.Metric{
 	{Kind: metrics.Gauge, Name: "chronik_compaction_running_seconds", Help: "For how long each has run.", Labels: []string{"topic", "partition"}},
 	{Kind: metrics.Gauge, Name: "chronik_compaction_memory_bytes", Help: "Memory for the keys of all that run, at most."},
 	{Kind: metrics.Gauge, Name: "chronik_compaction_memory_bytes_max", Help: "What they may take together (log.cleaner.dedupe.buffer.size)."},
-	{Kind: metrics.Gauge, Name: "chronik_compaction_failed", Help: "1 for each log that could not be compacted and why; it is tried again an hour later.", Labels: []string{"topic", "partition", "cause"}},
+	{Kind: metrics.Gauge, Name: "chronik_compaction_failed", Help: "1 for each log that could not be compacted and why; it is tried again an hour later, or soon if the disk was full.", Labels: []string{"topic", "partition", "cause"}},
 	{Kind: metrics.Counter, Name: "chronik_compaction_passes_total", Help: "Compactions that were completed."},
 	{Kind: metrics.Counter, Name: "chronik_compaction_failures_total", Help: "Compactions that failed."},
 	{Kind: metrics.Counter, Name: "chronik_compaction_read_bytes_total", Help: "Bytes that compaction has read."},
