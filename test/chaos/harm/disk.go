@@ -111,11 +111,29 @@ func LosePower(mount string) error {
 	if errno != 0 {
 		return fmt.Errorf("shut down %s: %w", mount, errno)
 	}
-	image := filepath.Join(filepath.Dir(mount), "image")
+	for begun := time.Now(); ; time.Sleep(20 * time.Millisecond) {
+		err := mountAgain(mount)
+		if !errors.Is(err, syscall.EIO) || time.Since(begun) > 20*time.Second {
+			return err
+		}
+	}
+}
+
+// mountAgain unmounts and mounts a file system. The error is EIO when the kernel
+// has not let go of the one that was shut down, and has mounted that again: every
+// `ip -n` has all mounts for itself as long as it runs.
+func mountAgain(mount string) error {
 	if err := unmount(mount); err != nil {
 		return err
 	}
-	return run("mount", "-o", "loop", image, mount)
+	if err := run("mount", "-o", "loop", filepath.Join(filepath.Dir(mount), "image"), mount); err != nil {
+		return err
+	}
+	probe, err := os.CreateTemp(mount, "probe-")
+	if err != nil {
+		return err
+	}
+	return errors.Join(probe.Close(), os.Remove(probe.Name()))
 }
 
 // EXT4_IOC_SHUTDOWN and its EXT4_GOING_FLAGS_NOLOGFLUSH.
