@@ -81,8 +81,8 @@ func TestPathsAreCutAndHealed(t *testing.T) {
 		t.Errorf("reset: %v", err)
 	}
 	must(n.Heal())
+	c = dial() // which would give up when two of its packets in a row are lost
 	must(n.Set(Clients, 1, Loss(20)))
-	c = dial()
 	for i := range 20 {
 		if err := answered(c, 20*time.Second); err != nil {
 			t.Fatal(fmt.Errorf("packet %d, one in five lost: %w", i, err))
