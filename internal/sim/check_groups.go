@@ -153,7 +153,7 @@ const offsetsKept = 59 * second
 func (g *simGroup) mayExpire(p *groupPart, read offsetRead) bool {
 	always := slices.Contains(g.always, p.part.topic.name)
 	switch {
-	case !g.w.plan.groups.shortRetention, always && g.gapAt < read.ackedAt:
+	case !g.w.plan.groups.shortRetention, always && g.gapAt < read.ackedAt && g.w.now <= g.aliveUntil:
 		return false
 	case g.w.wallClocksDiffer():
 		return true

@@ -1,6 +1,9 @@
 package sim
 
-import "testing"
+import (
+	"testing"
+	"time"
+)
 
 // lateAnswer is a history in which a member hangs, the next owner of its
 // partition commits and never reads the answer, and the first one reads its own.
@@ -91,6 +94,35 @@ func TestAnOlderCommitIsOverWhenTheNextOwnersIsTaken(t *testing.T) {
 		after := p.beginCommit(c.by, w.now)
 		if !before.overBy(after) || after.overBy(before) {
 			t.Errorf("%s: the older commit is over: %v; the newer one, by the older: %v", name, before.overBy(after), after.overBy(before))
+		}
+	}
+}
+
+// A group whose members have all been silent for longer than their sessions may
+// be gone with its offsets before anybody hears of that.
+func TestOffsetsMayExpireThoughNobodyHasNoticedThatTheGroupWasEmpty(t *testing.T) {
+	for name, c := range map[string]struct {
+		silent instant
+		broken int
+	}{
+		"within the session": {silent: second, broken: 1},
+		"after it":           {silent: 5 * second, broken: 0},
+	} {
+		w := &world{now: second, trace: &trace{}}
+		w.plan.groups.shortRetention, w.plan.groups.session = true, 4*second
+		w.plan.clocks = []clock{{rate: 1, wall: 2 * time.Minute}}
+		g := &simGroup{w: w, name: "members1", kind: groupMixed, always: []string{"t1"}}
+		g.groupHistory.init()
+		slot := &memberSlot{g: g, c: &client{name: "members1/1"}, rebalance: 10 * second}
+		m := &member{g: g, slot: slot, c: slot.c, number: 1, epoch: 1, durable: true}
+		p := g.part(&topicPart{topic: &topicState{name: "t1"}})
+		m.alive(w.now)
+		w.now++ // the group began before the commit
+		g.committed(m, p, p.beginCommit(m, w.now))
+		w.now += c.silent
+		g.fetched(m, p, p.beginRead(w.now), -1)
+		if len(w.violations) != c.broken {
+			t.Errorf("%s: reading nothing broke %v", name, w.violations)
 		}
 	}
 }
