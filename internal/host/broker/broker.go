@@ -194,7 +194,7 @@ type Broker struct {
 	membership membership
 	lost       map[kafka.NodeID]bool // peers whose process has ended, as far as is known
 	departures map[kafka.NodeID]departure
-	lastLeader kafka.NodeID           // the leader of the quorum before the present one
+	lastLeader led                    // who led the quorum before the present leader
 	lastRound  uint64                 // of confirming, when this node was the active controller last
 	deleted    map[kafka.TopicID]bool // topics whose deletion this process has seen
 	gone       gone
@@ -222,7 +222,7 @@ func New(now time.Time, opts Options, env Env) (*Broker, error) {
 		}
 	}
 	b := &Broker{opts: opts, env: env, made: now, deleted: make(map[kafka.TopicID]bool), lost: make(map[kafka.NodeID]bool),
-		departures: make(map[kafka.NodeID]departure), lastLeader: kafka.NoNode}
+		departures: make(map[kafka.NodeID]departure), lastLeader: led{node: kafka.NoNode}}
 	b.logMemory = wal.NewMemory(logMemoryBytes)
 	var err error
 	if b.resolver, err = config.NewResolver(opts.Node, opts.Static); err != nil {

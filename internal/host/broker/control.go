@@ -35,6 +35,12 @@ type activeController struct {
 	confirming confirming
 }
 
+// led is a node that led the quorum, and when.
+type led struct {
+	node  kafka.NodeID
+	epoch kafka.LeaderEpoch
+}
+
 // proposal is a batch of records on its way through Raft.
 type proposal struct {
 	id      uint64
@@ -161,7 +167,7 @@ func (b *Broker) noteLeadership(now time.Time) {
 	if *old != state {
 		b.quorumView.Store(&state)
 		if old.Leader != kafka.NoNode && old.Leader != state.Leader {
-			b.lastLeader = old.Leader
+			b.lastLeader = led{old.Leader, old.Epoch}
 		}
 	}
 	if old.Leader != state.Leader || old.Epoch != state.Epoch {
@@ -248,13 +254,16 @@ func (b *Broker) committed(now time.Time, id uint64, offset kafka.Offset) {
 	b.release(now, p.replies, offset)
 }
 
-// silence is for how long, at the least, nobody has heard of the controller
-// before this one: an election timeout, before which no voter votes.
+// silence is for how long, at the least, nobody has confirmed the controller
+// before this one, and so its lease: no voter votes earlier. Of a controller in
+// between, which this node has not heard of, the one that it knows may have got
+// a lease since: then nothing is known.
 func (b *Broker) silence() map[kafka.NodeID]time.Duration {
-	if b.lastLeader == kafka.NoNode || b.lastLeader == b.opts.Node {
+	last := b.lastLeader
+	if last.node == kafka.NoNode || last.node == b.opts.Node || last.epoch+1 != b.active.epoch {
 		return nil
 	}
-	return map[kafka.NodeID]time.Duration{b.lastLeader: time.Duration(b.opts.ElectionTicks) * b.opts.RaftTick}
+	return map[kafka.NodeID]time.Duration{last.node: time.Duration(b.quorum.QuietTicks()) * b.opts.RaftTick}
 }
 
 // decide has the active controller answer a request.

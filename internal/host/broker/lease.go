@@ -12,14 +12,21 @@ import (
 // partitions acknowledge nothing and answer nothing that could be out of date,
 // until the controller has answered a heartbeat.
 //
+// The clocks of two nodes may each be off by 500 ppm, what NTP corrects at most:
+// the lease is shorter than the session by what that comes to.
+//
 // The lease is kept as time since the node was made, so that it is measured by
 // the monotonic clock: a wall clock that is stepped back must not make it longer.
 
+// clockDrift is the part of a session by which two clocks may disagree about it.
+const clockDrift = 1000
+
 // renewLease notes a heartbeat that was sent at sent and granted.
 func (b *Broker) renewLease(now, sent time.Time) {
-	until := sent.Add(b.opts.SessionTimeout)
+	lease := b.opts.SessionTimeout - b.opts.SessionTimeout/clockDrift
+	until := sent.Add(lease)
 	if mutant.On(mutant.LeaseFromAnswer) {
-		until = now.Add(b.opts.SessionTimeout)
+		until = now.Add(lease)
 	}
 	b.leaseUntil.Store(int64(until.Sub(b.made)))
 	if !now.Before(until) {

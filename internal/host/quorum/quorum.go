@@ -71,6 +71,8 @@ type Node struct {
 	changed bool         // conf is not that of the last snapshot
 	unsaved kafka.Offset // entries proposed that Drain has not saved yet
 	silent  int          // ticks since a leader was last heard of
+
+	electionTicks int
 }
 
 // Raft reserves id 0, Kafka does not.
@@ -109,7 +111,7 @@ func New(log *raftlog.Log, opts Options) (*Node, error) {
 	if err != nil {
 		return nil, fmt.Errorf("start metadata quorum: %w", err)
 	}
-	n := &Node{id: raftID(Member{opts.Node, opts.Incarnation}), rn: rn, log: log, conf: conf}
+	n := &Node{id: raftID(Member{opts.Node, opts.Incarnation}), rn: rn, log: log, conf: conf, electionTicks: opts.ElectionTicks}
 	if len(conf.GetVoters()) == 1 && conf.GetVoters()[0] == n.id {
 		// The only voter has nobody to wait for.
 		if err := rn.Campaign(); err != nil {
@@ -129,6 +131,12 @@ func (n *Node) Tick() {
 // or a later one, has sent something. Raft itself forgets a silent leader only
 // on nodes that vote.
 func (n *Node) SilentTicks() int { return n.silent }
+
+// QuietTicks is the least whole number of ticks for which a voter has not heard
+// of a leader when it votes for another one without proof that the leader's
+// process is gone: the first of the election timeout's ticks may have come right
+// after the leader's last sign.
+func (n *Node) QuietTicks() int { return n.electionTicks - 1 }
 
 // Step takes a message that a peer's Output held.
 func (n *Node) Step(data []byte) error {

@@ -254,3 +254,44 @@ func TestARemovedLearnerHearsNothingMore(t *testing.T) {
 		}
 	}
 }
+
+// A controller counts on it that the leases which the one before has granted are
+// so old.
+func TestAVoterVotesAfterAnElectionTimeoutAtTheEarliest(t *testing.T) {
+	g := newGroup(t, 1, 2, 3)
+	soonest := 1000
+	for range 60 {
+		old := g.leader()
+		for range 2 { // its sign goes to all, and then the time begins
+			g.nodes[old].Tick()
+			g.settle()
+		}
+		g.cut[old] = true
+		ticks := 0
+		for elected := false; !elected; ticks++ {
+			if ticks > 1000 {
+				t.Fatal("nobody is elected")
+			}
+			for _, id := range g.ids() {
+				if id != old {
+					g.nodes[id].Tick()
+				}
+			}
+			g.settle()
+			for _, id := range g.ids() {
+				elected = elected || id != old && g.nodes[id].State().Leading
+			}
+		}
+		// The first tick may have come at once after the leader's sign.
+		if quiet := g.nodes[old].QuietTicks(); ticks-1 < quiet {
+			t.Fatalf("a leader was elected %d whole ticks after the last sign of the one before, and %d are promised", ticks-1, quiet)
+		}
+		soonest = min(soonest, ticks)
+		g.cut[old] = false
+		g.nodes[old].Tick()
+		g.settle()
+	}
+	if soonest > g.nodes[1].QuietTicks()+3 {
+		t.Errorf("the soonest election took %d ticks: the promise says nothing", soonest)
+	}
+}
