@@ -103,11 +103,15 @@ func explain(what string, err error, message string) error {
 	var k *kerr.Error
 	if !errors.As(err, &k) {
 		if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, kgo.ErrRecordTimeout) {
-			return fmt.Errorf("%s: no answer in time (%w); look at the brokers' logs, or allow more with --timeout", what, err)
+			return fmt.Errorf("%s: no answer in time (%w); `chronik cluster status` shows whether there is a quorum and which nodes run, --timeout allows more", what, err)
+		}
+		var closed *kgo.ErrFirstReadEOF
+		if errors.As(err, &closed) {
+			return fmt.Errorf("%s: the broker closes the connection at once: -b takes the address that a node has for Kafka clients (--kafka, by default port 9092); the one for other nodes (--peer, 9192) and one that wants TLS answer so", what)
 		}
 		return fmt.Errorf("%s: %w", what, err)
 	}
-	text := k.Message
+	text, message := strings.TrimRight(k.Message, "."), strings.TrimRight(message, ".")
 	if message != "" {
 		text += ": " + message
 	}
@@ -116,6 +120,9 @@ func explain(what string, err error, message string) error {
 		text += "; `chronik topic list` shows what there is, `chronik topic create` makes one"
 	case errors.Is(k, kerr.NotEnoughReplicas), errors.Is(k, kerr.NotEnoughReplicasAfterAppend):
 		text += "; fewer replicas are in sync than min.insync.replicas wants: `chronik topic describe` shows which are missing"
+	case errors.Is(k, kerr.CoordinatorLoadInProgress), errors.Is(k, kerr.CoordinatorNotAvailable), errors.Is(k, kerr.NotController),
+		errors.Is(k, kerr.RequestTimedOut), errors.Is(k, kerr.BrokerNotAvailable):
+		text += "; no controller may be there to answer: `chronik cluster status` shows whether there is a quorum and which nodes run"
 	case errors.Is(k, kerr.LeaderNotAvailable), errors.Is(k, kerr.NotLeaderForPartition):
 		text += "; `chronik topic describe` shows which partitions have no leader"
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"text/tabwriter"
 	"time"
 
@@ -53,6 +55,7 @@ type clusterStatus struct {
 	ClusterID  string            `json:"cluster_id"`
 	Controller int32             `json:"controller"`
 	Epoch      int32             `json:"controller_epoch"`
+	Quorum     bool              `json:"quorum"` // a majority of the voters answers
 	Healthy    bool              `json:"healthy"`
 	Nodes      []nodeStatus      `json:"nodes"`
 	Topics     int               `json:"topics"`
@@ -65,7 +68,7 @@ type nodeStatus struct {
 	Kafka       string `json:"kafka"`
 	Peer        string `json:"peer,omitempty"`
 	Rack        string `json:"rack,omitempty"`
-	State       string `json:"state"`        // serving, fenced
+	State       string `json:"state"`        // serving, fenced; without a quorum reachable, unreachable
 	Quorum      string `json:"quorum"`       // leader, voter, learner, none
 	MetadataLag int64  `json:"metadata_lag"` // entries; -1 when not known
 	Leads       int    `json:"leads"`
@@ -112,7 +115,7 @@ func readClusterStatus(ctx context.Context, admin *administrator, address string
 	part, lag := map[int32]string{}, map[int32]int64{}
 	if err != nil {
 		s.Unhealthy = append(s.Unhealthy, partitionHealth{Topic: "__cluster_metadata", Leader: -1, Why: []string{"there is no controller: a majority of the voters is down"}})
-	} else if len(quorum.Topics) == 1 && len(quorum.Topics[0].Partitions) == 1 {
+	} else if s.Quorum = true; len(quorum.Topics) == 1 && len(quorum.Topics[0].Partitions) == 1 {
 		p := quorum.Topics[0].Partitions[0]
 		s.Controller, s.Epoch = p.LeaderID, p.LeaderEpoch
 		for i, list := range [][]kmsg.DescribeQuorumResponseTopicPartitionReplicaState{p.Observers, p.CurrentVoters} {
@@ -167,7 +170,41 @@ func readClusterStatus(ctx context.Context, admin *administrator, address string
 		}
 		s.Nodes = append(s.Nodes, n)
 	}
+	if !s.Quorum {
+		s.probe(ctx)
+	}
 	return s, nil
+}
+
+// probe replaces the states of nodes, which nobody keeps up without a quorum,
+// by whether they take a connection.
+func (s *clusterStatus) probe(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	var all sync.WaitGroup
+	for i := range s.Nodes {
+		n := &s.Nodes[i]
+		all.Go(func() {
+			n.State = "unreachable"
+			var dialer net.Dialer
+			if conn, err := dialer.DialContext(ctx, "tcp", n.Kafka); err == nil {
+				conn.Close()
+				n.State = "reachable"
+			}
+		})
+	}
+	all.Wait()
+}
+
+// reachable lists the nodes that probe has found so, or not.
+func (s *clusterStatus) reachable(state string) string {
+	var ids []int32
+	for _, n := range s.Nodes {
+		if n.State == state {
+			ids = append(ids, n.Node)
+		}
+	}
+	return cmp.Or(list(ids), "none")
 }
 
 func (s *clusterStatus) print(to io.Writer) error {
@@ -175,7 +212,16 @@ func (s *clusterStatus) print(to io.Writer) error {
 	if !s.Healthy {
 		health = "NOT HEALTHY"
 	}
-	fmt.Fprintf(to, "cluster %s  controller %d  epoch %d  topics %d  partitions %d  %s\n", s.ClusterID, s.Controller, s.Epoch, s.Topics, s.Partitions, health)
+	if s.Quorum {
+		fmt.Fprintf(to, "cluster %s  controller %d  epoch %d  topics %d  partitions %d  %s\n", s.ClusterID, s.Controller, s.Epoch, s.Topics, s.Partitions, health)
+	} else {
+		fmt.Fprintf(to, `cluster %s  NO QUORUM
+Nodes that take a connection: %s; that do not: %s.
+No controller answers, for which a majority of the voters must run and reach one another; until then
+nothing can be created, changed or elected. Start the nodes that are down, and look at the logs of the others.
+What follows is the last that is known:
+`, s.ClusterID, s.reachable("reachable"), s.reachable("unreachable"))
+	}
 	w := tabwriter.NewWriter(to, 0, 8, 2, ' ', 0)
 	fmt.Fprintln(w, "NODE\tSTATE\tQUORUM\tMETADATA LAG\tLEADS\tREPLICAS\tOUT OF SYNC\tBYTES\tKAFKA\tPEER\tRACK")
 	for _, n := range s.Nodes {

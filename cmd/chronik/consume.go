@@ -248,6 +248,7 @@ func (c *consumeCommand) limit(ctx context.Context, client *kgo.Client, p *progr
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.known = true
+	var beyond error // where a partition has less than --from says
 	for topic, partitions := range assigned {
 		for _, number := range partitions {
 			start, _ := starts.Lookup(topic, number)
@@ -264,10 +265,16 @@ func (c *consumeCommand) limit(ctx context.Context, client *kgo.Client, p *progr
 			if o, found := own.Lookup(topic, number); found && o.At >= 0 {
 				next = o.At
 			}
+			if next > end.Offset {
+				beyond = fmt.Errorf("read %s, partition %d: it ends at offset %d, so there is nothing from %d on", topic, number, end.Offset, next)
+			}
 			if next < end.Offset {
 				p.left[topicPartition{topic, number}] = end.Offset
 			}
 		}
+	}
+	if len(p.left) == 0 && !c.committed {
+		return beyond
 	}
 	return nil
 }

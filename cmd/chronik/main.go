@@ -68,6 +68,10 @@ func newRoot(environ []string) *cobra.Command {
 		},
 	}
 	root.CompletionOptions.HiddenDefaultCmd = true
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error {
+		text, _, _ := strings.Cut(err.Error(), ": strconv.") // the name of a function of Go's helps nobody
+		return usage("%s", text)
+	})
 	root.AddCommand(newStart(environ), newDev(environ), newConfig(environ), newTopic(), newClusterCommand(), newProduce(), newConsume(),
 		newBench(), newGroup(), newSimulate(), newWAL(), newVersion())
 	return root

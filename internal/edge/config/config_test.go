@@ -97,6 +97,7 @@ func TestWrongSettingSaysWhatItGotAndWhatItTakes(t *testing.T) {
 		"advertised":  {Sources{Flags: map[string]string{"advertise-kafka": ":9092"}}, []string{`got ":9092", takes HOST:PORT`}},
 		"peers":       {Sources{Flags: map[string]string{"peers": "1@a:1,1@b:1"}}, []string{`got "1@a:1,1@b:1", takes ID@HOST:PORT`}},
 		"not a peer":  {Sources{Flags: map[string]string{"peers": "2@a:1"}}, []string{"no entry for this node"}},
+		"every peer":  {Sources{Flags: map[string]string{"peers": "1@0.0.0.0:1"}}, []string{"takes an address at which the other nodes reach node 1"}},
 		"both":        {Sources{Flags: map[string]string{"peers": "1@a:1", "join": "b:1"}}, []string{"settings join and peers"}},
 		"order": {Sources{Flags: map[string]string{"group-min-session-timeout-ms": "2000000"}},
 			[]string{`setting group.min.session.timeout.ms: got "2000000", takes at most the value of group.max.session.timeout.ms, which is 1800000`}},
@@ -199,6 +200,12 @@ func TestAdvertisedAddressIsNeverEveryInterface(t *testing.T) {
 		c, err := Load(Sources{Flags: map[string]string{"kafka": kafka}})
 		if err != nil || strings.HasPrefix(c.AdvertiseKafka, ":") || strings.Contains(c.AdvertiseKafka, "0.0.0.0") || strings.Contains(c.AdvertiseKafka, "[::]") {
 			t.Errorf("%s: advertises %q (%v)", kafka, c.AdvertiseKafka, err)
+		}
+	}
+	for _, peer := range []string{":9192", "0.0.0.0:9192", "[::]:9192"} {
+		c, err := Load(Sources{Flags: map[string]string{"peer": peer}})
+		if err != nil || c.Peer != peer || everyInterface(strings.TrimSuffix(c.AdvertisePeer(), ":9192")) {
+			t.Errorf("%s: listens on %q, tells nodes %q (%v)", peer, c.Peer, c.AdvertisePeer(), err)
 		}
 	}
 }

@@ -184,14 +184,36 @@ func (c *Config) complete() {
 		}
 	}
 	if c.AdvertiseKafka == "" {
-		host, port, _ := net.SplitHostPort(c.Kafka)
-		if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
-			if name, err := os.Hostname(); err == nil {
-				host = name
-			}
-		}
-		c.AdvertiseKafka = net.JoinHostPort(host, port)
+		c.AdvertiseKafka = named(c.Kafka)
 	}
+}
+
+// AdvertisePeer is what the other nodes are told to connect to. A node that
+// joins learns the host from its connection to the member, if it listens on
+// every interface.
+func (c *Config) AdvertisePeer() string {
+	if c.Join != "" {
+		return c.Peer
+	}
+	return named(c.Peer)
+}
+
+// everyInterface says that nobody can connect to the host.
+func everyInterface(host string) bool {
+	ip := net.ParseIP(host)
+	return host == "" || ip != nil && ip.IsUnspecified()
+}
+
+// named is an address with the machine's name for a host that stands for every
+// interface.
+func named(address string) string {
+	host, port, _ := net.SplitHostPort(address)
+	if everyInterface(host) {
+		if name, err := os.Hostname(); err == nil {
+			host = name
+		}
+	}
+	return net.JoinHostPort(host, port)
 }
 
 // check looks for settings that are right alone and wrong together.
@@ -203,6 +225,9 @@ func (c *Config) check(wrong *Error) {
 		found := false
 		for _, p := range c.Peers {
 			found = found || p.ID == c.NodeID
+			if host, _, _ := net.SplitHostPort(p.Address); everyInterface(host) {
+				wrong.add("setting peers: got %q, which is every interface; takes an address at which the other nodes reach node %d (--peer says where it listens)", p.Address, p.ID)
+			}
 		}
 		if !found {
 			wrong.add("setting peers: got %q, which has no entry for this node; takes one that begins with %d@ (or another node-id)", c.Value("peers"), c.NodeID)

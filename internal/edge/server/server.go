@@ -16,6 +16,7 @@ import (
 	"strconv"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"chronik/internal/api"
@@ -188,7 +189,11 @@ func (n *node) open(ctx context.Context, now time.Time) (err error) {
 func listen(setting, address string) (net.Listener, error) {
 	socket, err := net.Listen("tcp", address)
 	if err != nil {
-		return nil, fmt.Errorf("%w; is another process using the port? choose another with --%s", err, setting)
+		hint := "is the address one of this machine's, and may this user listen there?"
+		if errors.Is(err, syscall.EADDRINUSE) {
+			hint = "is another process using the port?"
+		}
+		return nil, fmt.Errorf("%w; %s Choose another with --%s", err, hint, setting)
 	}
 	return socket, nil
 }
@@ -208,7 +213,7 @@ func (n *node) brokerOptions() (broker.Options, error) {
 	}
 	o := broker.Options{
 		Node: n.cfg.NodeID, DataDir: dir, AdvertiseHost: host, AdvertisePort: int32(port),
-		PeerAddress: n.cfg.Peer, Rack: n.cfg.Rack, Static: n.cfg.Static(),
+		PeerAddress: n.cfg.AdvertisePeer(), Rack: n.cfg.Rack, Static: n.cfg.Static(),
 		LagRecordsMax:       n.cfg.ReplicaLagMessagesMax,
 		LogCacheBytes:       cmp.Or(n.cfg.LogCacheBytes, -1),
 		ScrubBytesPerSecond: n.cfg.ScrubBytesPerSecond, ScrubInterval: n.cfg.ScrubInterval,
