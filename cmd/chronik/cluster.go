@@ -102,6 +102,10 @@ func newClusterStatus(t *topicCommand) *cobra.Command {
 	return cmd
 }
 
+// quorumPatience is how long a controller may take to answer, an election of
+// one included, until it counts as missing.
+const quorumPatience = 5 * time.Second
+
 // readClusterStatus takes the causes of unfit replicas from a node's HTTP port,
 // if it is one of this cluster's.
 func readClusterStatus(ctx context.Context, admin *administrator, address string) (*clusterStatus, error) {
@@ -111,7 +115,9 @@ func readClusterStatus(ctx context.Context, admin *administrator, address string
 	}
 	h.readUnfit(ctx, address)
 	s := &clusterStatus{ClusterID: h.cluster.ClusterID, Controller: -1, Epoch: -1, Nodes: []nodeStatus{}, Unhealthy: []partitionHealth{}}
-	quorum, err := describeQuorum(ctx, admin)
+	attempt, cancel := context.WithTimeout(ctx, quorumPatience)
+	defer cancel()
+	quorum, err := describeQuorum(attempt, admin)
 	part, lag := map[int32]string{}, map[int32]int64{}
 	if err != nil {
 		s.Unhealthy = append(s.Unhealthy, partitionHealth{Topic: "__cluster_metadata", Leader: -1, Why: []string{"there is no controller: a majority of the voters is down"}})
@@ -179,7 +185,8 @@ func readClusterStatus(ctx context.Context, admin *administrator, address string
 // probe replaces the states of nodes, which nobody keeps up without a quorum,
 // by whether they take a connection.
 func (s *clusterStatus) probe(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	// The question for the quorum may have taken all the time there was.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
 	defer cancel()
 	var all sync.WaitGroup
 	for i := range s.Nodes {
@@ -231,6 +238,9 @@ What follows is the last that is known:
 		return err
 	}
 	for _, p := range s.Unhealthy {
+		if p.Topic == "__cluster_metadata" {
+			continue // said above
+		}
 		fmt.Fprintf(to, "%s-%d  leader %d  replicas %s  in sync %s: %s\n", p.Topic, p.Partition, p.Leader, list(p.Replicas), list(p.InSync), strings.Join(p.Why, "; "))
 	}
 	return nil
