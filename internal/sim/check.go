@@ -23,7 +23,8 @@ type mark struct{ highWatermark, start kafka.Offset }
 
 // history is what the checkers know of a partition.
 type history struct {
-	truth     []value // by offset: what was acknowledged or read there; 0: not known
+	truth     []value                // by offset: what was acknowledged or read there; 0: not known
+	stamps    map[kafka.Offset]int64 // by offset: of topics whose leader stamps records; nil: their producers do
 	where     map[value]kafka.Offset
 	acks      []ack
 	weak      []ack             // of acks=1: only true while the first leader leads
@@ -105,8 +106,17 @@ func (c *checkers) saw(p *topicPart, n *node, hosted *partition.Partition) kafka
 	if p.synced == nil {
 		p.synced = make(map[int]kafka.Offset)
 	}
-	p.synced[n.index] = hosted.Status().Synced
+	p.synced[n.index] = c.safe(p, hosted.Status())
 	return p.synced[n.index]
+}
+
+// safe is up to where a replica has what it may be acknowledged for: on its disk,
+// or where its topic asks for no more in what outlives its process.
+func (c *checkers) safe(p *topicPart, s partition.Status) kafka.Offset {
+	if p.topic.relaxed {
+		return s.End
+	}
+	return s.Synced
 }
 
 func (c *checkers) sawAll(n *node, all []*partition.Partition) {

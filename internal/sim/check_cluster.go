@@ -57,7 +57,7 @@ func (c *checkers) haveCommitted(p *topicPart, n *node, hosted *partition.Partit
 		if other == nil || other.Failure() != nil {
 			continue
 		}
-		if has := other.Status().Synced; has < s.HighWatermark {
+		if has := c.safe(p, other.Status()); has < s.HighWatermark {
 			c.w.violate("who is in sync has what is committed", "%s: node %d leads in epoch %d, has committed up to %d, and takes %v for in sync, but node %d has %d on its disk", p, n.id, s.LeaderEpoch, s.HighWatermark, s.InSync, id, has)
 			return
 		}
@@ -132,9 +132,57 @@ func (c *checkers) step(p *topicPart, from, to *metadata.Partition) {
 	caughtUp := !slices.ContainsFunc(from.Adding, func(id kafka.NodeID) bool { return !slices.Contains(to.InSync, id) })
 	reassigned := from.Reassigning() && caughtUp && from.Leader != kafka.NoNode && slices.Contains(to.InSync, to.Leader)
 	if to.Leader != kafka.NoNode && to.Leader != from.Leader && !reassigned &&
-		!slices.Contains(from.InSync, to.Leader) && !slices.Contains(from.EligibleLeader, to.Leader) {
+		!slices.Contains(from.InSync, to.Leader) && !slices.Contains(from.EligibleLeader, to.Leader) &&
+		!(p.topic.relaxed && to.Leader == from.LastLeader && len(from.EligibleLeader) == 0) { // which is as far as anybody
 		c.w.violate("only a complete replica is elected", "%s: from %+v to %+v", p, *from, *to)
 	}
+}
+
+// without says what the others have still to do when one node is away and
+// nothing else is broken: they know it, and lead all that they may lead.
+func (c *checkers) without(away *node) string {
+	var image *metadata.Image
+	for _, n := range c.w.nodes {
+		if n == away {
+			continue
+		}
+		if !n.up || n.broker == nil || !n.ready {
+			return fmt.Sprintf("node %d does not serve", n.id)
+		}
+		if image == nil || n.broker.Image().Offset() > image.Offset() {
+			image = n.broker.Image()
+		}
+	}
+	if b := image.Broker(away.id); b != nil && !b.Fenced {
+		return "it is not fenced"
+	}
+	for _, p := range c.w.load.parts() {
+		t := image.Topic(p.topic.id)
+		if t == nil || t.Partition(p.number) == nil {
+			continue // it may have been made or deleted a moment ago
+		}
+		state := t.Partition(p.number)
+		may := slices.Concat(state.InSync, state.EligibleLeader)
+		if len(may) == 0 && state.LastLeader != kafka.NoNode {
+			may = append(may, state.LastLeader)
+		}
+		if len(state.InSync) > 0 {
+			may = state.InSync
+		}
+		others := slices.ContainsFunc(may, func(id kafka.NodeID) bool { return id != away.id && !state.IsUnfit(id) })
+		if state.Leader == away.id || state.Leader == kafka.NoNode && others {
+			return fmt.Sprintf("%s is led by node %d; %v may lead it", p, state.Leader, may)
+		}
+		if state.Leader != kafka.NoNode {
+			n := c.w.nodes[state.Leader-1]
+			if hosted := n.broker.Partition(p.topic.id, p.number); hosted == nil || hosted.Failure() != nil {
+				return fmt.Sprintf("node %d does not lead %s", n.id, p)
+			} else if _, leads := hosted.Leads(); !leads {
+				return fmt.Sprintf("node %d does not know that it leads %s", n.id, p)
+			}
+		}
+	}
+	return ""
 }
 
 // atRest says whether a healed cluster has done all that it should by itself,
@@ -238,7 +286,7 @@ func (c *checkers) partitionAtRest(image *metadata.Image, p *topicPart) string {
 		if first, ok := c.oldSegment(p, c.w.nodes[id-1], start); ok && id == state.Leader { // whose segments they go by
 			return fmt.Sprintf("node %d has a segment that begins at %d, all of which is older than retention.ms", id, first)
 		}
-		if s.End != end || s.HighWatermark != end || s.Synced != end {
+		if s.End != end || s.HighWatermark != end || c.safe(p, s) != end {
 			return fmt.Sprintf("node %d (%s) has end %d, synced %d, high watermark %d; another has end %d", id, s.Role, s.End, s.Synced, s.HighWatermark, end)
 		}
 	}

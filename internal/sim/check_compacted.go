@@ -12,7 +12,7 @@ import (
 // another of its key in such segments. Topics that wait until half of the log is
 // to be compacted are passed over.
 func (c *checkers) compacted(p *topicPart) string {
-	if p.topic.kind != compacted || p.topic.configs["min.cleanable.dirty.ratio"] != "0.01" {
+	if p.topic.kind != compacted || p.topic.configs["min.cleanable.dirty.ratio"] != "0.01" || p.topic.relaxed { // which waits for the next sync
 		return ""
 	}
 	for _, n := range c.w.nodes {

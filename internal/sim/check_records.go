@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"fmt"
 
+	"github.com/twmb/franz-go/pkg/kmsg"
+
 	"chronik/internal/base/kafka"
 	"chronik/internal/format/record"
 	"chronik/internal/host/partition"
@@ -52,8 +54,32 @@ func (h *history) sent(at kafka.Offset) *sent {
 	if at < 0 || int(at) >= len(h.truth) || h.truth[at] == 0 {
 		return nil
 	}
-	return h.lane(h.truth[at]).record(h.truth[at])
+	s := h.lane(h.truth[at]).record(h.truth[at])
+	if h.stamps == nil || s == nil {
+		return s
+	}
+	ms, ok := h.stamps[at]
+	if !ok {
+		return nil
+	}
+	return &sent{ms, s.key, s.null}
 }
+
+// stamped notes the timestamp that a record has got from its leader, and checks
+// that it is one of about now, and the same for whoever asks.
+func (c *checkers) stamped(p *topicPart, at kafka.Offset, ms int64, how string) bool {
+	known, ok := p.stamps[at]
+	if off := ms - (epoch+int64(c.w.now))/1e6; ok && known != ms || off < -stampMax || off > stampMax {
+		c.w.violate("a record has the time of its leader", "%s at offset %d: %d, %s; before it was %d (known: %v)", p, at, ms, how, known, ok)
+		return false
+	}
+	p.stamps[at] = ms
+	return true
+}
+
+// stampMax is by how much a record's time may differ from when it is read: runs
+// and clocks are off by minutes.
+const stampMax = 3 * 3600 * 1000
 
 // committed notes what a node knows to be committed of the topics of which
 // tombstones go. A node compacts only that, so each tombstone is known before it
@@ -114,7 +140,15 @@ func (c *checkers) written(p *topicPart, r *record.Record, how string) (value, b
 	if ln := p.lane(v); ln != nil {
 		s = ln.record(v)
 	}
-	if s == nil || r.Timestamp != s.stamp || string(r.Key) != s.key || (r.Value == nil) != s.null {
+	if s != nil && p.stamps != nil {
+		if !c.stamped(p, r.Offset, r.Timestamp, how) {
+			return v, false
+		}
+	} else if s != nil && r.Timestamp != s.stamp {
+		c.w.violate("what is read was written", "%s at offset %d: %v at %d, %s; sent was %+v", p, r.Offset, v, r.Timestamp, how, s)
+		return v, false
+	}
+	if s == nil || string(r.Key) != s.key || (r.Value == nil) != s.null {
 		c.w.violate("what is read was written", "%s at offset %d: %v with key %q at %d, %d bytes, %s; sent was %+v", p, r.Offset, v, r.Key, r.Timestamp, len(r.Value), how, s)
 		return v, false
 	}
@@ -128,7 +162,7 @@ func (c *checkers) written(p *topicPart, r *record.Record, how string) (value, b
 }
 
 // acked takes in an acknowledgement.
-func (c *checkers) acked(ln *lane, b *batch, base kafka.Offset, began instant) {
+func (c *checkers) acked(ln *lane, b *batch, base kafka.Offset, ms int64) {
 	p := ln.part
 	a := ack{ln, b.first, b.records, base}
 	if ln.p.acks == 1 {
@@ -147,12 +181,16 @@ func (c *checkers) acked(ln *lane, b *batch, base kafka.Offset, began instant) {
 		c.w.violate("offsets rise in real time", "%s: %s was given offset %d for a record, though %d were committed before it was sent", p, ln.p.c.name, base, b.least)
 		return
 	}
+	if p.stamps == nil && b.attempts == 1 && ms >= 0 { // of one that comes again its time is told
+		c.w.violate("a record has the time of its producer", "%s: %s was told that the record at offset %d has got the time %d", p, ln.p.c.name, base, ms)
+		return
+	}
 	if !c.onDisk(p, base+kafka.Offset(b.records), "acknowledged") {
 		return
 	}
 	for i := range b.records {
 		v := makeValue(ln.p.number, ln.number, b.first+uint64(i))
-		if !c.holds(p, base+kafka.Offset(i), v, "acknowledged to "+ln.p.c.name) {
+		if !c.holds(p, base+kafka.Offset(i), v, "acknowledged to "+ln.p.c.name) || p.stamps != nil && !c.stamped(p, base+kafka.Offset(i), ms, "acknowledged") {
 			return
 		}
 	}
@@ -179,6 +217,16 @@ func (c *checkers) onDisk(p *topicPart, end kafka.Offset, what string) bool {
 		return false
 	}
 	return true
+}
+
+// stable checks what an answer without an error says of transactions, of which
+// there are none.
+func (c *checkers) stable(p *topicPart, got *kmsg.FetchResponseTopicPartition, node int) bool {
+	if got.LastStableOffset == got.HighWatermark && len(got.AbortedTransactions) == 0 {
+		return true
+	}
+	c.w.violate("all that is committed is stable", "%s: node %d says that the high watermark is %d, the last stable offset %d, and %d transactions were aborted", p, node+1, got.HighWatermark, got.LastStableOffset, len(got.AbortedTransactions))
+	return false
 }
 
 // read notes how far a consumer has read.

@@ -215,8 +215,8 @@ func (s *session) flush() {
 		sl := s.served[0]
 		s.served[0] = nil
 		s.served = s.served[1:]
-		if sl.answer != nil && sl.call.key == 0 {
-			s.c.w.faults.answering(s.node)
+		if sl.answer != nil {
+			s.c.w.faults.answering(s.node, sl.call.key)
 		}
 		if sl.answer != nil {
 			s.in.carry(s.node.clockNow(), func() { s.answered(sl.call, sl.answer) })

@@ -18,6 +18,7 @@ type consumer struct {
 	sessions bool   // reads several partitions at a time, in fetch sessions
 	maxBytes int32  // of their answers
 	rack     string // "": none
+	isolated bool   // reads only what is of no transaction, or of one that is committed: here that is all
 	reads    []*reading
 	scratch  record.Scratch
 }
@@ -44,7 +45,16 @@ func newConsumer(l *load, number int) *consumer {
 		c.fetchers()
 	}
 	c.rack = l.w.plan.ways.rack(number)
+	c.isolated = c.c.rng.IntN(2) == 0
 	return c
+}
+
+// isolation is the isolation level of a request.
+func isolation(isolated bool) int8 {
+	if isolated {
+		return 1
+	}
+	return 0
 }
 
 // patience is how long a request waits for records, ms. While the cluster drains
@@ -98,7 +108,7 @@ func (r *reading) fetch() {
 	t := kmsg.NewFetchRequestTopic()
 	t.Topic, t.TopicID, t.Partitions = r.part.topic.name, r.part.topic.id, []kmsg.FetchRequestTopicPartition{p}
 	req.Topics = append(req.Topics, t)
-	req.Rack = r.c.rack
+	req.Rack, req.IsolationLevel = r.c.rack, isolation(r.c.isolated)
 	var inSync []kafka.NodeID // when the node answered, as far as it knew
 	k := c.call(h.node, req, c.w.plan.requestTimeout, func(resp kmsg.Response, err error) {
 		if r.part.topic.deleted {
@@ -178,6 +188,9 @@ func (r *reading) got(h leaderHint, got *kmsg.FetchResponseTopicPartition) {
 	}
 	if r.next > start && r.next > kafka.Offset(got.HighWatermark) {
 		w.violate("only committed records are read", "%s reads %s up to %d but the high watermark is %d", c.name, r.part, r.next, got.HighWatermark)
+		return
+	}
+	if !w.check.stable(r.part, got, h.node) {
 		return
 	}
 	w.check.read(r.part, r.next)

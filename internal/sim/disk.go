@@ -23,9 +23,10 @@ type disk struct {
 	slow  float64            // factor on the time of syncs
 	locks map[string]bool
 
-	failSync string // syncs of files whose path holds this fail; "": none
-	failed   int    // syncs that have failed
-	lost     func() // told of each
+	failSync  string // the next sync of a file whose path holds this fails; "": none does
+	failNames bool   // or rather that of a directory
+	failed    int    // syncs that have failed
+	lost      func() // told of each
 
 	crash      func() // is called before one of the next changes; nil: none is planned
 	crashAfter int    // so many changes
@@ -150,7 +151,13 @@ func (m *mounted) SyncDir(dir string) error {
 	if err := m.change(true); err != nil {
 		return err
 	}
-	m.d.used(m.d.syncTime())
+	d := m.d
+	d.used(d.syncTime())
+	if d.failSync != "" && d.failNames && strings.Contains(dir, d.failSync) {
+		d.failed++
+		d.failSync = ""
+		return fmt.Errorf("sync directory %s: %w", dir, errDisk)
+	}
 	return m.FS.SyncDir(dir)
 }
 
@@ -197,7 +204,7 @@ func (f *mountedFile) Sync() error {
 		return err
 	}
 	d.used(d.syncTime())
-	if d.failSync != "" && strings.Contains(f.name, d.failSync) {
+	if d.failSync != "" && !d.failNames && strings.Contains(f.name, d.failSync) {
 		d.failed++
 		d.lost()
 		d.failSync = "" // once: the next one says that all is well

@@ -20,55 +20,57 @@ type nemesis struct {
 	mayMaim bool           // no node has lost its part in the quorum yet
 	undo    []func()       // what is still to be undone, nil where it was
 
-	// armed is called when the next produce request has been answered: what is
-	// promised there and then is in the greatest danger.
-	armed func(by *node)
+	// armed is called when the next produce request has been answered, or one that
+	// changes something else: what is promised there and then is in the greatest danger.
+	armed     func(by *node)
+	armedElse bool
 	// granted is called when an in-sync set has been changed.
 	granted func(leader *node)
 }
 
 // faultKind is one way to do harm. It returns how to undo it, or nil.
 type faultKind struct {
-	name string
-	do   func(n *nemesis) func()
+	name     string
+	do       func(n *nemesis) func()
+	unsynced bool // takes what was not synced
 }
 
 // allFaults are in the order in which a seed draws from them.
 var allFaults = []faultKind{
-	{"kill", (*nemesis).kill},
-	{"lose power", (*nemesis).losePower},
-	{"lose power everywhere", (*nemesis).losePowerEverywhere},
-	{"kill all", (*nemesis).killAll},
-	{"stop", (*nemesis).stop},
-	{"pause", (*nemesis).pause},
-	{"isolate", (*nemesis).isolate},
-	{"one way", (*nemesis).oneWay},
-	{"split", (*nemesis).split},
-	{"bridge", (*nemesis).bridge},
-	{"cut a link", (*nemesis).cutLink},
-	{"cut clients", (*nemesis).cutClients},
-	{"sever", (*nemesis).sever},
-	{"delay", (*nemesis).delay},
-	{"slow disk", (*nemesis).slowDisk},
-	{"sync error", (*nemesis).syncError},
-	{"step clock", (*nemesis).stepClock},
-	{"pause and kill", (*nemesis).pauseAndKill},
-	{"pause and cut off", (*nemesis).pauseAndCutOff},
-	{"lose disk", (*nemesis).loseDisk},
-	{"end in a call", (*nemesis).endInCall},
+	{"kill", (*nemesis).kill, false},
+	{"lose power", (*nemesis).losePower, true},
+	{"lose power everywhere", (*nemesis).losePowerEverywhere, true},
+	{"kill all", (*nemesis).killAll, false},
+	{"stop", (*nemesis).stop, true},
+	{"pause", (*nemesis).pause, false},
+	{"isolate", (*nemesis).isolate, false},
+	{"one way", (*nemesis).oneWay, false},
+	{"split", (*nemesis).split, false},
+	{"bridge", (*nemesis).bridge, false},
+	{"cut a link", (*nemesis).cutLink, false},
+	{"cut clients", (*nemesis).cutClients, false},
+	{"sever", (*nemesis).sever, false},
+	{"delay", (*nemesis).delay, false},
+	{"slow disk", (*nemesis).slowDisk, false},
+	{"sync error", (*nemesis).syncError, true},
+	{"step clock", (*nemesis).stepClock, false},
+	{"pause and kill", (*nemesis).pauseAndKill, true},
+	{"pause and cut off", (*nemesis).pauseAndCutOff, false},
+	{"lose disk", (*nemesis).loseDisk, true},
+	{"end in a call", (*nemesis).endInCall, true},
 }
 
-// namedFaults come only in runs that name them.
-var namedFaults = []faultKind{
-	{"full disk", (*nemesis).fullDisk},
-	{"remove node", (*nemesis).removeNode},
-	{"damage metadata", (*nemesis).damageMetadata},
+// rareFaults come in a fifth of the runs.
+var rareFaults = []faultKind{
+	{"full disk", (*nemesis).fullDisk, true},
+	{"remove node", (*nemesis).removeNode, true},
+	{"damage metadata", (*nemesis).damageMetadata, false},
 }
 
 // FaultNames lists the kinds of faults.
 func FaultNames() []string {
 	var out []string
-	for _, k := range slices.Concat(allFaults, namedFaults) {
+	for _, k := range slices.Concat(allFaults, rareFaults) {
 		out = append(out, k.name)
 	}
 	return append(out, flipFault)
@@ -88,10 +90,13 @@ func newNemesis(w *world, only []string) *nemesis {
 			n.kinds = append(n.kinds, k)
 		}
 	}
-	for _, k := range namedFaults {
-		if slices.Contains(only, k.name) {
+	for _, k := range rareFaults {
+		if slices.Contains(only, k.name) || len(only) == 0 && n.rng.IntN(5) == 0 {
 			n.kinds = append(n.kinds, k)
 		}
+	}
+	if w.plan.relaxed {
+		n.kinds = slices.DeleteFunc(n.kinds, func(k faultKind) bool { return k.unsynced })
 	}
 	n.mayMaim = true
 	n.every = 500*millisecond + instant(n.rng.Int64N(int64(10*second)))
@@ -107,7 +112,7 @@ func (n *nemesis) start() {
 		return
 	}
 	n.w.after(n.between(n.every/8, 2*n.every), func() {
-		if n.w.healed {
+		if n.w.calm() {
 			return
 		}
 		if n.rng.IntN(8) == 0 { // some peace, so that what was broken can mend
@@ -216,25 +221,38 @@ func (n *nemesis) losePower() func() {
 	return func() { n.powerUp(t) }
 }
 
-// arm does harm at once, or just after the next produce request is answered,
-// by the node that is passed on.
+// arm does harm at once, or just after the next produce request, or another one
+// by which a client changes something, is answered by the node that is passed on.
 func (n *nemesis) arm(harm func(by *node)) {
 	if n.armed != nil || n.rng.IntN(2) == 0 {
 		harm(nil)
 		return
 	}
-	n.armed = harm
+	n.armed, n.armedElse = harm, n.rng.IntN(3) == 0
 }
 
-// answering is called when a node answers a produce request.
-func (n *nemesis) answering(by *node) {
+// changing are the kinds of requests, beside produce, by which clients change
+// what must stay so.
+var changing = []int16{
+	8,  // OffsetCommit
+	19, // CreateTopics
+	20, // DeleteTopics
+	21, // DeleteRecords
+	22, // InitProducerID
+	37, // CreatePartitions
+	44, // IncrementalAlterConfigs
+	45, // AlterPartitionReassignments
+}
+
+// answering is called when a node answers a request of a kind.
+func (n *nemesis) answering(by *node, key int16) {
 	harm := n.armed
-	if harm == nil || n.w.healed {
+	if harm == nil || n.w.calm() || n.armedElse != slices.Contains(changing, key) || !n.armedElse && key != 0 {
 		return
 	}
 	n.armed = nil
 	n.w.after(n.between(0, 2*millisecond), func() {
-		if !n.w.healed {
+		if !n.w.calm() {
 			harm(by)
 		}
 	})
@@ -320,7 +338,7 @@ func (n *nemesis) isolate() func() {
 // granting is called when the controller has changed an in-sync set as a
 // leader had asked.
 func (n *nemesis) granting(leader int) {
-	if harm := n.granted; harm != nil && !n.w.healed && leader >= 1 && leader <= len(n.w.nodes) {
+	if harm := n.granted; harm != nil && !n.w.calm() && leader >= 1 && leader <= len(n.w.nodes) {
 		n.granted = nil
 		harm(n.w.nodes[leader-1])
 	}
@@ -451,7 +469,8 @@ func (n *nemesis) slowDisk() func() {
 func (n *nemesis) syncError() func() {
 	t := n.target()
 	t.disk.failSync = []string{"/data", "partitions", "__meta"}[n.rng.IntN(3)]
-	n.note("a sync on n%d below %s will fail", t.index, t.disk.failSync)
+	t.disk.failNames = n.rng.IntN(3) == 0
+	n.note("a sync on n%d below %s will fail, one of names: %v", t.index, t.disk.failSync, t.disk.failNames)
 	return func() {
 		t.disk.failSync = ""
 		if n.anyFailed(t) && n.rng.IntN(2) == 0 {

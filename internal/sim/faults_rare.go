@@ -18,7 +18,7 @@ func (n *nemesis) pauseAndKill() func() {
 	behind, victim, rest := n.w.nodes[order[0]], n.w.nodes[order[1]], n.w.nodes[order[2]]
 	behind.pause()
 	n.w.after(n.between(100*millisecond, 3*second), func() {
-		if n.w.healed {
+		if n.w.calm() {
 			return
 		}
 		victim.losePower(n.survival())
@@ -110,7 +110,7 @@ func (n *nemesis) removeNode() func() {
 		req := kmsg.NewPtrUnregisterBrokerRequest()
 		req.BrokerID = int32(t.id)
 		n.w.load.admin.call((t.index+1+n.rng.IntN(len(n.w.nodes)-1))%len(n.w.nodes), req, 3*second, func(r kmsg.Response, err error) {
-			if n.w.healed {
+			if n.w.calm() {
 				return
 			}
 			if err != nil || r.(*kmsg.UnregisterBrokerResponse).ErrorCode != 0 {
@@ -122,7 +122,7 @@ func (n *nemesis) removeNode() func() {
 	}
 	n.w.after(n.between(0, 2*second), ask)
 	return func() {
-		if n.rng.IntN(2) == 0 && !n.w.healed {
+		if n.rng.IntN(2) == 0 && !n.w.calm() {
 			n.wipe(t)
 		}
 		t.start()
@@ -187,7 +187,7 @@ func (n *nemesis) endInCall() func() {
 	t.disk.crashIn(1+n.rng.IntN(most), names, end)
 	return func() {
 		t.disk.crash = nil
-		if !n.w.healed && !t.up && n.rng.IntN(2) == 0 { // once more, while it makes out what it has
+		if !n.w.calm() && !t.up && n.rng.IntN(2) == 0 { // once more, while it makes out what it has
 			t.disk.crashIn(1+n.rng.IntN(60), names, end)
 			n.w.after(n.between(500*millisecond, 3*second), func() {
 				t.disk.crash = nil

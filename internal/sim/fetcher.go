@@ -73,7 +73,7 @@ func (f *fetcher) turn() {
 	}
 	req := kmsg.NewPtrFetchRequest()
 	req.Version, req.ReplicaID, req.MinBytes, req.MaxBytes, req.MaxWaitMillis = c.version, -1, 1, c.maxBytes, c.patience()
-	req.SessionID, req.SessionEpoch = f.id, f.epoch
+	req.SessionID, req.SessionEpoch, req.IsolationLevel = f.id, f.epoch, isolation(c.isolated)
 	before := f.told
 	f.told = nil
 	for _, o := range before { // what stays keeps its place

@@ -44,7 +44,7 @@ type scrubBegun struct {
 
 func newFlipper(w *world, only []string) *flipper {
 	f := &flipper{w: w, rng: w.fork(partFlips), victims: make(map[*topicPart]*node), scrubs: make(map[*node]scrubBegun)}
-	f.wanted = f.rng.IntN(3) == 0 && !w.plan.mayLoseDisk
+	f.wanted = f.rng.IntN(3) == 0 && !w.plan.mayLoseDisk && !w.plan.relaxed
 	if len(only) > 0 {
 		f.wanted = slices.Contains(only, flipFault)
 	}
@@ -57,7 +57,7 @@ func (f *flipper) start() {
 		return
 	}
 	f.w.after(f.every/2+instant(f.rng.Int64N(int64(f.every))), func() {
-		if !f.w.healed {
+		if !f.w.calm() {
 			f.harm()
 			f.start()
 		}
@@ -99,18 +99,23 @@ func (f *flipper) harm() {
 	start, committed, _ := good.broker.Partition(p.topic.id, p.number).Durable()
 	dir := logDir(p)
 	var files []string
+	var bases []kafka.Offset
 	for _, s := range segmentsIn(n.disk.mem, dir) {
 		if s.base >= start && s.end <= committed {
-			files = append(files, path.Join(dir, s.name))
+			files, bases = append(files, path.Join(dir, s.name)), append(bases, s.base)
 		}
 	}
 	if len(files) == 0 {
 		return
 	}
-	name := files[f.rng.IntN(len(files))]
+	i := f.rng.IntN(len(files))
+	name, base := files[i], bases[i]
 	f.w.faults.done[flipFault]++
 	what := f.change(n.disk.mem, name, files)
 	f.w.faults.note("n%d: %s of %s", n.index, what, name)
+	if f.rng.IntN(2) == 0 { // somebody reads it before it is looked over
+		f.w.after(instant(f.rng.Int64N(int64(200*millisecond))), func() { f.w.load.skim.at(p, base) })
+	}
 }
 
 // another is what the best informed node knows of a partition, and how to find a

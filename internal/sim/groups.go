@@ -175,6 +175,12 @@ func (s *memberSlot) fate(m *member) {
 			m.die()
 			g.w.after(s.c.between(100*millisecond, 15*second), s.startUnlessHealed)
 		case 3:
+			if s.c.rng.IntN(3) == 0 {
+				m.stuckUntil = g.w.now + s.c.between(second, 20*second)
+				m.note("is stuck, but for its heartbeats")
+				s.fate(m)
+				return
+			}
 			m.frozenUntil = g.w.now + s.c.between(second, 3*g.w.plan.groups.session)
 			m.note("hangs")
 			m.at(m.frozenUntil, m.commitAnything) // before it learns what happened meanwhile
@@ -204,7 +210,7 @@ func (s *memberSlot) startUnlessHealed() {
 func (w *world) healGroups() {
 	for _, g := range w.groups {
 		for _, m := range g.members {
-			m.frozenUntil = w.now
+			m.frozenUntil, m.stuckUntil = w.now, w.now
 		}
 		if len(g.members) == 0 {
 			g.slots[0].start()

@@ -20,6 +20,7 @@ type load struct {
 	consumers []*consumer
 	probe     *prober
 	intruder  *intruder
+	skim      *skimmer
 	committer []*committer
 	draining  bool // nothing is produced but what waits
 	made      int
@@ -47,9 +48,11 @@ func (l *load) start() {
 	l.compactOffsets()
 	l.intruder = newIntruder(l)
 	l.intruder.start()
-	newSkimmer(l).start()
+	l.skim = newSkimmer(l)
+	l.skim.start()
 	l.probe.start()
 	l.adminLater()
+	l.trimLater()
 	l.configLater()
 }
 
@@ -100,6 +103,19 @@ func (l *load) adminLater() {
 	})
 }
 
+// trimLater has records deleted, more often than the administrator does else.
+func (l *load) trimLater() {
+	if l.w.plan.trimEvery == 0 {
+		return
+	}
+	l.w.after(l.admin.between(l.w.plan.trimEvery/2, 3*l.w.plan.trimEvery/2), func() {
+		if !l.w.healed {
+			l.trim(l.parts())
+			l.trimLater()
+		}
+	})
+}
+
 // configLater has configs changed, more often than the administrator does else.
 func (l *load) configLater() {
 	if l.w.plan.configEvery == 0 {
@@ -124,7 +140,7 @@ func (l *load) administer() {
 		if len(l.topics) < 12 {
 			t := l.newTopic()
 			if t.passing = l.rng.IntN(2) == 0; t.passing {
-				t.name = fmt.Sprintf("again%d", l.made)
+				t.name, t.again = fmt.Sprintf("again%d", l.made), true
 			}
 			l.createTopic(t)
 		}
@@ -138,6 +154,14 @@ func (l *load) administer() {
 		l.addPartition(p.topic)
 	case 6, 7, 8:
 		l.trim(parts)
+	case 9:
+		l.reassign(p)
+		// Soon it is to be otherwise again.
+		l.w.after(l.admin.between(millisecond, second), func() {
+			if !l.w.healed && !p.topic.deleted {
+				l.reassign(p)
+			}
+		})
 	default:
 		l.electPreferred()
 	}

@@ -28,10 +28,12 @@ type member struct {
 	dead        bool
 	superseded  bool // another process was started with its instance id
 	frozenUntil instant
-	turn        int  // of joining; timers of another one are over
-	joining     bool // waits for a generation
-	rejoin      bool // what it reads has changed
-	settled     bool // the coordinator has said that all is as it is here
+	stuckUntil  instant // until then it lives, and does not join again
+	owes        bool    // it was to join again or give up partitions while it was stuck, and does not until it is put out
+	turn        int     // of joining; timers of another one are over
+	joining     bool    // waits for a generation
+	rejoin      bool    // what it reads has changed
+	settled     bool    // the coordinator has said that all is as it is here
 	last        string
 
 	durable bool // the coordinator has it in its log
@@ -201,6 +203,10 @@ func (m *member) fencedInstance(what string) {
 // mayBeFenced says whether another process has the member's instance id, or
 // seems to: a join that it, or who was in its place before, had given up came late.
 func (m *member) mayBeFenced() bool { return m.superseded || m.slot.outrunAt > 0 }
+
+// stuck says whether the program does nothing but send heartbeats, as that of a
+// client does whose user's code hangs.
+func (m *member) stuck() bool { return m.owes || m.g.w.now < m.stuckUntil }
 
 // unexpected is an error that a client would not know what to do with.
 func (m *member) unexpected(what string, code kafka.ErrorCode) {

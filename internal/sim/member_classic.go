@@ -19,6 +19,7 @@ func (m *member) classicJoin() {
 		return
 	}
 	m.turn++
+	m.owes = false
 	if !m.joining {
 		m.askedAt = m.g.w.now
 	}
@@ -248,7 +249,7 @@ func (m *member) classicHeartbeat() {
 				m.unknown = nil
 			}
 		}
-		if m.rejoin || m.leads && m.assignedFor != m.partitionsRead() {
+		if !m.stuck() && (m.rejoin || m.leads && m.assignedFor != m.partitionsRead()) {
 			m.classicJoin()
 			return
 		}
@@ -269,6 +270,11 @@ func (m *member) classicHeartbeat() {
 					code := kafka.ErrorCode(r.(*kmsg.HeartbeatResponse).ErrorCode)
 					if m.moved(code) {
 						m.last, m.settled = "Heartbeat: "+code.String(), false
+						break
+					}
+					if code == kafka.ErrRebalanceInProgress && m.stuck() {
+						m.last, m.settled = "Heartbeat: "+code.String(), false
+						m.owes = m.owes || m.instance == "" // static members stay in any case
 						break
 					}
 					if m.refused("Heartbeat", code) {

@@ -15,6 +15,7 @@ import (
 // consumerJoin joins the group, anew or again, without partitions.
 func (m *member) consumerJoin() {
 	m.turn++
+	m.owes = false
 	m.disown(nil)
 	m.epoch, m.full, m.settled, m.revoking, m.rejoin, m.told, m.overtaken = 0, true, false, false, false, "", false
 	if m.id == "" {
@@ -189,6 +190,11 @@ func (m *member) reconcile(a *kmsg.ConsumerGroupHeartbeatResponseAssignment) {
 		return
 	}
 	m.revoking = true
+	if m.stuck() {
+		m.owes = true
+		m.note("does not give up what it should")
+		return
+	}
 	turn := m.turn
 	m.after(m.c.between(millisecond, 500*millisecond), func() {
 		if m.turn == turn {

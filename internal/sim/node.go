@@ -34,6 +34,7 @@ type node struct {
 	dark    bool   // no power: not even a refusal comes back
 	midCall bool   // its process is noted as gone, and ended in the midst of a call
 	paused  bool   // the process does nothing; its connections stay
+	away    bool   // nobody starts a process on it
 	life    uint64 // counts processes
 	ready   bool
 	serving bool // clients are served: from the first time that the process was ready
@@ -156,7 +157,7 @@ func (n *node) setAlarm(t time.Time) {
 
 // start starts a process on the node.
 func (n *node) start() {
-	if n.up || n.w.stopped {
+	if n.up || n.away || n.w.stopped {
 		return
 	}
 	n.life++
@@ -289,7 +290,7 @@ func (n *node) stop() {
 					if n.life == life {
 						n.w.note(noteProcess, n.index, nowhere, int64(n.life), 0, "stopped")
 						n.exit(false)
-						if n.w.healed {
+						if n.w.calm() {
 							n.w.after(100*millisecond, n.start)
 						}
 					}

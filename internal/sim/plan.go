@@ -37,9 +37,11 @@ type plan struct {
 	consumers      int
 	committers     int
 	mayLoseDisk    bool // one node may, since every record has another copy
+	relaxed        bool // acknowledgements of some topics do not wait for disks; the power stays on
 	requestTimeout instant
 	adminEvery     instant // 0: never
 	configEvery    instant // 0: never
+	trimEvery      instant // 0: the administrator does it with all else
 	static         map[string]string
 	disks          []float64 // how slow they are
 	founders       int       // nodes that found the cluster; the others join later
@@ -104,6 +106,12 @@ func (w *world) draw(o Options) {
 	p.requestTimeout = instant(time.Duration(1+rng.IntN(8)) * time.Second)
 	if rng.IntN(3) > 0 {
 		p.adminEvery = instant(time.Duration(2+rng.IntN(20)) * time.Second)
+		if rng.IntN(3) == 0 {
+			p.adminEvery /= 8
+		}
+	}
+	if rng.IntN(2) == 0 {
+		p.trimEvery = instant(time.Duration(100+rng.IntN(3000)) * time.Millisecond)
 	}
 	if rng.IntN(2) == 0 {
 		p.configEvery = instant(time.Duration(200+rng.IntN(3000)) * time.Millisecond)
@@ -126,6 +134,7 @@ func (w *world) draw(o Options) {
 	}
 	w.drawGroups(o)
 	p.ways = drawWays(w.fork(partWays))
+	p.relaxed = len(o.Faults) == 0 && !p.mayLoseDisk && rng.IntN(10) == 0
 }
 
 // ways are what nodes and clients may do in one way or another. They have chance

@@ -91,7 +91,9 @@ func (p *prober) list(part *topicPart, timestamp int64, version int16, then func
 	if !ok {
 		return
 	}
-	p.c.call(node, listOffsets(part, timestamp, version), p.c.w.plan.requestTimeout, func(r kmsg.Response, err error) {
+	req := listOffsets(part, timestamp, version)
+	req.IsolationLevel = int8(p.c.rng.IntN(2))
+	p.c.call(node, req, p.c.w.plan.requestTimeout, func(r kmsg.Response, err error) {
 		if err != nil || part.topic.deleted {
 			p.c.refresh()
 			return

@@ -287,19 +287,19 @@ func (ln *lane) retry() {
 	})
 }
 
-func (ln *lane) answered(b *batch, h leaderHint, got *kmsg.ProduceResponseTopicPartition, began instant) {
+func (ln *lane) answered(b *batch, h leaderHint, got *kmsg.ProduceResponseTopicPartition) {
 	p, w := ln.p, ln.p.c.w
 	code := kafka.ErrorCode(got.ErrorCode)
 	ln.last = code.String()
 	switch code {
 	case kafka.None:
-		w.check.acked(ln, b, kafka.Offset(got.BaseOffset), began)
+		w.check.acked(ln, b, kafka.Offset(got.BaseOffset), got.LogAppendTime)
 		ln.remember(b, kafka.Offset(got.BaseOffset))
 		w.check.start(ln.part, kafka.Offset(got.LogStartOffset), b.trimmed, h.node)
 		ln.finish(b)
 		return
 	case kafka.ErrDuplicateSequenceNumber:
-		w.check.acked(ln, b, kafka.NoOffset, began)
+		w.check.acked(ln, b, kafka.NoOffset, record.NoTimestamp)
 		ln.finish(b)
 		return
 	case kafka.ErrOutOfOrderSequenceNumber:

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	mathrand "math/rand/v2"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -121,11 +122,48 @@ func Run(o Options) *Result {
 	return w.result()
 }
 
+// endureBudget is how much virtual time a cluster may take until all that a
+// node had is led by others, when only that is away: many times a session.
+const endureBudget = 30 * second
+
+// endure ends the faults in some runs, but for one node that stays away, dead or
+// cut off: the others must do without it.
+func (w *world) endure() {
+	lost := func(n *node) bool { return n.wiped || n.removed }
+	if w.faults.rng.IntN(4) > 0 || !w.faults.mayMaim || slices.ContainsFunc(w.nodes, lost) {
+		return // who has lost its part in the quorum may not have one again
+	}
+	away := w.nodes[w.faults.rng.IntN(len(w.nodes))]
+	w.note(notePhase, nowhere, nowhere, int64(away.id), 0, "heal but for one node")
+	w.mended = true
+	w.guard(w.faults.heal)
+	mend := func() {}
+	if w.faults.rng.IntN(2) == 0 {
+		away.kill()
+		away.away = true
+	} else {
+		mend = w.faults.isolateNode(away)
+	}
+	var why string
+	for end := w.now + endureBudget; w.now < end && !w.stopped; {
+		w.run(w.now + 200*millisecond)
+		if why = w.check.without(away); why == "" {
+			break
+		}
+	}
+	if why != "" && !w.stopped {
+		w.violate("a cluster does without one of its nodes", "%v after node %d went away: %s", time.Duration(endureBudget), away.id, why)
+	}
+	mend()
+	away.away = false
+}
+
 // heal ends the faults and waits until everything is at rest.
 func (w *world) heal() {
 	if w.stopped {
 		return
 	}
+	w.endure()
 	w.note(notePhase, nowhere, nowhere, 0, 0, "heal")
 	w.healed = true
 	w.guard(w.faults.heal)

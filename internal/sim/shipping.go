@@ -28,7 +28,6 @@ func (p *producer) send(ln *lane, b *batch, h leaderHint) {
 		}
 	}
 	req := p.request(all)
-	began := p.c.w.now
 	var onDisk kafka.Offset // an earlier request with the batch may be answered later
 	k := p.c.call(h.node, req, p.l.w.plan.requestTimeout, func(r kmsg.Response, err error) {
 		for _, f := range all {
@@ -37,13 +36,13 @@ func (p *producer) send(ln *lane, b *batch, h leaderHint) {
 		}
 		b.onDisk = onDisk
 		for _, f := range all {
-			p.arrived(f, r, err, began)
+			p.arrived(f, r, err)
 		}
 	})
 	if p.acks == 1 {
 		k.served = func() {
 			if hosted := p.c.w.nodes[h.node].broker.Partition(ln.part.topic.id, ln.part.number); hosted != nil {
-				onDisk = hosted.Status().Synced
+				onDisk = p.l.w.check.safe(ln.part, hosted.Status())
 			}
 		}
 	}
@@ -87,7 +86,7 @@ func (p *producer) request(all []freight) *kmsg.ProduceRequest {
 }
 
 // arrived takes in what became of one batch of a request.
-func (p *producer) arrived(f freight, r kmsg.Response, err error, began instant) {
+func (p *producer) arrived(f freight, r kmsg.Response, err error) {
 	ln := f.ln
 	switch {
 	case ln.part.topic.deleted || p.c.w.stopped:
@@ -109,7 +108,7 @@ func (p *producer) arrived(f freight, r kmsg.Response, err error, began instant)
 		}
 		for j := range t.Partitions {
 			if got := &t.Partitions[j]; got.Partition == ln.part.number {
-				ln.answered(f.b, f.h, got, began)
+				ln.answered(f.b, f.h, got)
 				return
 			}
 		}

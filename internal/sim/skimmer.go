@@ -2,6 +2,7 @@ package sim
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 
@@ -32,23 +33,38 @@ type skimmed struct {
 	most int32 // bytes
 }
 
+// at asks for what a partition has at an offset, and for others as skim does.
+func (s *skimmer) at(p *topicPart, offset kafka.Offset) { s.ask(p, offset) }
+
 // skim asks the leader of some partition for that and others that it leads.
-func (s *skimmer) skim() {
+func (s *skimmer) skim() { s.ask(nil, 0) }
+
+func (s *skimmer) ask(first *topicPart, offset kafka.Offset) {
 	rng := s.c.rng
 	var asked []skimmed
 	h := leaderHint{node: nowhere}
 	req := kmsg.NewPtrFetchRequest()
 	req.Version, req.ReplicaID, req.MinBytes, req.SessionEpoch = 12, -1, 1, -1
-	req.MaxBytes, req.MaxWaitMillis = 1<<rng.IntN(16), int32(rng.IntN(200))
+	req.MaxBytes, req.MaxWaitMillis, req.IsolationLevel = 1<<rng.IntN(16), int32(rng.IntN(200)), int8(rng.IntN(2))
 	parts := s.l.parts()
-	for _, i := range rng.Perm(len(parts)) {
+	order := rng.Perm(len(parts))
+	if i := slices.Index(parts, first); i >= 0 {
+		order = append([]int{i}, order...)
+	}
+	for at, i := range order {
 		p := parts[i]
+		if at > 0 && p == first {
+			continue
+		}
 		to, ok := s.c.leader(p)
 		if !ok || p.topic.again || h.node != nowhere && to.node != h.node || len(asked) == 4 {
 			continue
 		}
 		h = to
 		a := skimmed{p, kafka.Offset(rng.Int64N(int64(p.committed) + 1)), 1 << rng.IntN(15)}
+		if p == first {
+			a.at = offset
+		}
 		asked = append(asked, a)
 		rp := kmsg.NewFetchRequestTopicPartition()
 		rp.Partition, rp.FetchOffset, rp.PartitionMaxBytes, rp.CurrentLeaderEpoch = p.number, int64(a.at), a.most, to.epoch
@@ -136,6 +152,9 @@ func (s *skimmer) read(a *skimmed, got *kmsg.FetchResponseTopicPartition, node i
 	}
 	if next > a.at && next > kafka.Offset(got.HighWatermark) {
 		w.violate("only committed records are read", "%s from node %d up to %d, but the high watermark is %d", a.part, node+1, next, got.HighWatermark)
+		return batches, false
+	}
+	if !w.check.stable(a.part, got, node) {
 		return batches, false
 	}
 	w.check.read(a.part, next)

@@ -49,12 +49,14 @@ type topicState struct {
 	deleted bool  // its deletion was asked for
 	waits   bool  // it is compacted, but no record will be old enough for that
 	passing bool  // no group reads it: its name comes again
-	again   bool  // there was one of this name before, so that requests must name its id
+	again   bool  // there is to be another of this name, or was before: requests must name its id, for they may come late
 
 	configs map[string]string // that were asked for and granted
 	late    map[string]string // "name=value" that requests without an answer may set yet, or "name=": the name
 	asked   map[string]string // as late, of all requests: one may find the next topic of this name
 	asking  bool              // a change of configs or partitions is under way
+	stamped bool              // its leaders give records their time
+	relaxed bool              // an acknowledgement does not wait for disks
 }
 
 // topicPart is a partition of it, and what the checkers know of it.
@@ -84,6 +86,7 @@ func (l *load) newTopic() *topicState {
 	if l.rng.IntN(6) == 0 {
 		t.configs["compression.type"] = []string{"lz4", "snappy", "uncompressed"}[l.rng.IntN(3)]
 	}
+	l.drawConfigs(t)
 	switch t.kind {
 	case plain:
 		if t.waits = l.rng.IntN(6) == 0; t.waits {
@@ -114,6 +117,22 @@ func (l *load) newTopic() *topicState {
 		t.configs["internal.segment.bytes"] = fmt.Sprint(segment)
 	}
 	return t
+}
+
+// drawConfigs draws what topics of all kinds may have.
+func (l *load) drawConfigs(t *topicState) {
+	if t.stamped = t.kind != aged && l.rng.IntN(5) == 0; t.stamped {
+		t.configs["message.timestamp.type"] = "LogAppendTime"
+	}
+	if l.rng.IntN(6) == 0 {
+		t.configs["segment.ms"] = fmt.Sprint(500 + l.rng.IntN(10_000))
+	}
+	if t.relaxed = l.w.plan.relaxed && l.rng.IntN(2) == 0; t.relaxed {
+		t.configs["flush.messages"] = fmt.Sprint(2 + l.rng.IntN(200))
+		if l.rng.IntN(2) == 0 {
+			t.configs["flush.ms"] = fmt.Sprint(100 + l.rng.IntN(5000))
+		}
+	}
 }
 
 // keyed says whether its records need keys.
@@ -209,6 +228,9 @@ func (l *load) created(t *topicState, partitions int) {
 // grow takes in that a topic has one more partition.
 func (l *load) grow(t *topicState) {
 	part := &topicPart{topic: t, number: int32(len(t.parts))}
+	if t.stamped {
+		part.stamps = make(map[kafka.Offset]int64)
+	}
 	t.parts = append(t.parts, part)
 	for _, p := range l.producers {
 		p.take(part)
@@ -387,7 +409,12 @@ func (l *load) trim(parts []*topicPart) {
 		return
 	}
 	to := kafka.Offset(l.rng.Int64N(int64(p.committed) + 1))
-	p.mayStart = max(p.mayStart, to)
+	beyond := l.rng.IntN(8) == 0 // nobody may ask for that
+	if beyond {
+		to += 1 << 30
+	} else {
+		p.mayStart = max(p.mayStart, to)
+	}
 	req := kmsg.NewPtrDeleteRecordsRequest()
 	req.Version, req.TimeoutMillis = 2, 5000
 	rp := kmsg.NewDeleteRecordsRequestTopicPartition()
@@ -400,7 +427,10 @@ func (l *load) trim(parts []*topicPart) {
 			return
 		}
 		got := r.(*kmsg.DeleteRecordsResponse).Topics[0].Partitions[0]
-		if got.ErrorCode == 0 {
+		switch {
+		case got.ErrorCode == 0 && beyond:
+			l.w.violate("only what was deleted is gone", "%s: deletion up to %d was answered with the low watermark %d, though nobody was told of so many records", p, to, got.LowWatermark)
+		case got.ErrorCode == 0:
 			l.w.check.trimmed(p, to, kafka.Offset(got.LowWatermark))
 		}
 	})

@@ -92,6 +92,7 @@ type world struct {
 
 	violations []Violation
 	stopped    bool // nothing more is run: a promise was broken
+	mended     bool // no more faults but one
 	healed     bool // no more faults
 }
 
@@ -145,6 +146,9 @@ func (w *world) run(until instant) {
 // many seeds. Nodes that answer each other without end, and ever more often,
 // would keep a run from ending.
 func eventsMax(now instant) uint64 { return 200_000 + 15_000*uint64(now/second) }
+
+// calm says whether nothing more is broken.
+func (w *world) calm() bool { return w.mended || w.healed }
 
 // guard calls fn; a panic in it is a broken promise.
 func (w *world) guard(fn func()) {
