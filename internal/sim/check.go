@@ -41,6 +41,7 @@ type history struct {
 	synced    map[int]kafka.Offset // by node: up to where its replica was on disk when last seen
 	leaders   map[kafka.LeaderEpoch]int
 	states    map[kafka.PartitionEpoch]*metadata.Partition
+	seen      map[kafka.PartitionEpoch]*metadata.Image // in which each was known first
 }
 
 // placed is a record and where it is.

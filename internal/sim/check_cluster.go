@@ -57,7 +57,11 @@ func (c *checkers) haveCommitted(p *topicPart, n *node, hosted *partition.Partit
 		if other == nil || other.Failure() != nil {
 			continue
 		}
-		if has := c.safe(p, other.Status()); has < s.HighWatermark {
+		o := other.Status()
+		if o.LeaderEpoch > s.LeaderEpoch && !slices.Contains(o.InSync, id) {
+			continue // n is behind: the replica was removed and made anew, and the cluster knows that it is not in sync
+		}
+		if has := c.safe(p, o); has < s.HighWatermark {
 			c.w.violate("who is in sync has what is committed", "%s: node %d leads in epoch %d, has committed up to %d, and takes %v for in sync, but node %d has %d on its disk", p, n.id, s.LeaderEpoch, s.HighWatermark, s.InSync, id, has)
 			return
 		}
@@ -80,6 +84,7 @@ func (c *checkers) metadata(n *node, image *metadata.Image) {
 			c.live(p, image, state)
 			if p.states == nil {
 				p.states = make(map[kafka.PartitionEpoch]*metadata.Partition)
+				p.seen = make(map[kafka.PartitionEpoch]*metadata.Image)
 			}
 			known, ok := p.states[state.PartitionEpoch]
 			if ok {
@@ -88,7 +93,7 @@ func (c *checkers) metadata(n *node, image *metadata.Image) {
 				}
 				continue
 			}
-			p.states[state.PartitionEpoch] = state
+			p.states[state.PartitionEpoch], p.seen[state.PartitionEpoch] = state, image
 			c.step(p, p.states[state.PartitionEpoch-1], state)
 			c.step(p, state, p.states[state.PartitionEpoch+1])
 		}
@@ -133,9 +138,20 @@ func (c *checkers) step(p *topicPart, from, to *metadata.Partition) {
 	reassigned := from.Reassigning() && caughtUp && from.Leader != kafka.NoNode && slices.Contains(to.InSync, to.Leader)
 	if to.Leader != kafka.NoNode && to.Leader != from.Leader && !reassigned &&
 		!slices.Contains(from.InSync, to.Leader) && !slices.Contains(from.EligibleLeader, to.Leader) &&
-		!(p.topic.relaxed && to.Leader == from.LastLeader && len(from.EligibleLeader) == 0) { // which is as far as anybody
+		!(p.topic.relaxed && to.Leader == from.LastLeader && to.Recovering && p.forgotten(from, to)) { // which is as far as anybody
 		c.w.violate("only a complete replica is elected", "%s: from %+v to %+v", p, *from, *to)
 	}
+}
+
+// forgotten says whether nobody was eligible any more when a partition came from
+// one state to the next: where an acknowledgement does not mean on disk, who
+// registers after a crash is not, and that elects the last leader at once.
+func (p *topicPart) forgotten(from, to *metadata.Partition) bool {
+	before, after := p.seen[from.PartitionEpoch], p.seen[to.PartitionEpoch]
+	return !slices.ContainsFunc(from.EligibleLeader, func(id kafka.NodeID) bool {
+		b := after.Broker(id)
+		return b != nil && int64(b.Epoch) <= int64(before.Offset()) // it has not registered since
+	})
 }
 
 // without says what the others have still to do when one node is away and
