@@ -71,6 +71,7 @@ func (g *simGroup) taken(m *member, p *groupPart) {
 	for _, o := range g.members {
 		switch {
 		case o == m || !o.owned[p] || o.superseded && o.slot == m.slot:
+		case o.classic && p.part.topic.deleted: // it names what it has, and the coordinator may know no such topic any more
 		case !o.sure() && g.mayBeAnother(o): // the epochs began anew, and it has not heard
 		case o.overtaken: // by a join of its own that it had given up: it is taken for one that has lost everything
 		case o.inForce == m.epoch:
