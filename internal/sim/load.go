@@ -182,6 +182,16 @@ func (l *load) reassign(p *topicPart) {
 			rp.Replicas = append(rp.Replicas, int32(l.w.nodes[i].id))
 		}
 		p.topic.factors = append(p.topic.factors, len(order))
+		p.moves++
+	} else {
+		p.cancelled = true
+	}
+	if p.moves > 1 && p.cancelled {
+		// Who was to join by a move that another one has replaced is among those that
+		// leave by that. As in Kafka, whoever was to leave stays when it is cancelled.
+		for n := p.topic.rf + 1; n <= len(l.w.nodes); n++ {
+			p.topic.factors = append(p.topic.factors, n)
+		}
 	}
 	rt.Partitions = append(rt.Partitions, rp)
 	req.Topics = append(req.Topics, rt)

@@ -61,8 +61,10 @@ type topicState struct {
 
 // topicPart is a partition of it, and what the checkers know of it.
 type topicPart struct {
-	topic  *topicState
-	number int32
+	topic     *topicState
+	number    int32
+	moves     int  // how often it was asked for that other nodes have it
+	cancelled bool // and whether that was to end half way
 	history
 }
 
