@@ -54,6 +54,7 @@ type topicState struct {
 	configs map[string]string // that were asked for and granted
 	late    map[string]string // "name=value" that requests without an answer may set yet, or "name=": the name
 	asked   map[string]string // as late, of all requests: one may find the next topic of this name
+	loose   int               // requests to make it or more partitions of it, by name, that may come yet, and find the next topic of this name
 	asking  bool              // a change of configs or partitions is under way
 	stamped bool              // its leaders give records their time
 	relaxed bool              // an acknowledgement does not wait for disks
@@ -154,6 +155,7 @@ func (l *load) createTopic(t *topicState) {
 	partitions := int(l.w.plan.partitions)
 	var ask func()
 	ask = func() {
+		t.loose++
 		req := kmsg.NewPtrCreateTopicsRequest()
 		req.Version, req.TimeoutMillis = 7, 5000
 		rt := kmsg.NewCreateTopicsRequestTopic()
@@ -174,6 +176,7 @@ func (l *load) createTopic(t *topicState) {
 			got := r.(*kmsg.CreateTopicsResponse).Topics[0]
 			switch code := kafka.ErrorCode(got.ErrorCode); code {
 			case kafka.None:
+				t.loose--
 				t.id = got.TopicID
 				l.w.check.known(term, "topic "+t.name+" was made", func(m *metadata.Image) bool { return m.Topic(t.id) != nil })
 				l.created(t, partitions)
@@ -244,7 +247,7 @@ func (l *load) grow(t *topicState) {
 
 func (l *load) deleteTopic(t *topicState) {
 	t.deleted = true
-	again := t.passing && l.rng.IntN(4) > 0
+	again := t.passing && l.rng.IntN(4) > 0 && t.loose == 0
 	var ask func()
 	ask = func() {
 		req := kmsg.NewPtrDeleteTopicsRequest()
@@ -366,13 +369,17 @@ func (l *load) addPartition(t *topicState) {
 		rt.Topic, rt.Count = t.name, int32(want)
 		req.Topics = append(req.Topics, rt)
 		term := l.w.check.term()
+		t.loose++
 		l.admin.call(l.rng.IntN(len(l.w.nodes)), req, 8*second, func(r kmsg.Response, err error) {
-			if t.deleted {
-				return
-			}
 			code := kafka.ErrRequestTimedOut
 			if err == nil {
 				code = kafka.ErrorCode(r.(*kmsg.CreatePartitionsResponse).Topics[0].ErrorCode)
+			}
+			if code == kafka.None || code == kafka.ErrInvalidPartitions {
+				t.loose--
+			}
+			if t.deleted {
+				return
 			}
 			if code == kafka.None {
 				l.w.check.known(term, fmt.Sprintf("topic %s has %d partitions", t.name, want), func(m *metadata.Image) bool {
