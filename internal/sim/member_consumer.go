@@ -164,7 +164,7 @@ func (m *member) reconcile(a *kmsg.ConsumerGroupHeartbeatResponseAssignment) {
 		for _, n := range t.Partitions {
 			if p := m.g.partByID(t.TopicID, n); p != nil {
 				parts = append(parts, p)
-			} else {
+			} else if !m.g.w.load.stray(t.TopicID) {
 				unknown = true // it was made a moment ago
 			}
 		}

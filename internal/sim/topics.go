@@ -222,6 +222,23 @@ func (l *load) known(id kafka.TopicID) bool {
 	return false
 }
 
+// stray says whether a topic was made by a request without an answer that came
+// only when the topic it was to make, made by a later one, had been deleted: no
+// client will ever hear of it.
+func (l *load) stray(id kafka.TopicID) bool {
+	for _, n := range l.w.nodes {
+		if n.broker == nil {
+			continue
+		}
+		if made := n.broker.Image().Topic(id); made != nil {
+			return slices.ContainsFunc(l.topics, func(t *topicState) bool {
+				return t.name == made.Name && t.id != id && t.deleted && !t.passing
+			})
+		}
+	}
+	return false
+}
+
 func (l *load) created(t *topicState, partitions int) {
 	l.topics = append(l.topics, t)
 	l.w.note(notePhase, nowhere, nowhere, 0, 0, fmt.Sprintf("topic %s is %s: %v", t.name, t.kind, t.configs))
