@@ -195,7 +195,13 @@ func (l *load) reassign(p *topicPart) {
 	}
 	rt.Partitions = append(rt.Partitions, rp)
 	req.Topics = append(req.Topics, rt)
-	l.admin.call(l.rng.IntN(len(l.w.nodes)), req, 8*second, func(kmsg.Response, error) {})
+	t := p.topic
+	t.loose++
+	l.admin.call(l.rng.IntN(len(l.w.nodes)), req, 8*second, func(r kmsg.Response, err error) {
+		if err == nil && kafka.ErrorCode(r.(*kmsg.AlterPartitionAssignmentsResponse).ErrorCode) == kafka.None {
+			t.loose--
+		}
+	})
 }
 
 // factor is how many replicas a partition is to have when it is moved: mostly

@@ -54,7 +54,7 @@ type topicState struct {
 	configs map[string]string // that were asked for and granted
 	late    map[string]string // "name=value" that requests without an answer may set yet, or "name=": the name
 	asked   map[string]string // as late, of all requests: one may find the next topic of this name
-	loose   int               // requests to make it or more partitions of it, by name, that may come yet, and find the next topic of this name
+	loose   int               // requests by name to make, grow or move it that may come yet, and find the next topic of this name
 	asking  bool              // a change of configs or partitions is under way
 	stamped bool              // its leaders give records their time
 	relaxed bool              // an acknowledgement does not wait for disks
