@@ -98,6 +98,34 @@ func TestUnopenedPartitionIsDeletedWithItsTopic(t *testing.T) {
 	}
 }
 
+// A disk may fail just when a deleted partition is to be put away.
+func TestDeletedPartitionGoesOnceTheDiskWorks(t *testing.T) {
+	w := newWorld(t, 3)
+	w.create(nil, 5)
+	w.until("in sync", w.whole)
+	n := w.nodes[2]
+	failed := 0
+	n.faults.SetHook(func(op vfs.Op) error {
+		if op.Kind == vfs.OpRename && strings.Contains(op.Name, "t-0") || op.Kind == vfs.OpMkdir && strings.Contains(op.Name, "deleted") {
+			failed++
+			return syscall.EIO
+		}
+		return nil
+	})
+	deleted := false
+	w.nodes[1].b.Control(w.now, controller.DeleteTopics{Topics: []controller.TopicRef{{Name: "t"}}}, 10*time.Second,
+		func(controller.Response, kafka.ErrorCode) { deleted = true })
+	w.until("deleted", func() bool { return deleted && n.b.Image().TopicByName("t") == nil })
+	w.until("tried again", func() bool { return failed > 1 })
+	n.faults.SetHook(nil)
+	for dir, what := range map[string]string{"data/wal/partitions": "a deleted partition", "data/wal/deleted": "what is to be removed"} {
+		w.until(what+" is gone", func() bool {
+			entries, err := n.fs.List(dir)
+			return err == nil && len(entries) == 0
+		})
+	}
+}
+
 // Nobody can have taken the lead of a partition that is on one node only: its
 // readers notice nothing of the question.
 func TestOnlyReplicaAnswersWhileItReportsItself(t *testing.T) {

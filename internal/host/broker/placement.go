@@ -201,8 +201,34 @@ func (b *Broker) discard(dir string, id wal.Identity) {
 	case err == nil:
 		b.gone.moved = true
 	case !errors.Is(err, vfs.ErrNotExist):
-		b.env.Log.Error("deleted partition could not be removed", "dir", dir, "err", err)
+		b.env.Log.Error("deleted partition could not be removed: it takes space until that is tried again",
+			"dir", dir, "again_in", discardRetry, "err", err)
+		b.env.Post(func(now time.Time) {
+			b.At(now.Add(discardRetry), func(time.Time) { b.env.Post(func(time.Time) { b.discardLeft(dir, id) }) })
+		})
 	}
+}
+
+// discardRetry is the time after which a directory that could not be moved out
+// of the way is tried again.
+const discardRetry = 10 * time.Second
+
+// discardLeft discards what could not be, unless this node has the partition
+// again or another one has taken its place.
+func (b *Broker) discardLeft(dir string, left wal.Identity) {
+	if b.closed {
+		return
+	}
+	if t := b.image.Load().Topic(left.TopicID); t != nil {
+		if p := t.Partition(left.Partition); p != nil && p.IsReplica(b.opts.Node) {
+			return
+		}
+	}
+	if id, ok, _ := wal.ReadIdentity(b.env.FS, dir); !ok || id != left {
+		return // it has gone with another one's making, or the next start sees to it
+	}
+	b.discard(dir, left)
+	b.settleGone()
 }
 
 // discardUnopened is discard for a partition that could not be opened: another
