@@ -4,6 +4,7 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"fmt"
+	"math/rand/v2"
 	"slices"
 
 	"chronik/internal/base/kafka"
@@ -26,12 +27,14 @@ func (c *Controller) newClusterID() string {
 	return c.opts.ClusterID
 }
 
-// drawID draws a random id of version 4. One that would be printed with a
+func (c *Controller) drawID() [16]byte { return DrawID(c.rng) }
+
+// DrawID draws a random id of version 4. One that would be printed with a
 // leading dash is drawn again: it looks like an option on a command line.
-func (c *Controller) drawID() (id [16]byte) {
+func DrawID(rng *rand.Rand) (id [16]byte) {
 	for {
-		binary.BigEndian.PutUint64(id[:8], c.rng.Uint64())
-		binary.BigEndian.PutUint64(id[8:], c.rng.Uint64())
+		binary.BigEndian.PutUint64(id[:8], rng.Uint64())
+		binary.BigEndian.PutUint64(id[8:], rng.Uint64())
 		id[6] = id[6]&0x0f | 0x40
 		id[8] = id[8]&0x3f | 0x80
 		if id[0]>>2 != 62 {

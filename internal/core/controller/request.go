@@ -1,6 +1,9 @@
 package controller
 
 import (
+	"bytes"
+	"encoding/binary"
+
 	"chronik/internal/base/kafka"
 	"chronik/internal/core/config"
 	"chronik/internal/core/metadata"
@@ -80,10 +83,35 @@ type StatusResult struct {
 // NewTopic is one topic to create.
 type NewTopic struct {
 	Name              string
+	ID                OwnID // which topics are of this very request; zero: none
 	Partitions        int32 // -1: num.partitions
 	ReplicationFactor int16 // -1: default.replication.factor
 	Assignment        []Assignment
 	Configs           []ConfigValue
+}
+
+// OwnID lets a topic be known as one that a request has created itself, when it
+// is asked again because the answer was lost with its controller. The topic of
+// the nth sending has the id ID(n): no id is ever given to two topics, not even
+// when the first was deleted meanwhile.
+type OwnID struct {
+	Drawn   kafka.TopicID // a random id; zero: the controller draws one, and knows none
+	Sending uint32
+}
+
+// ownIDPart is how many bytes of a drawn id all its sendings have in common.
+const ownIDPart = len(kafka.TopicID{}) - 4
+
+// ID is the id of the topic that this sending creates.
+func (o OwnID) ID() kafka.TopicID {
+	id := o.Drawn
+	binary.BigEndian.PutUint32(id[ownIDPart:], o.Sending)
+	return id
+}
+
+// has says whether a topic is one that this sending, or an earlier one, has created.
+func (o OwnID) has(id kafka.TopicID) bool {
+	return !o.Drawn.IsZero() && bytes.Equal(id[:ownIDPart], o.Drawn[:ownIDPart]) && binary.BigEndian.Uint32(id[ownIDPart:]) <= o.Sending
 }
 
 // Assignment places one partition by hand.
@@ -136,6 +164,11 @@ type TopicRef struct {
 // DeleteTopics deletes topics, each on its own.
 type DeleteTopics struct {
 	Topics []TopicRef
+	// Again says that the request was sent before and may have been carried out.
+	// Known has then for each topic the id that it had when the request came;
+	// zero: there was none of that name.
+	Again bool
+	Known []kafka.TopicID
 }
 
 // DeleteTopicsResult answers DeleteTopics. A topic given twice has one entry.
@@ -153,6 +186,7 @@ type DeletedTopic struct {
 type CreatePartitions struct {
 	Topics       []MorePartitions
 	ValidateOnly bool
+	Again        bool // the request was sent before and may have been carried out
 }
 
 // MorePartitions asks for a topic to have Count partitions.
@@ -160,6 +194,7 @@ type MorePartitions struct {
 	Name       string
 	Count      int32
 	Assignment [][]kafka.NodeID // of the new partitions; nil: placed by the controller
+	Had        int32            // how many partitions there were when the request came; only where that is known
 }
 
 // CreatePartitionsResult answers CreatePartitions. A name given twice has one entry.

@@ -79,7 +79,12 @@ func (d *draft) createTopic(t NewTopic, existing map[string]string, validateOnly
 		answer.Status = status(kafka.ErrInvalidTopicException, sentence(err))
 		return
 	}
-	if d.image.TopicByName(t.Name) != nil {
+	switch found := d.image.TopicByName(t.Name); {
+	case found != nil && t.ID.has(found.ID): // the answer was lost with its controller
+		answer.ID, answer.Partitions, answer.ReplicationFactor = found.ID, int32(len(found.Partitions)), int16(len(found.Partitions[0].Replicas))
+		answer.Configs = d.c.opts.Configs.DescribeTopic(d.image, t.Name)
+		return
+	case found != nil:
 		answer.Status = status(kafka.ErrTopicAlreadyExists, fmt.Sprintf("Topic %q exists already.", t.Name))
 		return
 	}
@@ -99,22 +104,24 @@ func (d *draft) createTopic(t NewTopic, existing map[string]string, validateOnly
 	answer.Partitions, answer.ReplicationFactor = int32(len(replicas)), int16(len(replicas[0]))
 	answer.Configs = d.c.opts.Configs.DescribeTopicWith(d.image, set)
 	if validateOnly {
-		answer.ID = d.newTopicID() // as in Kafka, whose clients take none for an old broker
+		answer.ID = d.newTopicID(OwnID{}) // as in Kafka, whose clients take none for an old broker
 		return
 	}
-	answer.ID = d.addTopic(t.Name, replicas, set)
+	answer.ID = d.addTopic(t, replicas, set)
 }
 
-func (d *draft) newTopicID() kafka.TopicID {
-	id := kafka.TopicID(d.c.drawID())
-	for d.image.Topic(id) != nil {
-		id = kafka.TopicID(d.c.drawID())
+func (d *draft) newTopicID(own OwnID) kafka.TopicID {
+	id := own.ID()
+	for own.Drawn.IsZero() || d.image.Topic(id) != nil {
+		if id = kafka.TopicID(d.c.drawID()); d.image.Topic(id) == nil {
+			return id
+		}
 	}
 	return id
 }
 
-func (d *draft) addTopic(name string, replicas [][]kafka.NodeID, set map[string]string) kafka.TopicID {
-	id := d.newTopicID()
+func (d *draft) addTopic(t NewTopic, replicas [][]kafka.NodeID, set map[string]string) kafka.TopicID {
+	id, name := d.newTopicID(t.ID), t.Name
 	d.records = append(d.records, &metadata.TopicRecord{ID: id, Name: name})
 	for i, nodes := range replicas {
 		d.setPartition(id, int32(i), d.newPartition(nodes))
@@ -277,6 +284,9 @@ func (d *draft) deleteTopics(r DeleteTopics) DeleteTopicsResult {
 	full := make([]DeletedTopic, len(r.Topics))
 	for i, ref := range r.Topics {
 		full[i] = d.findTopic(ref)
+		if r.Again && i < len(r.Known) {
+			full[i].deletedAgain(ref, r.Known[i])
+		}
 		topic := full[i].TopicRef
 		times[topic]++
 		as := asked[topic]
@@ -291,6 +301,10 @@ func (d *draft) deleteTopics(r DeleteTopics) DeleteTopicsResult {
 			times[answer.TopicRef] = 0
 			answer = DeletedTopic{TopicRef: asked[answer.TopicRef], Status: status(kafka.ErrInvalidRequest, fmt.Sprintf("The topic is in the request %d times.", n))}
 		}
+		if answer.Error == kafka.None && d.image.Topic(answer.ID) == nil {
+			result.Topics = append(result.Topics, answer) // it is gone already
+			continue
+		}
 		if answer.Error == kafka.None && !enabled {
 			answer.Status = status(kafka.ErrTopicDeletionDisabled, "Topics may not be deleted here: delete.topic.enable is false.")
 		}
@@ -301,6 +315,19 @@ func (d *draft) deleteTopics(r DeleteTopics) DeleteTopicsResult {
 		result.Topics = append(result.Topics, answer)
 	}
 	return result
+}
+
+// deletedAgain is the answer for a topic whose deletion was asked for before.
+// One that is gone since then is deleted. One that has come since is another:
+// whether it was to be deleted nobody can tell but the client.
+func (t *DeletedTopic) deletedAgain(ref TopicRef, known kafka.TopicID) {
+	switch {
+	case !known.IsZero() && (t.Error == kafka.ErrUnknownTopicOrPartition || t.Error == kafka.ErrUnknownTopicID):
+		t.TopicRef, t.Status = TopicRef{ref.Name, known}, Status{}
+	case t.Error == kafka.None && t.ID != known:
+		t.TopicRef, t.Status = ref, status(kafka.ErrRequestTimedOut,
+			fmt.Sprintf("The controller was lost while it deleted topic %q, and there is another of that name now.", ref.Name))
+	}
 }
 
 func (d *draft) findTopic(ref TopicRef) DeletedTopic {
@@ -342,10 +369,26 @@ func (d *draft) createPartitions(r CreatePartitions) CreatePartitionsResult {
 			answer.Status = status(kafka.ErrInvalidRequest, fmt.Sprintf("Topic %q is in the request %d times.", t.Name, n))
 		default:
 			answer.Status = d.morePartitions(t, r.ValidateOnly, &left)
+			if found := d.image.TopicByName(t.Name); answer.Error == kafka.ErrInvalidPartitions && r.Again && t.added(found) {
+				answer.Status = Status{} // the answer was lost with its controller
+			}
 		}
 		result.Topics = append(result.Topics, answer)
 	}
 	return result
+}
+
+// added says whether a topic has become what the request asks for since it came.
+func (m *MorePartitions) added(t *metadata.Topic) bool {
+	if m.Had <= 0 || m.Had >= m.Count || int(m.Count) != len(t.Partitions) {
+		return false
+	}
+	for i, nodes := range m.Assignment {
+		if at := int(m.Had) + i; at >= len(t.Partitions) || !slices.Equal(t.Partitions[at].Replicas, nodes) {
+			return false
+		}
+	}
+	return true
 }
 
 func (d *draft) morePartitions(want MorePartitions, validateOnly bool, left *int) Status {

@@ -38,6 +38,7 @@ type ownQuestion struct {
 	sentTo   kafka.NodeID // NoNode: to be sent
 	deadline *deadline.Entry
 	retry    *deadline.Entry
+	sendings uint32
 	noWait   bool // do not wait until the answer's change is applied here
 }
 
@@ -68,7 +69,7 @@ func (b *Broker) ask(now time.Time, req controller.Request, timeout time.Duratio
 	}
 	s := &b.asked
 	s.next++
-	q := &ownQuestion{id: s.next, request: req, reply: reply, sentTo: kafka.NoNode, noWait: noWait}
+	q := &ownQuestion{id: s.next, request: b.knowAgain(req), reply: reply, sentTo: kafka.NoNode, noWait: noWait}
 	s.waiting[q.id] = q
 	if len(s.order) >= 2*len(s.waiting)+64 {
 		s.order = slices.DeleteFunc(s.order, func(id uint64) bool { return s.waiting[id] == nil })
@@ -88,12 +89,12 @@ func (b *Broker) put(now time.Time, q *ownQuestion) {
 	case b.active != nil && b.active.begun:
 		q.sentTo = b.opts.Node
 		id := q.id
-		b.decide(now, q.request, &question{func(now time.Time, r controller.Response, code kafka.ErrorCode, offset kafka.Offset) {
+		b.decide(now, q.sending(), &question{func(now time.Time, r controller.Response, code kafka.ErrorCode, offset kafka.Offset) {
 			b.settle(now, id, r, code, offset)
 		}})
 	case to != kafka.NoNode && to != b.opts.Node:
 		q.sentTo = to
-		b.sendQuestion(to, frameQuestion, q.id, q.request)
+		b.sendQuestion(to, frameQuestion, q.id, q.sending())
 	default:
 		q.sentTo = kafka.NoNode // leaderChanged puts it again
 	}
@@ -141,7 +142,7 @@ func (b *Broker) putLater(now time.Time, q *ownQuestion) {
 }
 
 // leaderChanged asks the new controller what the old one has not answered. A
-// question may be answered twice over by the two; all requests bear that.
+// question may be decided twice over by the two: see outcome.go.
 func (s *asked) leaderChanged(b *Broker, now time.Time) {
 	kept := s.order[:0]
 	var again []*ownQuestion

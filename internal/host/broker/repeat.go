@@ -108,7 +108,7 @@ func (s *asked) askAgain(b *Broker, peer kafka.NodeID) {
 			continue
 		}
 		if _, beats := q.request.(controller.Heartbeat); !beats {
-			b.sendQuestion(peer, frameRepeat, id, q.request)
+			b.sendQuestion(peer, frameRepeat, id, q.sending())
 		}
 	}
 }

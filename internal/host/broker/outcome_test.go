@@ -1,0 +1,161 @@
+package broker
+
+import (
+	"bytes"
+	"testing"
+	"time"
+
+	"chronik/internal/base/kafka"
+	"chronik/internal/core/controller"
+)
+
+// changeTopic asks a node for a change of topics whose controller is killed when
+// the change is committed and before it has answered. Between happens then, and
+// before the node asks the next controller. It returns the outcome.
+func (w *world) changeTopic(req controller.Request, between func()) controller.Status {
+	w.t.Helper()
+	other, controllerID := w.follower()
+	leader := w.nodes[controllerID]
+	committed := false
+	w.lose = func(from, to kafka.NodeID, frame []byte) bool {
+		lost := from == leader.id && to == other.id && frame[0] == frameAnswer && bytes.Contains(frame, []byte("Topics"))
+		lost = lost || from == leader.id && to == other.id && frame[0] == frameAnswer && bytes.Contains(frame, []byte("CreatePartitions"))
+		committed = committed || lost
+		return lost
+	}
+	got, answers := controller.Status{}, 0
+	take := func(r controller.Response, code kafka.ErrorCode) {
+		answers++
+		switch r := r.(type) {
+		case controller.CreateTopicsResult:
+			got = r.Topics[0].Status
+			if t := other.b.Image().TopicByName("t"); got.Error == kafka.None && (t == nil || t.ID != r.Topics[0].ID || int(r.Topics[0].Partitions) != len(t.Partitions) || len(r.Topics[0].Configs) == 0) {
+				w.t.Errorf("answered %+v of topic %+v", r.Topics[0], t)
+			}
+		case controller.CreatePartitionsResult:
+			got = r.Topics[0].Status
+		case controller.DeleteTopicsResult:
+			got = r.Topics[0].Status
+		default:
+			got = controller.Status{Error: code}
+		}
+	}
+	other.b.Control(w.now, req, 30*time.Second, take)
+	w.until("the answer is lost", func() bool { return committed })
+	if answers > 0 {
+		w.t.Fatal("answered before the controller was lost")
+	}
+	if between != nil {
+		between()
+	}
+	if answers > 0 {
+		w.t.Fatal("answered before the controller was lost")
+	}
+	w.lose = nil
+	leader.kill()
+	w.until("an answer", func() bool { return answers > 0 })
+	leader.start()
+	w.until("the node is back", func() bool { return leader.ready })
+	for range 100 {
+		w.step()
+	}
+	if answers != 1 {
+		w.t.Errorf("%d answers", answers)
+	}
+	return got
+}
+
+func newTopic(partitions int32) controller.CreateTopics {
+	return controller.CreateTopics{Topics: []controller.NewTopic{{Name: "t", Partitions: partitions, ReplicationFactor: 3}}}
+}
+
+// decideAt has the present controller make a change, as another client's.
+func (w *world) decideAt(req controller.Request) {
+	w.t.Helper()
+	_, controllerID := w.follower()
+	done := false
+	w.nodes[controllerID].b.Control(w.now, req, 30*time.Second, func(_ controller.Response, code kafka.ErrorCode) {
+		if done = true; code != kafka.None {
+			w.t.Errorf("another client's change: %v", code)
+		}
+	})
+	w.until("another client's change", func() bool { return done })
+}
+
+// A node asks the next controller what the one before has not answered. The
+// change may be made by then: the client was told TOPIC_ALREADY_EXISTS of the
+// topic that it had created itself.
+func TestAChangeThatIsMadeIsNotRefusedWhenItsControllerIsLost(t *testing.T) {
+	t.Run("create", func(t *testing.T) {
+		w := newWorld(t, 3)
+		if s := w.changeTopic(newTopic(2), nil); s.Error != kafka.None {
+			t.Errorf("%v: %s", s.Error, s.Message)
+		}
+	})
+	t.Run("add partitions", func(t *testing.T) {
+		w := newWorld(t, 3)
+		w.create(nil, 1)
+		s := w.changeTopic(controller.CreatePartitions{Topics: []controller.MorePartitions{{Name: "t", Count: 3}}}, nil)
+		if s.Error != kafka.None || len(w.nodes[1].b.Image().TopicByName("t").Partitions) != 3 {
+			t.Errorf("%v: %s", s.Error, s.Message)
+		}
+	})
+	t.Run("delete by name", func(t *testing.T) {
+		w := newWorld(t, 3)
+		w.create(nil, 1)
+		if s := w.changeTopic(controller.DeleteTopics{Topics: []controller.TopicRef{{Name: "t"}}}, nil); s.Error != kafka.None {
+			t.Errorf("%v: %s", s.Error, s.Message)
+		}
+	})
+	t.Run("delete by id", func(t *testing.T) {
+		w := newWorld(t, 3)
+		w.create(nil, 1)
+		id := w.nodes[1].b.Image().TopicByName("t").ID
+		if s := w.changeTopic(controller.DeleteTopics{Topics: []controller.TopicRef{{ID: id}}}, nil); s.Error != kafka.None {
+			t.Errorf("%v: %s", s.Error, s.Message)
+		}
+	})
+}
+
+// What others have done since is refused as ever, and not undone.
+func TestAChangeThatIsAskedForAgainLeavesAloneWhatOthersDid(t *testing.T) {
+	t.Run("create", func(t *testing.T) { // deleted and created by others
+		w := newWorld(t, 3)
+		s := w.changeTopic(newTopic(1), func() {
+			w.decideAt(controller.DeleteTopics{Topics: []controller.TopicRef{{Name: "t"}}})
+			w.decideAt(newTopic(2))
+		})
+		if topic := w.nodes[1].b.Image().TopicByName("t"); s.Error != kafka.ErrTopicAlreadyExists || len(topic.Partitions) != 2 {
+			t.Errorf("%v: %s", s.Error, s.Message)
+		}
+	})
+	t.Run("create what was deleted", func(t *testing.T) { // an id is never used twice
+		w := newWorld(t, 3)
+		var first kafka.TopicID
+		w.changeTopic(newTopic(1), func() {
+			first = w.nodes[1].b.Image().TopicByName("t").ID
+			w.decideAt(controller.DeleteTopics{Topics: []controller.TopicRef{{Name: "t"}}})
+		})
+		if topic := w.nodes[1].b.Image().TopicByName("t"); topic != nil && topic.ID == first {
+			t.Errorf("two topics with id %v", first)
+		}
+	})
+	t.Run("delete", func(t *testing.T) { // created anew by others
+		w := newWorld(t, 3)
+		w.create(nil, 1)
+		s := w.changeTopic(controller.DeleteTopics{Topics: []controller.TopicRef{{Name: "t"}}}, func() { w.decideAt(newTopic(2)) })
+		if topic := w.nodes[1].b.Image().TopicByName("t"); topic == nil || s.Error != kafka.ErrRequestTimedOut {
+			t.Errorf("%v: %s, the new topic is %v", s.Error, s.Message, topic)
+		}
+	})
+	t.Run("add partitions", func(t *testing.T) { // more were added by others
+		w := newWorld(t, 3)
+		w.create(nil, 1)
+		s := w.changeTopic(controller.CreatePartitions{Topics: []controller.MorePartitions{{Name: "t", Count: 2}}}, func() {
+			w.decideAt(controller.CreatePartitions{Topics: []controller.MorePartitions{{Name: "t", Count: 4}}})
+		})
+		if topic := w.nodes[1].b.Image().TopicByName("t"); len(topic.Partitions) != 4 || s.Error != kafka.ErrInvalidPartitions {
+			t.Errorf("%v: %s", s.Error, s.Message)
+		}
+	})
+}
