@@ -3,6 +3,7 @@ package broker
 import (
 	"log/slog"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -97,6 +98,42 @@ func TestAPeerIsFoundWhereItSaysThatItIs(t *testing.T) {
 	}
 	if err := b.HandleControl(time.Unix(1001, 0), 4, []byte{frameAddress}); err == nil {
 		t.Error("no address was taken for one")
+	}
+}
+
+// A node that enters knows those that it was started with; the controller may be
+// one that has come since.
+func TestAWishToJoinReachesTheController(t *testing.T) {
+	b := openBroker(t, vfs.NewMem(), Options{})
+	sent := make(map[kafka.NodeID][]byte)
+	b.env.Send = func(to kafka.NodeID, _ Class, pieces ...[]byte) { sent[to] = slices.Concat(pieces...) }
+	now := time.Unix(1001, 0)
+	hear := func(at *Broker, from kafka.NodeID, frame []byte) {
+		t.Helper()
+		if err := at.HandleControl(now, from, frame); err != nil {
+			t.Fatal(err)
+		}
+	}
+	hear(b, 5, append([]byte{frameJoin}, wish(7, "h:5")...))
+	if len(sent) > 0 {
+		t.Errorf("without a controller %v was sent", sent)
+	}
+	b.quorumView.Store(&quorum.State{Leader: 4, Epoch: 1})
+	hear(b, 5, append([]byte{frameJoin}, wish(7, "h:5")...))
+	if len(sent) != 1 || sent[4] == nil {
+		t.Fatalf("sent was %v, and not to the controller, node 4, alone", sent)
+	}
+
+	controller := openBroker(t, vfs.NewMem(), Options{})
+	controller.env.Send = func(to kafka.NodeID, _ Class, _ ...[]byte) { t.Errorf("passed on to %d", to) }
+	controller.quorumView.Store(&quorum.State{Leader: 2, Epoch: 2}) // which it was, when it was sent
+	hear(controller, 1, sent[4])
+	want := joiner{quorum.Member{Node: 5, Incarnation: 7}, "h:5", now}
+	if got := controller.membership.joiners; len(got) != 1 || got[5] != want {
+		t.Errorf("joiners are %v", got)
+	}
+	if err := controller.HandleControl(now, 1, sent[4][:9]); err == nil {
+		t.Error("a wish without an address was taken for one")
 	}
 }
 

@@ -54,6 +54,11 @@ type joiner struct {
 //	incarnation (4) | peer address
 const frameJoin = 5
 
+// frameJoiner passes a wish to join on to the active controller.
+//
+//	node (4) | incarnation (4) | peer address
+const frameJoiner = 11
+
 // wishToJoin tells all peers that this node wants to be a member, as long as
 // it hears of no controller. One that does not vote, and was removed, is not
 // told so: it only hears nothing more of the leader that it knows.
@@ -73,8 +78,7 @@ func (b *Broker) wishToJoin(now time.Time) {
 		return
 	}
 	m.wishAt = now.Add(joinInterval)
-	frame := binary.BigEndian.AppendUint32([]byte{frameJoin}, b.identity.Incarnation)
-	frame = append(frame, b.opts.PeerAddress...)
+	frame := append([]byte{frameJoin}, wish(b.identity.Incarnation, b.opts.PeerAddress)...)
 	for _, peer := range slices.Sorted(maps.Keys(m.addresses)) {
 		b.env.Send(peer, ClassControl, frame)
 	}
@@ -108,6 +112,20 @@ func (b *Broker) noteAddress(from kafka.NodeID, address string) {
 	if b.membership.addresses[from] != address {
 		b.membership.met[from] = address
 		b.tellPeers()
+	}
+}
+
+// wish is the body of frameJoin.
+func wish(incarnation uint32, address string) []byte {
+	return append(binary.BigEndian.AppendUint32(nil, incarnation), address...)
+}
+
+// hearWish takes the wish to join of the node that sent it, which perhaps does
+// not know of the controller: it knows the nodes that it was started with.
+func (b *Broker) hearWish(now time.Time, from kafka.NodeID, body []byte) {
+	b.noteJoiner(now, from, body)
+	if to := b.quorumView.Load().Leader; to != kafka.NoNode && to != b.opts.Node && to != from {
+		b.env.Send(to, ClassControl, append(binary.BigEndian.AppendUint32([]byte{frameJoiner}, uint32(from)), body...))
 	}
 }
 

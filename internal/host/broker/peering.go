@@ -21,6 +21,7 @@ import (
 //	answer   | number (8), code (2), metadata offset (8), response (JSON; nothing when the code is not 0)
 //	applied  | metadata offset (8) that the sender has applied
 //	join     | see frameJoin
+//	joiner   | see frameJoiner
 //	address  | see frameAddress
 //	lag      | a question or an answer, see frameLagQuestion
 //	repeat   | as a question; it was asked before
@@ -37,7 +38,7 @@ const (
 	frameApplied  = 4
 	frameRepeat   = 9
 	frameAgain    = 10
-	frameLast     = frameAgain
+	frameLast     = frameJoiner
 )
 
 var (
@@ -177,7 +178,9 @@ func (b *Broker) HandleControl(now time.Time, from kafka.NodeID, frame []byte) e
 	case kind == frameApplied && len(body) == 8:
 		b.noteApplied(now, from, kafka.Offset(binary.BigEndian.Uint64(body)))
 	case kind == frameJoin && len(body) > 4:
-		b.noteJoiner(now, from, body)
+		b.hearWish(now, from, body)
+	case kind == frameJoiner && len(body) > 8:
+		b.noteJoiner(now, kafka.NodeID(binary.BigEndian.Uint32(body)), body[4:])
 	case kind == frameAddress && len(body) > 0:
 		b.noteAddress(from, string(body))
 	case kind == frameAgain:
