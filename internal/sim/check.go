@@ -73,6 +73,7 @@ const haveCommittedEvery = 5
 func (c *checkers) watch() {
 	c.w.after(watchEvery, func() {
 		c.looks++
+		c.lookAround()
 		for _, n := range c.w.nodes {
 			if n.up && n.broker != nil {
 				c.look(n)
@@ -82,11 +83,18 @@ func (c *checkers) watch() {
 	})
 }
 
-func (c *checkers) look(n *node) {
-	if image := n.broker.Image(); image != c.images[n.index] {
-		c.images[n.index] = image
-		c.metadata(n, image)
+// lookAround takes in what the nodes know of the cluster.
+func (c *checkers) lookAround() {
+	for _, n := range c.w.nodes {
+		if n.up && n.broker != nil && n.broker.Image() != c.images[n.index] {
+			c.images[n.index] = n.broker.Image()
+			c.metadata(n, n.broker.Image())
+		}
 	}
+}
+
+// look looks into the replicas of a node.
+func (c *checkers) look(n *node) {
 	for _, p := range n.broker.Partitions() {
 		part := c.part(p.TopicID(), p.Number())
 		if part == nil {

@@ -131,6 +131,11 @@ func (r *reading) fetch() {
 		if r.moves(fp, leader, inSync) {
 			return
 		}
+		if r.outran(fp, leader, h.node, inSync) {
+			r.near = nowhere
+			r.later()
+			return
+		}
 		if c.w.check.start(r.part, kafka.Offset(fp.LogStartOffset), trimmed, h.node) {
 			r.got(h, fp)
 		}

@@ -46,3 +46,10 @@ func (r *reading) moves(got *kmsg.FetchResponseTopicPartition, leader int, inSyn
 	w.after(r.c.c.between(0, 5*millisecond), r.fetch)
 	return true
 }
+
+// outran says whether the replica that was asked is not in sync any more, or
+// not yet again, and has not come as far as this reader. Clients go back to the
+// leader then, as KIP-392 has it.
+func (r *reading) outran(got *kmsg.FetchResponseTopicPartition, leader, asked int, inSync []kafka.NodeID) bool {
+	return kafka.ErrorCode(got.ErrorCode) == kafka.ErrOffsetOutOfRange && asked != leader && !slices.Contains(inSync, kafka.NodeID(asked+1))
+}
