@@ -23,7 +23,6 @@ type Options struct {
 	InFlightAppendsMax int           // per follower; default 256
 	ReadBytesMax       int           // of one append that is read from the log; default 1 MiB
 	SlowSyncMax        time.Duration // a sync that takes longer makes another replica the better leader; default 2 s, negative: never
-	ProducerExpiration time.Duration // producer.id.expiration.ms, default 24 h
 	ProducersMax       int           // remembered at a time; the longest silent are forgotten first; default 100 000
 }
 
@@ -38,7 +37,6 @@ func (o Options) withDefaults() Options {
 	set(&o.RetryMin, 50*time.Millisecond)
 	set(&o.RetryMax, time.Second)
 	set(&o.NoteDelay, 5*time.Millisecond)
-	set(&o.ProducerExpiration, 24*time.Hour)
 	if o.SlowSyncMax == 0 {
 		o.SlowSyncMax = 2 * time.Second
 	}
@@ -54,10 +52,20 @@ func (o Options) withDefaults() Options {
 type Config struct {
 	MinInSync int  // min.insync.replicas
 	Relaxed   bool // what is written counts as durable (flush.messages above 1)
+	// After how long of silence a producer is forgotten
+	// (producer.id.expiration.ms); default 24 h.
+	ProducerExpiration time.Duration
 	// Followers whose catching up is throttled (KIP-73): what they are sent
 	// while they are not in sync is marked so.
 	Throttled    []kafka.NodeID
 	ThrottledAll bool
+}
+
+func (c Config) withDefaults() Config {
+	if c.ProducerExpiration <= 0 {
+		c.ProducerExpiration = 24 * time.Hour
+	}
+	return c
 }
 
 // Log is what a log holds when its Replica is made.
@@ -122,7 +130,7 @@ type cut struct {
 // New makes the Replica of a log. Restore and Replay must follow before
 // anything else. It has no role until Assign.
 func New(opts Options, config Config, log Log) *Replica {
-	r := &Replica{opts: opts.withDefaults(), config: config,
+	r := &Replica{opts: opts.withDefaults(), config: config.withDefaults(),
 		start: log.Start, end: log.End, synced: min(log.Synced, log.End),
 		epochs:        slices.Clone(log.Epochs),
 		highWatermark: max(log.Start, min(log.HighWatermark, log.End)),
@@ -195,7 +203,11 @@ func (r *Replica) Assign(now time.Time, a Assignment) {
 
 // Configure takes in changed settings of the topic.
 func (r *Replica) Configure(now time.Time, c Config) {
-	r.config = c
+	was := r.config.ProducerExpiration
+	r.config = c.withDefaults()
+	if r.config.ProducerExpiration != was {
+		r.expireAt = now.Add(r.expireEvery())
+	}
 	if r.role == Leader {
 		r.advance(now)
 	}
@@ -350,10 +362,10 @@ func (r *Replica) Step(now time.Time, from kafka.NodeID, m *Message) {
 // Tick does what is due. Wake says when there will be something.
 func (r *Replica) Tick(now time.Time) {
 	if r.expireAt.IsZero() {
-		r.expireAt = now.Add(r.opts.ProducerExpiration / 24)
+		r.expireAt = now.Add(r.expireEvery())
 	} else if due(r.expireAt, now) {
-		r.expireAt = now.Add(r.opts.ProducerExpiration / 24)
-		r.producers.expire(now.Add(-r.opts.ProducerExpiration))
+		r.expireAt = now.Add(r.expireEvery())
+		r.producers.expire(now.Add(-r.config.ProducerExpiration))
 	}
 	switch r.role {
 	case Leader:
@@ -363,6 +375,11 @@ func (r *Replica) Tick(now time.Time) {
 			r.hello(now)
 		}
 	}
+}
+
+// expireEvery is how often silent producers are looked for.
+func (r *Replica) expireEvery() time.Duration {
+	return max(r.config.ProducerExpiration/24, time.Second)
 }
 
 // Wake is the time at which Tick must be called, or zero for never.

@@ -173,6 +173,7 @@ func (b *Broker) topicConfig(image *metadata.Image, topic string) partition.Topi
 		MinDirtyRatio:       c.MinCleanableDirtyRatio,
 		LeaderThrottled:     c.LeaderThrottled,
 		FollowerThrottled:   c.FollowerThrottled,
+		ProducerExpiration:  time.Duration(b.resolver.BrokerInt(image, "producer.id.expiration.ms")) * time.Millisecond,
 	}
 }
 
@@ -197,14 +198,10 @@ func noLimit(d time.Duration) time.Duration {
 }
 
 func (b *Broker) replicaOptions() replica.Options {
-	image := b.image.Load()
-	ms := func(name string) time.Duration {
-		return time.Duration(b.resolver.BrokerInt(image, name)) * time.Millisecond
-	}
+	lag := b.resolver.BrokerInt(b.image.Load(), "replica.lag.time.max.ms")
 	return replica.Options{
-		LagTimeMax:         ms("replica.lag.time.max.ms"),
-		LagRecordsMax:      b.opts.LagRecordsMax,
-		ProducerExpiration: ms("producer.id.expiration.ms"),
+		LagTimeMax:    time.Duration(lag) * time.Millisecond,
+		LagRecordsMax: b.opts.LagRecordsMax,
 	}
 }
 

@@ -130,6 +130,7 @@ type TopicConfig struct {
 	MinDirtyRatio       float64       // min.cleanable.dirty.ratio
 	LeaderThrottled     string        // leader.replication.throttled.replicas
 	FollowerThrottled   string        // follower.replication.throttled.replicas
+	ProducerExpiration  time.Duration // producer.id.expiration.ms, of the broker; 0: the default
 }
 
 // LevelDefault stands for a codec's own default level.

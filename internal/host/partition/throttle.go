@@ -12,7 +12,7 @@ import (
 
 // coreConfig is what the core needs of the topic's configs.
 func (p *Partition) coreConfig(s *settings) replica.Config {
-	c := replica.Config{MinInSync: s.config.MinInSync, Relaxed: s.relaxed}
+	c := replica.Config{MinInSync: s.config.MinInSync, Relaxed: s.relaxed, ProducerExpiration: s.config.ProducerExpiration}
 	c.ThrottledAll = config.Throttles(s.config.LeaderThrottled, p.opts.Partition, p.opts.Node) || s.config.FollowerThrottled == "*"
 	if !c.ThrottledAll {
 		for element := range strings.SplitSeq(s.config.FollowerThrottled, ",") {
