@@ -45,7 +45,7 @@ func serveOffsetCommit(s *Server, now time.Time, req *Request, reply Reply) {
 			case topic.Partition(p.Partition) == nil:
 				po.ErrorCode = int16(kafka.ErrUnknownTopicOrPartition)
 			default:
-				ask.Offsets = append(ask.Offsets, group.OffsetToCommit{Topic: topic.Name, TopicID: t.TopicID, Partition: p.Partition,
+				ask.Offsets = append(ask.Offsets, group.OffsetToCommit{Topic: topic.Name, TopicID: topic.ID, Partition: p.Partition,
 					Offset: kafka.Offset(p.Offset), LeaderEpoch: kafka.LeaderEpoch(p.LeaderEpoch), Metadata: str(p.Metadata)})
 				asked = append(asked, po)
 			}

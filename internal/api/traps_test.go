@@ -375,6 +375,7 @@ func TestCreateTopicsAnswersAllConfigs(t *testing.T) {
 // compacted topic, by whoever knows Kafka's records.
 func TestCommitsCanBeReadFromTheirTopic(t *testing.T) {
 	n := withGroups(t)
+	id := metadataOf(n, 12, false, "t").Topics[0].TopicID
 	commit := kmsg.NewPtrOffsetCommitRequest()
 	commit.Version, commit.Group, commit.Generation = 8, "mirrored", -1
 	p := kmsg.NewOffsetCommitRequestTopicPartition()
@@ -402,7 +403,7 @@ func TestCommitsCanBeReadFromTheirTopic(t *testing.T) {
 				if key.ReadFrom(it.Record().Key) != nil || key.Group != "mirrored" {
 					continue
 				}
-				if err := value.ReadFrom(it.Record().Value); err != nil || key.Topic != "t" || key.Partition != 1 || value.Offset != 5 {
+				if err := value.ReadFrom(it.Record().Value); err != nil || key.Topic != "t" || key.Partition != 1 || value.Offset != 5 || value.TopicID != id {
 					t.Errorf("key %v, value %v, %v", key, value, err)
 				}
 				found++

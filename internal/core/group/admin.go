@@ -67,7 +67,7 @@ func (s *Shard) deleteGroup(r *DeleteGroup) kafka.ErrorCode {
 	case g.consumer != nil && len(g.consumer.members) > 0, g.consumer == nil && g.classic.state != stateEmpty:
 		return kafka.ErrNonEmptyGroup
 	}
-	for _, tp := range g.partitionsWithOffsets() {
+	for _, tp := range g.partitionsWithOffsets(func(string, kafka.TopicID) bool { return true }) {
 		s.record(offsets.OffsetCommit{Group: g.id, Topic: tp.Topic, Partition: tp.Partition})
 	}
 	s.tombstones(g)

@@ -215,28 +215,36 @@ func (s *Shard) topicsDeleted(r *TopicsDeleted) {
 	for _, topic := range r.Topics {
 		gone[topic] = true
 	}
+	isGone := func(topic string, id kafka.TopicID) bool {
+		if gone[topic] || !r.Unknown {
+			return gone[topic]
+		}
+		t, ok := s.topics.ByName(topic)
+		return !ok || !id.IsZero() && id != t.ID
+	}
 	for _, id := range s.groupIDs() {
-		g := s.groups[id]
-		for _, tp := range g.partitionsWithOffsets() {
-			if gone[tp.Topic] {
-				s.record(offsets.OffsetCommit{Group: id, Topic: tp.Topic, Partition: tp.Partition})
-			}
+		for _, tp := range s.groups[id].partitionsWithOffsets(isGone) {
+			s.record(offsets.OffsetCommit{Group: id, Topic: tp.Topic, Partition: tp.Partition})
 		}
 	}
 }
 
 // partitionsWithOffsets lists the partitions with a committed or a pending
-// offset, in order.
-func (g *group) partitionsWithOffsets() []kafka.TopicPartition {
+// offset of such a topic, in order.
+func (g *group) partitionsWithOffsets(of func(topic string, id kafka.TopicID) bool) []kafka.TopicPartition {
 	var list []kafka.TopicPartition
 	for topic, partitions := range g.offsets {
-		for p := range partitions {
-			list = append(list, kafka.TopicPartition{Topic: topic, Partition: p})
+		for p, o := range partitions {
+			if of(topic, o.topicID) {
+				list = append(list, kafka.TopicPartition{Topic: topic, Partition: p})
+			}
 		}
 	}
 	for _, pending := range g.pending {
-		for tp := range pending {
-			list = append(list, tp)
+		for tp, o := range pending {
+			if of(tp.Topic, o.topicID) {
+				list = append(list, tp)
+			}
 		}
 	}
 	slices.SortFunc(list, comparePartitions)

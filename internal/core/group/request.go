@@ -141,7 +141,7 @@ type OffsetCommit struct {
 // OffsetToCommit is the offset of one partition.
 type OffsetToCommit struct {
 	Topic       string
-	TopicID     kafka.TopicID // zero before v10
+	TopicID     kafka.TopicID // zero when not known
 	Partition   int32
 	Offset      kafka.Offset
 	LeaderEpoch kafka.LeaderEpoch
@@ -283,7 +283,11 @@ type DeleteGroup struct{ Group string }
 type DeleteGroupResponse struct{ Err kafka.ErrorCode }
 
 // TopicsDeleted removes the offsets of topics that are no more, in all groups.
-type TopicsDeleted struct{ Topics []string }
+type TopicsDeleted struct {
+	Topics []string
+	// Unknown removes those of topics that are not there, too, or have another id.
+	Unknown bool
+}
 
 // TopicsDeletedResponse says that the offsets are gone.
 type TopicsDeletedResponse struct{ Err kafka.ErrorCode }

@@ -215,17 +215,6 @@ func (s *Shard) Waiting(fn func(Ticket)) {
 	}
 }
 
-// TopicsWithOffsets names the topics for which offsets are committed, in order.
-func (s *Shard) TopicsWithOffsets() []string {
-	names := map[string]struct{}{}
-	for _, g := range s.groups {
-		for topic := range g.offsets {
-			names[topic] = struct{}{}
-		}
-	}
-	return slices.Sorted(maps.Keys(names))
-}
-
 // CommittedOffset is one committed offset, for metrics.
 type CommittedOffset struct {
 	Group     string

@@ -478,12 +478,17 @@ func TestLoadingWaitsForAnAppendThatIsUnderWay(t *testing.T) {
 	}
 }
 
-// imageWith is the view of a cluster with these topics.
+// imageWith is the view of a cluster in which these topics were made, each with
+// its place in the list as its id, or deleted, with a minus sign.
 func imageWith(t *testing.T, names ...string) group.Topics {
 	t.Helper()
 	image := metadata.Empty()
 	for i, name := range names {
-		next, _, err := image.Apply(kafka.Offset(i+1), []metadata.Record{&metadata.TopicRecord{ID: kafka.TopicID{byte(i + 1)}, Name: name}})
+		var change metadata.Record = &metadata.TopicRecord{ID: kafka.TopicID{byte(i + 1)}, Name: name}
+		if gone, ok := strings.CutPrefix(name, "-"); ok {
+			change = &metadata.RemoveTopicRecord{ID: image.TopicByName(gone).ID}
+		}
+		next, _, err := image.Apply(kafka.Offset(i+1), []metadata.Record{change})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -523,4 +528,49 @@ func TestOffsetsOfATopicThatEndedWithTheCoordinatorGo(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Topics of the same name follow each other while nobody coordinates: the name
+// alone does not say whose an offset is.
+func TestOffsetsOfATopicWithAnotherIDGo(t *testing.T) {
+	f := newFixture(t)
+	f.groups.SetTopics(imageWith(t, "t", "other"))
+	f.groups.OnLeader(f.now, 0, 1, f.log)
+	commit := func(topic string, id byte, number int32, offset kafka.Offset) {
+		f.wantCommit(f.ask(&group.OffsetCommit{Version: 9, Group: "g", Generation: -1, RetentionMs: -1, Offsets: []group.OffsetToCommit{
+			{Topic: topic, TopicID: kafka.TopicID{id}, Partition: number, Offset: offset},
+		}}), kafka.None)
+	}
+	commit("t", 1, 0, 5)
+	commit("t", 1, 1, 5)
+	commit("other", 2, 0, 7)
+	f.groups.OnResign(f.now, 0)
+	f.groups.SetTopics(imageWith(t, "t", "other", "-t", "t"))
+	f.groups.OnLeader(f.now, 0, 2, f.log)
+	f.pass(time.Second)
+	f.wantOffset(-1)
+	commit("t", 4, 0, 6)
+	f.groups.OnResign(f.now, 0)
+	f.groups.OnLeader(f.now, 0, 3, f.log)
+	f.pass(time.Second)
+	f.wantOffset(6)
+	r := (*f.ask(&group.OffsetFetch{Group: "g", MemberEpoch: -1, All: true})).(*group.OffsetFetchResponse)
+	if len(r.Topics) != 2 || r.Topics[0].Topic != "other" || r.Topics[0].Partitions[0].Offset != 7 || len(r.Topics[1].Partitions) != 1 {
+		t.Errorf("left are %+v", r.Topics)
+	}
+}
+
+// An offset of a transaction counts later: it would come up for a topic that
+// has been gone for long.
+func TestOffsetsOfATransactionGoWithTheirTopic(t *testing.T) {
+	f := newFixture(t)
+	f.groups.SetTopics(imageWith(t, "t"))
+	f.groups.OnLeader(f.now, 0, 1, f.log)
+	f.ask(&group.TxnOffsetCommit{Version: 3, Group: "g", ProducerID: 7, Generation: -1, Offsets: []group.OffsetToCommit{{Topic: "t", Offset: 5}}})
+	f.groups.OnResign(f.now, 0)
+	f.groups.SetTopics(imageWith(t))
+	f.groups.OnLeader(f.now, 0, 2, f.log)
+	f.pass(time.Second)
+	f.groups.HandleAt(f.now, 0, &group.TxnMarker{ProducerID: 7, Commit: true}, func(group.Response) {})
+	f.wantOffset(-1)
 }

@@ -144,24 +144,16 @@ func (s *shard) loadStep(now time.Time, gen uint64) {
 }
 
 // forgetDeleted removes the offsets of topics that were deleted while this
-// loaded, and of those that are not there: the coordinator before could perhaps
-// not do so. All that was loaded was committed before: a topic that has the name
-// again is another one. The caller holds the lock.
+// loaded, and of those that are not there, or are others of the same name: the
+// coordinator before could perhaps not do so. All that was loaded was committed
+// before: a topic that has a deleted one's name is another. The caller holds the lock.
 func (s *shard) forgetDeleted(now time.Time, out *outcome) {
-	gone := s.deleted
-	s.deleted = nil
-	if view := s.groups.view(); view != nil {
+	view := s.groups.view()
+	if view != nil {
 		s.core.SetTopics(view)
-		for _, name := range s.core.TopicsWithOffsets() {
-			if _, ok := view.ByName(name); !ok {
-				gone = append(gone, name)
-			}
-		}
 	}
-	if len(gone) == 0 {
-		return
-	}
-	req := &group.TopicsDeleted{Topics: gone}
+	req := &group.TopicsDeleted{Topics: s.deleted, Unknown: view != nil}
+	s.deleted = nil
 	s.ticket++
 	s.waiting[s.ticket] = waiter{req, func(group.Response) {}}
 	s.take(s.core.Decide(now, req, s.ticket), out)
