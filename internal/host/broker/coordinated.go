@@ -18,7 +18,13 @@ import (
 type coordinated struct {
 	b      *Broker
 	groups *coordinator.Groups
-	leads  map[int32]kafka.LeaderEpoch
+	leads  map[int32]ledSince
+}
+
+// ledSince is what is led of a partition's number: whose it is, and since when.
+type ledSince struct {
+	topic kafka.TopicID
+	epoch kafka.LeaderEpoch
 }
 
 // Groups is the group coordinators of this node.
@@ -26,7 +32,7 @@ func (b *Broker) Groups() *coordinator.Groups { return b.coordinated.groups }
 
 func (c *coordinated) init(b *Broker) {
 	c.b = b
-	c.leads = make(map[int32]kafka.LeaderEpoch)
+	c.leads = make(map[int32]ledSince)
 	c.groups = coordinator.New(coordinator.Options{
 		Group:      c.options(),
 		Log:        b.env.Log,
@@ -111,7 +117,7 @@ func (c *coordinated) imageChanged(now time.Time, d *metadata.Delta) {
 		c.groups.SetPartitions(int32(len(t.Partitions)))
 	}
 	for _, p := range slices.Sorted(maps.Keys(c.leads)) {
-		if t == nil || t.Partition(p) == nil || t.Partition(p).Leader != c.b.opts.Node {
+		if t == nil || t.ID != c.leads[p].topic || t.Partition(p) == nil || t.Partition(p).Leader != c.b.opts.Node {
 			delete(c.leads, p)
 			c.groups.OnResign(now, p)
 		}
@@ -146,10 +152,11 @@ func (c *coordinated) lead(now time.Time, t *metadata.Topic, number int32, state
 		return
 	}
 	p := c.b.Partition(t.ID, number)
-	if epoch, ok := c.leads[number]; p == nil || ok && epoch == state.LeaderEpoch {
+	present := ledSince{t.ID, state.LeaderEpoch}
+	if p == nil || c.leads[number] == present {
 		return
 	}
-	c.leads[number] = state.LeaderEpoch
+	c.leads[number] = present
 	c.groups.OnLeader(now, number, state.LeaderEpoch, coordinator.PartitionLog(p))
 }
 

@@ -1,0 +1,89 @@
+package broker
+
+import (
+	"testing"
+	"time"
+
+	"chronik/internal/base/kafka"
+	"chronik/internal/core/controller"
+	"chronik/internal/core/group"
+	"chronik/internal/core/metadata"
+	"chronik/internal/host/quorum"
+)
+
+// createOnOne makes a topic with one partition.
+func (w *world) createOnOne(name string) {
+	w.t.Helper()
+	created := false
+	topic := controller.NewTopic{Name: name, Partitions: 1, ReplicationFactor: 1}
+	w.nodes[1].b.Control(w.now, controller.CreateTopics{Topics: []controller.NewTopic{topic}}, 10*time.Second, func(r controller.Response, code kafka.ErrorCode) {
+		created = true
+		if code != kafka.None || r.(controller.CreateTopicsResult).Topics[0].Error != kafka.None {
+			w.t.Errorf("create: %v %+v", code, r)
+		}
+	})
+	w.until("created", func() bool { return created })
+}
+
+// askGroups has the first node answer a request to a group.
+func (w *world) askGroups(req group.Request) (resp group.Response) {
+	w.t.Helper()
+	w.nodes[1].b.Groups().Handle(w.now, req, func(r group.Response) { resp = r })
+	w.until("answered", func() bool { return resp != nil })
+	return resp
+}
+
+// coordinates waits until the first node answers for groups.
+func (w *world) coordinates() {
+	w.t.Helper()
+	w.until("coordinates", func() bool {
+		active, _ := w.nodes[1].b.Groups().Status(0)
+		return active
+	})
+}
+
+func (w *world) committed() kafka.Offset {
+	w.t.Helper()
+	r := w.askGroups(&group.OffsetFetch{Group: "g", MemberEpoch: -1, Topics: []group.TopicToFetch{{Topic: "t", Partitions: []int32{0}}}}).(*group.OffsetFetchResponse)
+	if r.Err != kafka.None {
+		w.t.Fatal(r.Err)
+	}
+	return r.Topics[0].Partitions[0].Offset
+}
+
+func (w *world) commit(offset kafka.Offset) kafka.ErrorCode {
+	w.t.Helper()
+	return w.askGroups(&group.OffsetCommit{Version: 9, Group: "g", Generation: -1, RetentionMs: -1,
+		Offsets: []group.OffsetToCommit{{Topic: "t", Offset: offset}}}).(*group.OffsetCommitResponse).Codes[0]
+}
+
+// A snapshot can tell at once that the topic of the groups has gone and that
+// there is another one.
+func TestGroupsFollowTheirTopicWhenItIsAnother(t *testing.T) {
+	w := newWorld(t, 1)
+	w.createOnOne("t")
+	w.createOnOne(kafka.TopicConsumerOffsets)
+	w.coordinates()
+	if code := w.commit(5); code != kafka.None || w.committed() != 5 {
+		t.Fatalf("commit: %v, committed is %d", code, w.committed())
+	}
+	b := w.nodes[1].b
+	old := b.Image().TopicByName(kafka.TopicConsumerOffsets)
+	next, _, err := b.Image().Apply(b.Image().Offset()+1, []metadata.Record{
+		&metadata.RemoveTopicRecord{ID: old.ID},
+		&metadata.TopicRecord{ID: kafka.TopicID{1}, Name: old.Name},
+		&metadata.PartitionRecord{Topic: kafka.TopicID{1}, State: old.Partition(0)},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.installSnapshot(w.now, quorum.Output{Snapshot: next.EncodeSnapshot(nil), At: next.Offset()})
+	w.until("open", func() bool { return b.Partition(kafka.TopicID{1}, 0) != nil })
+	w.coordinates()
+	if at := w.committed(); at != -1 {
+		t.Errorf("committed is %d, of a topic that has gone", at)
+	}
+	if code := w.commit(6); code != kafka.None || w.committed() != 6 {
+		t.Errorf("commit: %v, committed is %d", code, w.committed())
+	}
+}
