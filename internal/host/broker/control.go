@@ -11,6 +11,7 @@ import (
 	"chronik/internal/base/mutant"
 	"chronik/internal/core/controller"
 	"chronik/internal/core/metadata"
+	"chronik/internal/host/coordinator"
 	"chronik/internal/host/quorum"
 )
 
@@ -117,8 +118,16 @@ func (b *Broker) installSnapshot(now time.Time, out quorum.Output) {
 	}
 	b.env.Log.Info("metadata snapshot installed", "offset", out.At)
 	old := b.image.Load()
-	b.image.Store(image)
+	b.publishImage(image)
 	b.follow(now, metadata.Diff(old, image))
+}
+
+// publishImage has requests see the image. Groups have its topics before: what a
+// request has found and committed is not of a topic that is gone, however long
+// it then takes to act on the image.
+func (b *Broker) publishImage(image *metadata.Image) {
+	b.coordinated.groups.SetTopics(coordinator.TopicsOf(image))
+	b.image.Store(image)
 }
 
 // applyEntry folds one committed entry into the image and acts on it.
@@ -137,7 +146,7 @@ func (b *Broker) applyEntry(now time.Time, e quorum.Entry) {
 		b.fail(err)
 		return
 	}
-	b.image.Store(image)
+	b.publishImage(image)
 	if delta != nil {
 		b.follow(now, delta)
 	}

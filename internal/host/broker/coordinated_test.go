@@ -1,13 +1,16 @@
 package broker
 
 import (
+	"strings"
 	"testing"
 	"time"
 
 	"chronik/internal/base/kafka"
+	"chronik/internal/base/vfs"
 	"chronik/internal/core/controller"
 	"chronik/internal/core/group"
 	"chronik/internal/core/metadata"
+	"chronik/internal/format/offsets"
 	"chronik/internal/host/quorum"
 )
 
@@ -86,4 +89,30 @@ func TestGroupsFollowTheirTopicWhenItIsAnother(t *testing.T) {
 	if code := w.commit(6); code != kafka.None || w.committed() != 6 {
 		t.Errorf("commit: %v, committed is %d", code, w.committed())
 	}
+}
+
+// What requests find in the Image may be committed at once. A coordinator that
+// loads then must not take the offset for one of a topic that is no more.
+func TestGroupsKnowATopicAsSoonAsRequestsDo(t *testing.T) {
+	w := newWorld(t, 1)
+	w.createOnOne(kafka.TopicConsumerOffsets)
+	w.coordinates()
+	n := w.nodes[1]
+	asked, busy := 0, false
+	n.faults.SetHook(func(op vfs.Op) error {
+		if busy || !strings.Contains(op.Name, "t-0") || n.b.Image().TopicByName("t") == nil {
+			return nil
+		}
+		busy = true
+		n.b.Groups().Handle(w.now, &group.ConsumerGroupHeartbeat{Version: 1, Group: "g", MemberID: "m", RebalanceTimeoutMs: 1000,
+			SubscribedTopicNames: []string{"t"}, Owned: []offsets.TopicPartitions{}}, func(r group.Response) {
+			asked++
+			if h := r.(*group.ConsumerGroupHeartbeatResponse); h.Err != kafka.None || len(h.Assignment) != 1 {
+				t.Errorf("the group is given %+v", h)
+			}
+		})
+		return nil
+	})
+	w.createOnOne("t")
+	w.until("answered", func() bool { return asked == 1 })
 }
