@@ -187,9 +187,6 @@ func (l *link) run() {
 			continue
 		}
 		backoff, refused = l.t.redialMin, ""
-		if l.t.options.Up != nil {
-			l.t.options.Up(l.peer)
-		}
 		l.serve(c)
 		c.Close()
 		if l.ctx.Err() == nil {
@@ -220,6 +217,9 @@ func (l *link) serve(c net.Conn) {
 	l.connected = true
 	l.flusher.open(c)
 	l.mu.Unlock()
+	if l.t.options.Up != nil {
+		l.t.options.Up(l.peer)
+	}
 	var lost atomic.Bool
 	watched := make(chan struct{})
 	go func() { // the peer never writes: whatever comes is the end

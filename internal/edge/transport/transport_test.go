@@ -243,3 +243,40 @@ func TestFramesOfManyGoroutinesArriveWhole(t *testing.T) {
 	}
 	senders.Wait()
 }
+
+// Who is told of a connection says at once what the last one has lost.
+func TestAPeerIsUpWhenItCanBeSentTo(t *testing.T) {
+	b := start(t, 2, "c")
+	defer b.t.Close(0)
+	socket, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	said := make(chan bool, 1)
+	var a *Transport
+	ready := make(chan struct{})
+	a = New(socket, Options{
+		Node: 1, Log: slog.New(slog.DiscardHandler), ClusterID: func() string { return "c" },
+		Receive: func(kafka.NodeID, int, []byte, bool) error { return nil },
+		Down:    func(kafka.NodeID, bool) {},
+		Up: func(peer kafka.NodeID) {
+			<-ready
+			select {
+			case said <- a.link(peer, 0).isConnected() || a.link(peer, 1).isConnected():
+			default:
+			}
+		},
+	})
+	defer a.Close(0)
+	a.SetPeers(map[kafka.NodeID]string{2: b.address})
+	close(ready)
+	if !await(t, said, "word of the peer") {
+		t.Error("a peer was said to be up before it was connected")
+	}
+}
+
+func (l *link) isConnected() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.connected
+}
