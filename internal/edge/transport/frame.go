@@ -13,8 +13,15 @@ type frameReader struct {
 	begin, end int
 }
 
+const (
+	bufferBytes = 64 << 10
+	// bufferKept is how large a buffer may stay when its frames have been read:
+	// larger than what is usual between nodes.
+	bufferKept = 4 << 20
+)
+
 func newFrameReader(src io.Reader) *frameReader {
-	return &frameReader{src: src, buf: make([]byte, 64<<10)}
+	return &frameReader{src: src, buf: make([]byte, bufferBytes)}
 }
 
 // need has at least n bytes in memory from begin on. The buffer grows as bytes
@@ -44,6 +51,9 @@ func (r *frameReader) need(n int) error {
 func (r *frameReader) next() ([]byte, error) {
 	if r.begin == r.end {
 		r.begin, r.end = 0, 0
+		if len(r.buf) > bufferKept {
+			r.buf = make([]byte, bufferBytes)
+		}
 	}
 	if err := r.need(4); err != nil {
 		return nil, err

@@ -182,6 +182,31 @@ func TestAHugeLengthAllocatesNothingBeforeItsBytesArrive(t *testing.T) {
 	}
 }
 
+func TestALargeFrameIsNotHeldForGood(t *testing.T) {
+	r, w := net.Pipe()
+	defer r.Close()
+	go func() {
+		for _, n := range []int{20 << 20, 10, 2 << 20, 10} {
+			w.Write(binary.BigEndian.AppendUint32(nil, uint32(n)))
+			w.Write(make([]byte, n))
+		}
+		w.Close()
+	}()
+	f := newFrameReader(r)
+	for _, want := range []int{20 << 20, 10, 2 << 20, 10} {
+		frame, err := f.next()
+		if err != nil || len(frame) != want {
+			t.Fatalf("%d bytes, %v; want %d", len(frame), err, want)
+		}
+		if want < 20<<20 && len(f.buf) > 4<<20 {
+			t.Errorf("the buffer has %d bytes after a frame of %d", len(f.buf), want)
+		}
+	}
+	if len(f.buf) < 2<<20 {
+		t.Errorf("the buffer has %d bytes: it is made anew for each frame of usual size", len(f.buf))
+	}
+}
+
 func TestQueuedFramesKeepTheirOrder(t *testing.T) {
 	a, b := start(t, 1, "c"), start(t, 2, "c")
 	defer a.t.Close(0)
