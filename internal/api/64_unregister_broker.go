@@ -15,6 +15,7 @@ import (
 // metadata quorum, and its process ends if it runs. Replicas that were placed
 // on it stay placed there: move them away first. A broker that is not
 // registered: BROKER_ID_NOT_REGISTERED. The only one that serves: INVALID_REQUEST.
+// One that serves hands over what it leads first.
 var unregisterBroker = Handler{Key: 64, Name: "UnregisterBroker", Min: 0, Max: 0, Serve: serveUnregisterBroker}
 
 func serveUnregisterBroker(s *Server, now time.Time, req *Request, reply Reply) {

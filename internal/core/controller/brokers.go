@@ -135,7 +135,9 @@ func (d *draft) heartbeat(r Heartbeat) HeartbeatResult {
 			result.Fenced, result.ShouldShutDown = true, true
 		}
 	case r.WantShutdown:
-		d.beginShutdown(b)
+		if !d.handsOverLeads(r.Node, fmt.Sprintf("node %d is to shut down", r.Node)) {
+			d.beginShutdown(b)
+		}
 	case r.WantFence:
 		d.fence([]kafka.NodeID{r.Node}, "it asked to be")
 		result.Fenced = true
@@ -237,17 +239,11 @@ func printable(nodes []kafka.NodeID) any {
 }
 
 func (d *draft) unregisterBroker(r UnregisterBroker) StatusResult {
-	b := d.image.Broker(r.Node)
-	if b == nil {
-		return StatusResult{d.checkBroker(r.Node, kafka.NoBrokerEpoch)}
+	if s := d.mayUnregister(r.Node); s.Error != kafka.None {
+		delete(d.c.going, r.Node) // if it had waited
+		return StatusResult{s}
 	}
-	if b.Active() && !slices.ContainsFunc(d.image.Brokers(), func(o *metadata.Broker) bool { return o.ID != b.ID && o.Active() }) {
-		return StatusResult{status(kafka.ErrInvalidRequest, fmt.Sprintf("Node %d is the only one that serves; without it there is no cluster.", r.Node))}
-	}
-	if only := d.onlyInSync(r.Node); b.Active() && only != "" {
-		return StatusResult{status(kafka.ErrInvalidRequest, fmt.Sprintf("Node %d serves, and no other has all records of %s: move them to other nodes first, or stop the node, if they may be lost.", r.Node, only))}
-	}
-	state := *b
+	state := *d.image.Broker(r.Node)
 	state.Fenced = true
 	d.setBroker(state)
 	if !mutant.On(mutant.RemovedInSync) {
@@ -256,6 +252,20 @@ func (d *draft) unregisterBroker(r UnregisterBroker) StatusResult {
 	d.records = append(d.records, &metadata.RemoveBrokerRecord{Node: r.Node})
 	d.event(Event{Kind: "broker unregistered", Node: r.Node, Cause: "an operator asked for it"})
 	return StatusResult{}
+}
+
+func (d *draft) mayUnregister(node kafka.NodeID) Status {
+	b := d.image.Broker(node)
+	if b == nil {
+		return d.checkBroker(node, kafka.NoBrokerEpoch)
+	}
+	if b.Active() && !slices.ContainsFunc(d.image.Brokers(), func(o *metadata.Broker) bool { return o.ID != b.ID && o.Active() }) {
+		return status(kafka.ErrInvalidRequest, fmt.Sprintf("Node %d is the only one that serves; without it there is no cluster.", node))
+	}
+	if only := d.onlyInSync(node); b.Active() && only != "" {
+		return status(kafka.ErrInvalidRequest, fmt.Sprintf("Node %d serves, and no other has all records of %s: move them to other nodes first, or stop the node, if they may be lost.", node, only))
+	}
+	return Status{}
 }
 
 // onlyInSync names the partitions of which a node is the whole in-sync set:

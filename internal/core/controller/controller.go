@@ -105,6 +105,8 @@ type Controller struct {
 	stopping   map[kafka.NodeID]kafka.Offset  // of the batch that took a stopping broker's leaderships
 	deposed    map[deposedLeader]kafka.Offset // of the batch that gave its lead to another
 	reassigned map[partitionKey]bool          // partitions with a reassignment under way
+	waiting    []waiting                      // in the order in which they came
+	going      map[kafka.NodeID]int           // live nodes that hand over what they lead: in which order they came to
 	wake       time.Time                      // when Tick is expected
 	preferred  time.Time                      // when preferred leaders are next elected; zero: never
 	unclean    time.Time                      // when leaderless partitions are next looked at
@@ -127,6 +129,7 @@ func New(now time.Time, image *metadata.Image, opts Options, rng *rand.Rand) *Co
 		stopping:   map[kafka.NodeID]kafka.Offset{},
 		deposed:    map[deposedLeader]kafka.Offset{},
 		reassigned: map[partitionKey]bool{},
+		going:      map[kafka.NodeID]int{},
 	}
 	for _, t := range image.Topics() {
 		for i, p := range t.Partitions {
@@ -168,6 +171,9 @@ func (c *Controller) Apply(offset kafka.Offset, records []metadata.Record) {
 	c.image = image
 	c.noteLeads(offset, delta)
 	for _, b := range delta.Brokers {
+		if !b.New.Active() || b.Old == nil || b.Old.Epoch != b.New.Epoch {
+			delete(c.going, b.Node)
+		}
 		switch {
 		case b.New == nil:
 			delete(c.fenced, b.Node)
@@ -193,12 +199,16 @@ func (c *Controller) NoteApplied(node kafka.NodeID, offset kafka.Offset) {
 	}
 }
 
-// Decide answers one request. It changes soft state only; the caller appends
-// the records and calls Apply before it asks for the next decision.
+// Decide answers one request, at once or with a later decision. It changes soft
+// state only; the caller appends the records and calls Apply before it asks for
+// the next decision.
 func (c *Controller) Decide(now time.Time, req Request, t Ticket) Decision {
 	d := c.draft(now)
-	resp := c.answer(d, req)
-	return d.decision(Reply{t, resp})
+	if d.handsOver(req) {
+		c.waiting = append(c.waiting, waiting{req, t, now.Add(handOverMax)})
+		return d.decision()
+	}
+	return d.decision(Reply{t, c.answer(d, req)})
 }
 
 func (c *Controller) answer(d *draft, req Request) Response {
@@ -268,8 +278,15 @@ func (c *Controller) Tick(now time.Time) Decision {
 		d.electMissingLeaders("looked for partitions without a leader")
 	}
 	d.finishReassignments()
+	var replies []Reply
+	if len(d.records) == 0 { // else it would have to look at them too
+		replies = d.decideWaiting()
+	}
 	c.wake = c.nextTick(now)
-	return d.decision()
+	if len(replies) > 0 && len(c.waiting) > 0 {
+		c.wake = now
+	}
+	return d.decision(replies...)
 }
 
 func (c *Controller) nextTick(now time.Time) time.Time {

@@ -33,7 +33,7 @@ type wish struct {
 	forget                             []kafka.NodeID // have lost committed records, so they are not eligible
 	erased                             []kafka.NodeID // of forget: have lost everything
 	elect                              election
-	handOver                           bool // a reassignment is done but for an old leader that may not know that it is one
+	yield                              []kafka.NodeID // lead only if nobody else can: they go as soon as they know that they lead no more
 	cause                              string
 }
 
@@ -122,14 +122,21 @@ func (d *draft) elect(p, old *metadata.Partition, w wish) (unclean bool) {
 		has := mutant.On(mutant.ElectAnyone) || slices.Contains(p.InSync, n) || len(p.InSync) == 0 && slices.Contains(p.EligibleLeader, n)
 		return has && able(n) && slices.Contains(p.Replicas, n)
 	}
-	if w.handOver && slices.Contains(w.removing, old.Leader) {
-		stays := func(n kafka.NodeID) bool { return valid(n) && !slices.Contains(w.removing, n) }
-		if i := slices.IndexFunc(p.Replicas, stays); i >= 0 {
+	stays := func(n kafka.NodeID) bool { return valid(n) && d.c.going[n] == 0 }
+	if slices.Contains(w.yield, old.Leader) {
+		heir := func(n kafka.NodeID) bool { return stays(n) && !slices.Contains(w.yield, n) }
+		i := slices.IndexFunc(p.Replicas, heir)
+		if i < 0 {
+			i = slices.IndexFunc(p.Replicas, func(n kafka.NodeID) bool {
+				return valid(n) && !slices.Contains(w.yield, n) && d.c.going[n] > d.c.going[old.Leader]
+			})
+		}
+		if i >= 0 {
 			p.Leader = p.Replicas[i]
 			return false
 		}
 	}
-	if w.elect == electPreferred && len(p.Replicas) > 0 && valid(p.Replicas[0]) {
+	if w.elect == electPreferred && len(p.Replicas) > 0 && stays(p.Replicas[0]) {
 		p.Leader = p.Replicas[0]
 		return false
 	}
@@ -137,9 +144,11 @@ func (d *draft) elect(p, old *metadata.Partition, w wish) (unclean bool) {
 		p.Leader = old.Leader
 		return false
 	}
-	if i := slices.IndexFunc(p.Replicas, valid); i >= 0 {
-		p.Leader = p.Replicas[i]
-		return false
+	for _, may := range []func(kafka.NodeID) bool{stays, valid} {
+		if i := slices.IndexFunc(p.Replicas, may); i >= 0 {
+			p.Leader = p.Replicas[i]
+			return false
+		}
 	}
 	if len(p.InSync) == 0 && len(p.EligibleLeader) == 0 && p.LastLeader != kafka.NoNode && able(p.LastLeader) {
 		p.Leader = p.LastLeader
@@ -171,7 +180,7 @@ func (w *wish) completeReassignment(mayLead func(kafka.NodeID) bool) bool {
 		return false
 	}
 	if slices.ContainsFunc(w.inSync, func(n kafka.NodeID) bool { return leaves(n) && mayLead(n) }) {
-		w.handOver = true
+		w.yield = append(slices.Clone(w.yield), w.removing...)
 		return false
 	}
 	w.inSync, w.replicas, w.adding, w.removing = inSync, replicas, nil, nil

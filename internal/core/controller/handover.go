@@ -2,8 +2,10 @@ package controller
 
 import (
 	"cmp"
+	"fmt"
 	"maps"
 	"slices"
+	"time"
 
 	"chronik/internal/base/kafka"
 	"chronik/internal/core/metadata"
@@ -13,9 +15,10 @@ import (
 // its lead and does not know yet must hold back the new leader's high
 // watermark, or it would tell of an end that is over. In the in-sync set it
 // does: it acknowledges nothing in the new leader's epoch before it knows of
-// it. So a reassignment that is to drop the leader of a live node does it in
-// two steps: first another is elected, and when the old leader has said that it
-// knows, or is fenced, it goes.
+// it. So whatever is to drop the leader of a live node does it in two steps:
+// first another is elected, and when the old leader has said that it knows, or
+// is fenced, it goes. A reassignment waits with its completion, a node that
+// stops with its shutdown, and a request that drops leaders with its decision.
 
 // deposedLeader is a node that led a partition and stayed in sync.
 type deposedLeader struct {
@@ -63,6 +66,109 @@ func (d *draft) finishReassignments() {
 			d.change(t, key.partition, keep(p, "the old leader knows that it is deposed"))
 		}
 	}
+}
+
+// waiting is a request that is decided when the leaders that it drops know that
+// they are deposed.
+type waiting struct {
+	request Request
+	ticket  Ticket
+	until   time.Time
+}
+
+// handOverMax bounds how long a request waits for a live node that does not tell
+// that it acts on the metadata.
+const handOverMax = 10 * time.Second
+
+// decideWaiting decides one of the waiting requests, if one need not wait any more.
+func (d *draft) decideWaiting() []Reply {
+	for i, w := range d.c.waiting {
+		var response Response
+		switch late := !d.now.Before(w.until); {
+		case late:
+			response = d.c.lateHandOver(w.request)
+		case d.handsOver(w.request):
+			continue
+		default:
+			response = d.c.answer(d, w.request)
+		}
+		d.c.waiting = slices.Delete(d.c.waiting, i, i+1)
+		return []Reply{{w.ticket, response}}
+	}
+	return nil
+}
+
+func (c *Controller) lateHandOver(req Request) Response {
+	s := status(kafka.ErrRequestTimedOut, fmt.Sprintf("A node that gives a lead to another has not told in %v that it knows.", handOverMax))
+	if r, ok := req.(UnregisterBroker); ok {
+		delete(c.going, r.Node)
+		return StatusResult{s}
+	}
+	return AlterPartitionReassignmentsResult{Status: s}
+}
+
+// handsOver has others lead where a request is to drop the leader, and says
+// whether one that it drops may still take itself for the leader.
+func (d *draft) handsOver(req Request) (waits bool) {
+	switch r := req.(type) {
+	case UnregisterBroker:
+		return d.mayUnregister(r.Node).Error == kafka.None && d.handsOverLeads(r.Node, fmt.Sprintf("node %d is to be unregistered", r.Node))
+	case AlterPartitionReassignments:
+		for _, wanted := range r.Partitions {
+			t := d.image.TopicByName(wanted.Topic)
+			if wanted.Replicas == nil && t.Partition(wanted.Partition) != nil && d.cancelHandsOver(t, wanted.Partition) {
+				waits = true
+			}
+		}
+	}
+	return waits
+}
+
+// handsOverLeads is handsOver for all that a node leads, where another can. It
+// gets no lead back: two that go would pass theirs to and fro.
+func (d *draft) handsOverLeads(node kafka.NodeID, cause string) (waits bool) {
+	if !d.active(node) {
+		return false
+	}
+	if d.c.going[node] == 0 {
+		last := 0
+		for _, order := range d.c.going {
+			last = max(last, order)
+		}
+		d.c.going[node] = last + 1
+	}
+	d.eachPartition(func(t *metadata.Topic, i int32, p *metadata.Partition) {
+		if !p.IsInSync(node) || !d.mayTakeItselfForLeader(t, i, node) {
+			return
+		}
+		if p.Leader == node {
+			w := keep(p, cause)
+			w.yield = []kafka.NodeID{node}
+			p = d.change(t, i, w)
+		}
+		waits = waits || p.Leader != node
+	})
+	return waits
+}
+
+// cancelHandsOver is handsOver for a reassignment that is to be cancelled: of
+// those that it was to add one may lead already.
+func (d *draft) cancelHandsOver(t *metadata.Topic, i int32) bool {
+	p := d.partition(t, i)
+	isNew := func(n kafka.NodeID) bool { return slices.Contains(p.Adding, n) }
+	if len(without(p.InSync, isNew)) == 0 {
+		return false // refused, or an unclean election, which may lose more
+	}
+	if !slices.ContainsFunc(p.Adding, func(n kafka.NodeID) bool { return p.IsInSync(n) && d.mayTakeItselfForLeader(t, i, n) }) {
+		return false
+	}
+	w := keep(p, "an operator cancels the reassignment")
+	if w.completeReassignment(func(kafka.NodeID) bool { return true }); len(w.yield) > 0 {
+		return true // it is done but for a leader that goes: to go back now would take longer than that
+	}
+	w.yield = p.Adding
+	d.change(t, i, w)
+	return true
 }
 
 func (k partitionKey) compare(o partitionKey) int {

@@ -72,6 +72,23 @@ func (w *world) say(what string, s Status) {
 	fmt.Fprintf(&w.out, "%s %v: %s\n", what, s.Error, s.Message)
 }
 
+// tell says what a request is answered that may have had to wait.
+func (w *world) tell(what string, resp Response) {
+	switch r := resp.(type) {
+	case nil:
+		fmt.Fprintf(&w.out, "%s waits\n", what)
+	case StatusResult:
+		w.say(what, r.Status)
+	case AlterPartitionReassignmentsResult:
+		if r.Error != kafka.None {
+			w.say(what, r.Status)
+		}
+		for _, p := range r.Partitions {
+			w.say(p.TopicPartition.String(), p.Status)
+		}
+	}
+}
+
 func (w *world) register(n kafka.NodeID, dir, incarnation byte, rack string, clean bool) RegisterBrokerResult {
 	return w.decide(RegisterBroker{
 		Node: n, Incarnation: [16]byte{incarnation}, Directory: [16]byte{dir}, Rack: rack, Host: "h", Port: 9092,
@@ -201,7 +218,9 @@ func (w *world) line(line string) {
 		delay, _ := time.ParseDuration(words[0])
 		w.now = w.now.Add(delay)
 	case "tick":
-		w.apply(w.c.Tick(w.now))
+		if resp := w.apply(w.c.Tick(w.now)); resp != nil {
+			w.tell("who waited", resp)
+		}
 	case "pass": // time passes in ticks, and the named nodes beat
 		delay, _ := time.ParseDuration(words[0])
 		for end := w.now.Add(delay); w.now.Before(end); {
@@ -214,7 +233,7 @@ func (w *world) line(line string) {
 	case "lost":
 		w.say("lost", w.decide(PeerLost{Node: node, Epoch: kafka.NoBrokerEpoch}).(StatusResult).Status)
 	case "unregister":
-		w.say("unregister", w.decide(UnregisterBroker{Node: node}).(StatusResult).Status)
+		w.tell("unregister", w.decide(UnregisterBroker{Node: node}))
 	case "create":
 		r := CreateTopics{ValidateOnly: has("validate")}
 		for _, name := range strings.Split(args["names"], ",") {
@@ -318,9 +337,7 @@ func (w *world) line(line string) {
 		if !has("cancel") {
 			r.Replicas = ids(args["to"])
 		}
-		for _, p := range w.decide(AlterPartitionReassignments{[]Reassignment{r}, has("keep-factor")}).(AlterPartitionReassignmentsResult).Partitions {
-			w.say(p.TopicPartition.String(), p.Status)
-		}
+		w.tell("reassign", w.decide(AlterPartitionReassignments{[]Reassignment{r}, has("keep-factor")}))
 	case "reassignments":
 		for _, p := range w.decide(ListPartitionReassignments{}).(ListPartitionReassignmentsResult).Partitions {
 			fmt.Fprintf(&w.out, "%v replicas %v adding %v removing %v\n", p.TopicPartition, p.Replicas, p.Adding, p.Removing)

@@ -31,6 +31,8 @@ type world struct {
 	nodes map[kafka.NodeID]*worldNode
 	log   bytes.Buffer
 	lose  func(from, to kafka.NodeID, frame []byte) bool // nil: nothing is lost
+	deaf  kafka.NodeID                                   // hears nothing more of the metadata and the controller
+	goes  kafka.NodeID                                   // is to be removed, and may say so
 	full  map[kafka.NodeID]error                         // nodes that may open no more logs
 
 	foundersWait time.Duration
@@ -98,6 +100,9 @@ func (n *worldNode) start() {
 				if other == nil || other.b == nil || n.w.lose != nil && n.w.lose(n.id, to, frame) {
 					return
 				}
+				if to == n.w.deaf && class == ClassControl && (frame[0] == frameRaft || frame[0] == frameAnswer) {
+					return
+				}
 				var err error
 				if class == ClassBulk {
 					err = other.b.HandleBulk(n.w.now, n.id, frame)
@@ -111,7 +116,11 @@ func (n *worldNode) start() {
 		},
 		MayOpen: func() error { return n.w.full[n.id] },
 		Peers:   func(map[kafka.NodeID]string) {}, Ready: func(ready bool) { n.ready = ready },
-		Fatal: func(err error) { n.w.t.Errorf("node %d: %v", n.id, err) },
+		Fatal: func(err error) {
+			if n.id != n.w.goes || !errors.Is(err, ErrRemoved) {
+				n.w.t.Errorf("node %d: %v", n.id, err)
+			}
+		},
 	}
 	b, err := New(n.w.now, options, env)
 	if errors.Is(err, ErrMetadataDamaged) {
