@@ -53,6 +53,11 @@ type consumerMember struct {
 	revokeAt time.Time // soft: Unrevoked members are removed then
 	joinAt   time.Time // soft: classic members that did not join again are removed then
 	syncAt   time.Time // soft: classic members that did not sync are removed then
+
+	// Soft: the last answer told it of another assignment, and of no other epoch. If
+	// that answered a heartbeat which it had given up and which came late, its next
+	// one looks as if it had heard: it is told again, unless it says that it has it.
+	toldOnce bool
 }
 
 // Member epochs with a meaning of their own.

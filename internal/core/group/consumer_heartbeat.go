@@ -222,10 +222,15 @@ func (s *Shard) heartbeatOf(g *group, m consumerMember, r *ConsumerGroupHeartbea
 		resp.HeartbeatIntervalMs = min(resp.HeartbeatIntervalMs, int32(wait.Milliseconds())+1)
 	}
 	missed := known && r.MemberEpoch != before.epoch // the answer with the assignment, maybe
-	full := missed || r.MemberEpoch == epochJoin || r.RebalanceTimeoutMs != -1 && r.Owned != nil &&
+	unheard := before.toldOnce && !equalSets(normalize(r.Owned), m.assigned)
+	full := missed || unheard || r.MemberEpoch == epochJoin || r.RebalanceTimeoutMs != -1 && r.Owned != nil &&
 		(r.SubscribedTopicNames != nil || r.SubscribedTopicRegex != nil)
-	if full || !equalSets(m.assigned, before.assigned) {
+	changed = !equalSets(m.assigned, before.assigned)
+	if full || changed {
 		resp.HasAssignment, resp.Assignment = true, m.assigned
+	}
+	if live := c.members[m.id]; live != nil {
+		live.toldOnce = changed && m.epoch == before.epoch
 	}
 	return resp
 }
