@@ -49,11 +49,12 @@ type proposal struct {
 	events  []controller.Event
 }
 
-// usableWait is a reply that waits for all live nodes to have applied an offset.
+// usableWait is a response that waits for all live nodes to have applied an offset.
 type usableWait struct {
-	offset kafka.Offset
-	reply  func(now time.Time)
-	until  time.Time
+	offset   kafka.Offset
+	question *question
+	response controller.Response
+	until    time.Time
 }
 
 // usableTimeout bounds how long an answer waits for a live node that does not
@@ -217,7 +218,9 @@ func (b *Broker) takeUp(now time.Time, state quorum.State) {
 }
 
 // resign lays down the part of the active controller. What was decided but is
-// not committed may still be; its askers ask again.
+// not committed may still be; its askers ask again. What is committed, and only
+// not known to all live nodes, they are told, so that they ask no more than that
+// of the next one.
 func (b *Broker) resign(now time.Time) {
 	a := b.active
 	b.active, b.lastRound = nil, a.confirming.round
@@ -226,7 +229,7 @@ func (b *Broker) resign(now time.Time) {
 	}
 	a.confirming.refuse(now)
 	for _, w := range a.usable {
-		w.reply(now)
+		w.question.answer(now, w.response, kafka.ErrNotController, w.offset)
 	}
 }
 
@@ -347,13 +350,12 @@ func (b *Broker) release(now time.Time, replies []controller.Reply, offset kafka
 			b.confirm(q, r.Response, offset)
 			continue
 		}
-		answer := func(now time.Time) { q.answer(now, r.Response, kafka.None, offset) }
 		if !seenByClients(r.Response) || b.appliedByAll(offset) || mutant.On(mutant.AnswerUnapplied) {
-			answer(now)
+			q.answer(now, r.Response, kafka.None, offset)
 			continue
 		}
 		until := now.Add(usableTimeout)
-		a.usable = append(a.usable, usableWait{offset, answer, until})
+		a.usable = append(a.usable, usableWait{offset, q, r.Response, until})
 		b.At(until, func(time.Time) { b.env.Post(func(now time.Time) { b.releaseUsable(now) }) })
 	}
 }
@@ -394,7 +396,7 @@ func (b *Broker) releaseUsable(now time.Time) {
 	}
 	a.usable = kept
 	for _, w := range due {
-		w.reply(now)
+		w.question.answer(now, w.response, kafka.None, w.offset)
 	}
 }
 

@@ -12,7 +12,9 @@ import (
 // Those that create and delete topics and add partitions do not: the second
 // time they are refused for what the first has done, or do it to what others
 // have made since. So they say what there was when they came, and which topics
-// are their own; then the next controller can tell.
+// are their own; then the next controller can tell. One that only resigns says
+// what it has done: then nothing is asked for again, but whether all live nodes
+// know it.
 
 // knowAgain has a request say what it needs to be known again.
 func (b *Broker) knowAgain(req controller.Request) controller.Request {
@@ -52,6 +54,9 @@ func (b *Broker) knowAgain(req controller.Request) controller.Request {
 func (q *ownQuestion) sending() controller.Request {
 	q.sendings++
 	again := q.sendings > 1
+	if q.done != nil {
+		return controller.DeleteTopics{} // of none: answered when all know what was committed before
+	}
 	switch r := q.request.(type) {
 	case controller.CreateTopics:
 		if !again {

@@ -2,11 +2,13 @@ package broker
 
 import (
 	"bytes"
+	"slices"
 	"testing"
 	"time"
 
 	"chronik/internal/base/kafka"
 	"chronik/internal/core/controller"
+	"chronik/internal/core/metadata"
 )
 
 // changeTopic asks a node for a change of topics whose controller is killed when
@@ -158,4 +160,85 @@ func TestAChangeThatIsAskedForAgainLeavesAloneWhatOthersDid(t *testing.T) {
 			t.Errorf("%v: %s", s.Error, s.Message)
 		}
 	})
+}
+
+// A controller that laid down its part answered at once those who waited until
+// all live nodes act on what it had committed: a client was told that a topic is
+// deleted, and a node that served had it still.
+func TestNothingIsAnsweredBeforeAllKnowWhenTheControllerResigns(t *testing.T) {
+	t0 := kafka.TopicPartition{Topic: "t", Partition: 0}
+	create := newTopic(1)
+	create.Topics[0].Name = "u"
+	for name, c := range map[string]struct {
+		req  func(w *world) controller.Request
+		made func(m *metadata.Image, before *metadata.Partition) bool
+	}{
+		"create": {
+			func(*world) controller.Request { return create },
+			func(m *metadata.Image, _ *metadata.Partition) bool { return m.TopicByName("u") != nil },
+		},
+		"delete": {
+			func(*world) controller.Request {
+				return controller.DeleteTopics{Topics: []controller.TopicRef{{Name: "t"}}}
+			},
+			func(m *metadata.Image, _ *metadata.Partition) bool { return m.TopicByName("t") == nil },
+		},
+		"elect": { // asked for a second time, it is not needed
+			func(w *world) controller.Request {
+				r := slices.Clone(w.partition().Replicas)
+				slices.Reverse(r)
+				w.decideAt(controller.AlterPartitionReassignments{Partitions: []controller.Reassignment{{TopicPartition: t0, Replicas: r}}})
+				return controller.ElectLeaders{Partitions: []kafka.TopicPartition{t0}}
+			},
+			func(m *metadata.Image, before *metadata.Partition) bool {
+				return m.TopicByName("t").Partition(0).LeaderEpoch > before.LeaderEpoch
+			},
+		},
+	} {
+		for _, at := range []string{"the controller", "another node"} {
+			t.Run(name+" at "+at, func(t *testing.T) {
+				w := newWorld(t, 3)
+				w.create(nil, 1)
+				req, before := c.req(w), w.partition()
+				other, controllerID := w.follower()
+				leader := w.nodes[controllerID]
+				asker, late := other, w.nodes[6-other.id-leader.id]
+				if at == "the controller" {
+					asker = leader
+				}
+				w.lose = func(from, to kafka.NodeID, _ []byte) bool { return from == late.id || to == late.id }
+				answers := 0
+				asker.b.Control(w.now, req, 30*time.Second, func(r controller.Response, code kafka.ErrorCode) {
+					answers++
+					if late.b.MayServe(w.now) && !c.made(late.b.Image(), before) {
+						t.Errorf("answered while node %d serves and does not know", late.id)
+					}
+					switch r := r.(type) {
+					case controller.CreateTopicsResult:
+						code = r.Topics[0].Error
+					case controller.DeleteTopicsResult:
+						code = r.Topics[0].Error
+					case controller.ElectLeadersResult:
+						code = r.Partitions[0].Error
+					}
+					if code != kafka.None {
+						t.Errorf("answered %v: %+v", code, r)
+					}
+				})
+				w.until("committed", func() bool { return c.made(leader.b.Image(), before) && c.made(other.b.Image(), before) })
+				leader.b.resign(w.now)
+				for range 200 {
+					w.step()
+				}
+				w.lose = nil
+				w.until("an answer", func() bool { return answers > 0 })
+				for range 100 {
+					w.step()
+				}
+				if answers != 1 {
+					t.Errorf("%d answers", answers)
+				}
+			})
+		}
+	}
 }

@@ -18,7 +18,7 @@ import (
 //	kind     | what follows
 //	raft     | a Raft message (protobuf)
 //	question | number (8), request to the controller (JSON)
-//	answer   | number (8), code (2), metadata offset (8), response (JSON; nothing when the code is not 0)
+//	answer   | number (8), code (2), metadata offset (8), response (JSON; nothing when the code is not 0, but see question)
 //	applied  | metadata offset (8) that the sender has applied
 //	join     | see frameJoin
 //	joiner   | see frameJoiner

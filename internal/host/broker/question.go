@@ -18,7 +18,9 @@ const retryAfter = 50 * time.Millisecond
 type controlReply func(now time.Time, response controller.Response, code kafka.ErrorCode)
 
 // question is a request to the controller that is not answered yet: one of
-// this node's own, or one that a peer has sent to this node.
+// this node's own, or one that a peer has sent to this node. The answer has a
+// response if the code is None, or if it is NOT_CONTROLLER for what is done, but
+// perhaps not known to all live nodes.
 type question struct {
 	answer func(now time.Time, r controller.Response, code kafka.ErrorCode, offset kafka.Offset)
 }
@@ -40,6 +42,8 @@ type ownQuestion struct {
 	retry    *deadline.Entry
 	sendings uint32
 	noWait   bool // do not wait until the answer's change is applied here
+
+	done controller.Response // a controller that resigned has done what is asked for; nil: not that this node knows
 }
 
 // appliedWait is an answer that waits for this node to have applied what it
@@ -108,10 +112,18 @@ func (b *Broker) settle(now time.Time, id uint64, r controller.Response, code ka
 	}
 	if code == kafka.ErrNotController {
 		q.sentTo = kafka.NoNode
+		if q.done == nil {
+			q.done = r
+		}
 		if !b.closed {
 			b.putLater(now, q)
 			return
 		}
+	}
+	if code != kafka.None {
+		r = nil
+	} else if q.done != nil {
+		r = q.done
 	}
 	delete(b.asked.waiting, id)
 	q.deadline.Cancel()
