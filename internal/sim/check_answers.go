@@ -224,13 +224,8 @@ func (d *described) created(r *kmsg.CreateTopicsResponse) {
 }
 
 // known checks that what a client was told of is there, or gone, on all nodes
-// that serve: a controller answers only when they act on it. One that has just
-// laid down its part answers at once, so the same one must have been in office
-// since the question.
-func (c *checkers) known(term kafka.LeaderEpoch, what string, holds func(*metadata.Image) bool) {
-	if c.term() != term {
-		return
-	}
+// that serve: a controller answers only when they act on it.
+func (c *checkers) known(what string, holds func(*metadata.Image) bool) {
 	for _, n := range c.w.nodes {
 		if !n.up || n.broker == nil || !n.broker.MayServe(n.time()) {
 			continue
@@ -241,15 +236,4 @@ func (c *checkers) known(term kafka.LeaderEpoch, what string, holds func(*metada
 			return
 		}
 	}
-}
-
-// term is the latest of a controller that any node knows of.
-func (c *checkers) term() kafka.LeaderEpoch {
-	var term kafka.LeaderEpoch
-	for _, n := range c.w.nodes {
-		if n.up && n.broker != nil {
-			term = max(term, n.broker.Quorum().Epoch)
-		}
-	}
-	return term
 }

@@ -166,7 +166,6 @@ func (l *load) createTopic(t *topicState) {
 			rt.Configs = append(rt.Configs, c)
 		}
 		req.Topics = append(req.Topics, rt)
-		term := l.w.check.term()
 		l.admin.call(l.rng.IntN(len(l.w.nodes)), req, 8*second, func(r kmsg.Response, err error) {
 			retry := func() { l.w.after(l.admin.between(50*millisecond, 500*millisecond), ask) }
 			if err != nil {
@@ -178,7 +177,7 @@ func (l *load) createTopic(t *topicState) {
 			case kafka.None:
 				t.loose--
 				t.id = got.TopicID
-				l.w.check.known(term, "topic "+t.name+" was made", func(m *metadata.Image) bool { return m.Topic(t.id) != nil })
+				l.w.check.known("topic "+t.name+" was made", func(m *metadata.Image) bool { return m.Topic(t.id) != nil })
 				l.created(t, partitions)
 			case kafka.ErrTopicAlreadyExists: // an earlier answer was lost
 				l.lookUp(t, partitions)
@@ -272,12 +271,11 @@ func (l *load) deleteTopic(t *topicState) {
 		rt := kmsg.NewDeleteTopicsRequestTopic()
 		rt.TopicID = t.id
 		req.Topics = append(req.Topics, rt)
-		term := l.w.check.term()
 		l.admin.call(l.rng.IntN(len(l.w.nodes)), req, 8*second, func(r kmsg.Response, err error) {
 			if err == nil {
 				code := kafka.ErrorCode(r.(*kmsg.DeleteTopicsResponse).Topics[0].ErrorCode)
 				if code == kafka.None {
-					l.w.check.known(term, "topic "+t.name+" was deleted", func(m *metadata.Image) bool { return m.Topic(t.id) == nil })
+					l.w.check.known("topic "+t.name+" was deleted", func(m *metadata.Image) bool { return m.Topic(t.id) == nil })
 				}
 				if code == kafka.None || code == kafka.ErrUnknownTopicID {
 					if again {
@@ -385,7 +383,6 @@ func (l *load) addPartition(t *topicState) {
 		rt := kmsg.NewCreatePartitionsRequestTopic()
 		rt.Topic, rt.Count = t.name, int32(want)
 		req.Topics = append(req.Topics, rt)
-		term := l.w.check.term()
 		t.loose++
 		l.admin.call(l.rng.IntN(len(l.w.nodes)), req, 8*second, func(r kmsg.Response, err error) {
 			code := kafka.ErrRequestTimedOut
@@ -399,7 +396,7 @@ func (l *load) addPartition(t *topicState) {
 				return
 			}
 			if code == kafka.None {
-				l.w.check.known(term, fmt.Sprintf("topic %s has %d partitions", t.name, want), func(m *metadata.Image) bool {
+				l.w.check.known(fmt.Sprintf("topic %s has %d partitions", t.name, want), func(m *metadata.Image) bool {
 					return m.Topic(t.id).Partition(int32(want-1)) != nil || m.Topic(t.id) == nil
 				})
 			}
