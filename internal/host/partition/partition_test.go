@@ -354,6 +354,20 @@ func TestThreeReplicasFailOver(t *testing.T) {
 	c.want("divergence", *c.node(2).p.Read(c.now, ReadRequest{Offset: 2, MaxBytes: 10, CurrentLeaderEpoch: 2, LastFetchedEpoch: 1, ReplicaID: 1}).Diverging, replica.EpochStart{Epoch: 1, Start: 1})
 }
 
+// Where everything was deleted there is no record left to tell how far an epoch
+// went, and none that a reader who is at its beginning could lack.
+func TestAnEmptyLogAgreesWithAnyReader(t *testing.T) {
+	c := newCluster(t, 2, DefaultTopicConfig())
+	c.assign(1, 3, 1, 2)
+	read := func(o kafka.Offset) kafka.ErrorCode {
+		res := c.node(2).p.Read(c.now, ReadRequest{Offset: o, MaxBytes: 10, FromFollower: true, CurrentLeaderEpoch: -1, LastFetchedEpoch: 2, ReplicaID: -1})
+		c.want("divergence", res.Diverging == nil, true)
+		return res.Code
+	}
+	c.want("at its beginning", read(0), kafka.None)
+	c.want("elsewhere", read(1), kafka.ErrOffsetOutOfRange)
+}
+
 // A new leader may know of less that is committed than clients have seen; until
 // its own epoch is, it says that it does not know (bad-input 5.4).
 func TestOffsetsAreNotToldBeforeTheHighWatermarkIsKnown(t *testing.T) {

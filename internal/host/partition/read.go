@@ -60,7 +60,8 @@ func (p *Partition) Read(now time.Time, req ReadRequest) ReadResult {
 	res.LastStableOffset = min(res.LastStableOffset, res.HighWatermark)
 	bounds := p.log.Bounds()
 	res.LogStart = bounds.Start
-	if req.LastFetchedEpoch >= 0 {
+	// An empty log knows of no epochs: there is nothing to differ from.
+	if req.LastFetchedEpoch >= 0 && (req.Offset != bounds.Start || bounds.Start != bounds.End) {
 		p.mu.Lock()
 		epoch, end := p.core.EpochEnd(req.LastFetchedEpoch)
 		p.mu.Unlock()
