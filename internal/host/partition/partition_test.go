@@ -191,6 +191,33 @@ func TestDeletionThatIsToldOnAFullDiskIsDurable(t *testing.T) {
 	}
 }
 
+// Nor where another file cannot be opened, as there are too many.
+func TestDeletionThatIsToldWithoutFilesToOpenIsDurable(t *testing.T) {
+	c := newCluster(t, 1, DefaultTopicConfig())
+	n := c.node(1)
+	mem := vfs.NewMem()
+	faulty := vfs.NewFaulty(mem)
+	n.fs = faulty
+	n.open()
+	c.assign(1, 1, 1)
+	c.want("produce", n.produce(-1, batchOf(nil, false, "a", "b")).Code, kafka.None)
+	faulty.SetHook(func(op vfs.Op) error {
+		if op.Kind == vfs.OpCreate {
+			return syscall.EMFILE
+		}
+		return nil
+	})
+	var told []DeleteRecordsResult
+	n.p.DeleteRecords(c.now, -1, time.Second, func(r DeleteRecordsResult) { told = append(told, r) })
+	c.run(2 * time.Second)
+	c.want("answers", len(told), 1)
+	n.fs = mem.Crash(rand.New(rand.NewPCG(1, 1)), 0)
+	n.open()
+	if told[0].Code == kafka.None && n.p.LogStart() != 2 {
+		t.Errorf("told %+v, and the log begins at %d after a loss of power", told[0], n.p.LogStart())
+	}
+}
+
 func TestFailedSyncTakesThePartitionOffline(t *testing.T) {
 	c := newCluster(t, 1, DefaultTopicConfig())
 	n := c.node(1)

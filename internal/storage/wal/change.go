@@ -181,7 +181,8 @@ func (l *Log) removeFiles(s *segment) error {
 // segments that are wholly below it. A start that is not above the present one
 // does nothing; ErrOutOfRange means that it is above the end. The segment that
 // contains the new start keeps what is below it; that is the active one, too,
-// where the new start is the end and a full disk has no space for another segment.
+// where the new start is the end and another segment cannot be made: the disk is
+// full, or too many files are open.
 func (l *Log) Trim(start kafka.Offset) error {
 	l.changing.Lock()
 	defer l.changing.Unlock()
@@ -200,7 +201,7 @@ func (l *Log) Trim(start kafka.Offset) error {
 		return err
 	}
 	if start == l.End() {
-		if err := l.roll(); err != nil && (!errors.Is(err, vfs.ErrNoSpace) || l.Err() != nil) {
+		if err := l.roll(); err != nil && l.Err() != nil {
 			return fmt.Errorf("trim to %d: %w", start, err)
 		}
 		if err := l.sync(); err != nil {
