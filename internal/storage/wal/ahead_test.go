@@ -7,6 +7,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 
 	"chronik/internal/base/kafka"
 	"chronik/internal/base/vfs"
@@ -65,6 +66,38 @@ func (r *readerBehind) read(from kafka.Offset) ([]byte, kafka.Offset) {
 		r.t.Fatalf("from %d: %v", from, err)
 	}
 	return b, endOf(b, from)
+}
+
+// However many are behind, only so many have a chunk of memory for it at a time.
+func TestReadsPastTheCacheAreBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newReaderBehind(t, 2, NewMemory(0)) // nothing is left for what is read ahead
+		r.read(0)
+		var reading, most atomic.Int64
+		goOn := make(chan struct{})
+		before := func(op vfs.Op) error {
+			if op.Length >= directReadMin {
+				most.Store(max(most.Load(), reading.Add(1)))
+				<-goOn
+				reading.Add(-1)
+			}
+			return nil
+		}
+		r.before.Store(&before)
+		var readers sync.WaitGroup
+		for range 3 * directReadsMax {
+			readers.Go(func() { r.read(0) })
+		}
+		synctest.Wait()
+		if n := reading.Load(); n != directReadsMax {
+			t.Errorf("%d read at a time, want %d", n, directReadsMax)
+		}
+		close(goOn)
+		readers.Wait()
+		if n := most.Load(); n != directReadsMax {
+			t.Errorf("at most %d have read at a time", n)
+		}
+	})
 }
 
 func TestWhatSeveralReadIsReadOnce(t *testing.T) {

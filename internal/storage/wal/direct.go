@@ -31,6 +31,9 @@ const (
 	// directReadMin is the least that is read past the cache: less is better
 	// read ahead by the system.
 	directReadMin = 256 << 10
+	// directReadsMax is how many readers, each with a chunk, are read for at a
+	// time: more than a disk does at once.
+	directReadsMax = 64
 	// behindBytesMax is how much an Append may leave to the next Sync.
 	behindBytesMax = 16 << 20
 )
@@ -292,7 +295,13 @@ func (l *Log) readInto(r *reading, f vfs.File, b []byte) (int, error) {
 		ahead = l.readPieces(r, f, b)
 		r.ahead = ahead > 0
 	}
+	if ahead == len(b) {
+		return ahead, nil
+	}
+	m := l.options().Memory
+	m.beginDirect()
 	n, err := readDirect(f, b[ahead:], r.pos+int64(ahead))
+	m.endDirect()
 	if errors.Is(err, vfs.ErrNotDirect) {
 		n, err = readFull(f, b[ahead:], r.pos+int64(ahead))
 	}
