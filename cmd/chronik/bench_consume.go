@@ -30,7 +30,7 @@ func (b *bench) newConsume() *cobra.Command {
 		Long: `Measure reading a topic from its beginning to what is its end now, or until the duration
 or the count is reached. Offsets that are missing between two records are counted; a topic
 that is compacted or written by transactions has such gaps, others do not.`,
-		Args: cobra.NoArgs,
+		Args: noArguments,
 	}
 	cmd.Flags().IntVar(&c.consumers, "consumers", 1, "clients, among which the partitions are shared out")
 	cmd.RunE = trying(c.run)

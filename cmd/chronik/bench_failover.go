@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"chronik/internal/edge/config"
 )
 
 // failover is the options of `bench failover`.
@@ -95,7 +97,7 @@ The client is franz-go. With --client default it has its defaults, with which it
 waits up to 20 s for an answer on a connection that is cut or to a node that is
 frozen, and up to 5 s before it asks again who leads; with --client quick these
 times are set to a fraction of a second, so that the figures are the cluster's.`,
-		Args: cobra.NoArgs,
+		Args: noArguments,
 	}
 	flags := cmd.Flags()
 	flags.StringVarP(&f.partitions, "partitions", "p", "1,100,1000", "how many partitions, with commas between several")
@@ -145,6 +147,13 @@ func (f *failover) check() (counts []int, nodeFlags []string, err error) {
 		return nil, nil, usage("flag --rate: got %d, takes a number from 1 on", f.rate)
 	}
 	nodeFlags = []string{"--log-level=info", "--log-format=json"} // the phases are read from the log
+	given := map[string]string{}
+	for _, s := range settings {
+		given[strings.ReplaceAll(s[0], ".", "-")] = s[1]
+	}
+	if _, err := config.Load(config.Sources{Flags: given}); err != nil {
+		return nil, nil, err
+	}
 	for _, s := range settings {
 		nodeFlags = append(nodeFlags, "--"+strings.ReplaceAll(s[0], ".", "-")+"="+s[1])
 	}

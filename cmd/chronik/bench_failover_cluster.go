@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -188,7 +189,10 @@ func (r *failoverRun) controller(ctx context.Context) (int32, error) {
 		}
 		select {
 		case <-ctx.Done():
-			return -1, fmt.Errorf("there is no controller: %w", errors.Join(ctx.Err(), err))
+			if errors.Is(ctx.Err(), context.Canceled) {
+				return -1, context.Canceled
+			}
+			return -1, fmt.Errorf("there is no controller after %v: %w", failoverWait, cmp.Or(err, ctx.Err()))
 		case <-time.After(50 * time.Millisecond):
 		}
 	}
@@ -217,6 +221,9 @@ func (r *failoverRun) settle(ctx context.Context) error {
 		}
 		select {
 		case <-ctx.Done():
+			if errors.Is(ctx.Err(), context.Canceled) {
+				return context.Canceled
+			}
 			return fmt.Errorf("the replicas are not in sync again after %v", failoverWait)
 		case <-time.After(100 * time.Millisecond):
 		}

@@ -45,7 +45,7 @@ func (b *bench) newProduce() *cobra.Command {
 that the record waited in the client: for the latency of the server use --rate below what
 it can take, or --in-flight 1. In the end the acknowledgements are compared with how far
 the topic has grown.`,
-		Args: cobra.NoArgs,
+		Args: noArguments,
 	}
 	p.options.add(cmd)
 	flags := cmd.Flags()

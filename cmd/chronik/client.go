@@ -5,12 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
-	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
@@ -31,14 +31,17 @@ func addCluster(cmd *cobra.Command) *cluster {
 // The client is given those that do, for it asks no second one who coordinates
 // a group. Of the others it learns from these.
 func (c *cluster) connect(ctx context.Context, options ...kgo.Opt) (*kgo.Client, error) {
-	seeds := strings.Split(c.bootstrap, ",")
-	for _, seed := range seeds {
-		if _, _, err := net.SplitHostPort(seed); err != nil {
+	var seeds []string
+	for seed := range strings.SplitSeq(c.bootstrap, ",") {
+		seed = strings.TrimSpace(seed)
+		if !isAddress(seed) {
 			return nil, usage("flag --bootstrap: got %q, takes HOST:PORT with commas between several", c.bootstrap)
 		}
+		seeds = append(seeds, seed)
 	}
-	if c.timeout <= 0 {
-		return nil, usage("flag --timeout: got %v, takes more than 0", c.timeout)
+	// The client takes no less, and Kafka's requests have 32 bits for it in ms.
+	if c.timeout < time.Second || c.timeout > 24*time.Hour {
+		return nil, usage("flag --timeout: got %v, takes 1s to 24h", c.timeout)
 	}
 	seeds, err := reach(ctx, seeds)
 	if err != nil {
@@ -52,6 +55,16 @@ func (c *cluster) connect(ctx context.Context, options ...kgo.Opt) (*kgo.Client,
 		return nil, usage("%v", err)
 	}
 	return client, nil
+}
+
+// isAddress says whether text is HOST:PORT.
+func isAddress(text string) bool {
+	_, port, err := net.SplitHostPort(text)
+	if err != nil {
+		return false
+	}
+	_, err = strconv.ParseUint(port, 10, 16)
+	return err == nil
 }
 
 // reachGrace is how long the others may take when one broker has taken a connection.
@@ -93,38 +106,4 @@ func reach(ctx context.Context, seeds []string) ([]string, error) {
 		return nil, fmt.Errorf("no broker can be reached (%s); start one with `chronik dev`, or say with -b where they are", strings.Join(why, "; "))
 	}
 	return reached, nil
-}
-
-// explain says what an error of Kafka's means for what was being done.
-func explain(what string, err error, message string) error {
-	if err == nil {
-		return nil
-	}
-	var k *kerr.Error
-	if !errors.As(err, &k) {
-		if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, kgo.ErrRecordTimeout) {
-			return fmt.Errorf("%s: no answer in time (%w); `chronik cluster status` shows whether there is a quorum and which nodes run, --timeout allows more", what, err)
-		}
-		var closed *kgo.ErrFirstReadEOF
-		if errors.As(err, &closed) {
-			return fmt.Errorf("%s: the broker closes the connection at once: -b takes the address that a node has for Kafka clients (--kafka, by default port 9092); the one for other nodes (--peer, 9192) and one that wants TLS answer so", what)
-		}
-		return fmt.Errorf("%s: %w", what, err)
-	}
-	text, message := strings.TrimRight(k.Message, "."), strings.TrimRight(message, ".")
-	if message != "" {
-		text += ": " + message
-	}
-	switch {
-	case errors.Is(k, kerr.UnknownTopicOrPartition):
-		text += "; `chronik topic list` shows what there is, `chronik topic create` makes one"
-	case errors.Is(k, kerr.NotEnoughReplicas), errors.Is(k, kerr.NotEnoughReplicasAfterAppend):
-		text += "; fewer replicas are in sync than min.insync.replicas wants: `chronik topic describe` shows which are missing"
-	case errors.Is(k, kerr.CoordinatorLoadInProgress), errors.Is(k, kerr.CoordinatorNotAvailable), errors.Is(k, kerr.NotController),
-		errors.Is(k, kerr.RequestTimedOut), errors.Is(k, kerr.BrokerNotAvailable):
-		text += "; no controller may be there to answer: `chronik cluster status` shows whether there is a quorum and which nodes run"
-	case errors.Is(k, kerr.LeaderNotAvailable), errors.Is(k, kerr.NotLeaderForPartition):
-		text += "; `chronik topic describe` shows which partitions have no leader"
-	}
-	return fmt.Errorf("%s: %s", what, text)
 }

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -28,7 +29,7 @@ func newClusterCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "cluster",
 		Short: "Show a cluster's state and history, add and remove nodes",
-		Args:  cobra.NoArgs,
+		Args:  noArguments,
 		RunE:  func(cmd *cobra.Command, args []string) error { return cmd.Help() },
 	}
 	t := &topicCommand{cluster: addCluster(cmd)}
@@ -55,7 +56,8 @@ type clusterStatus struct {
 	ClusterID  string            `json:"cluster_id"`
 	Controller int32             `json:"controller"`
 	Epoch      int32             `json:"controller_epoch"`
-	Quorum     bool              `json:"quorum"` // a majority of the voters answers
+	Quorum     *bool             `json:"quorum"`                   // a majority of the voters answers; null: not known
+	Unknown    string            `json:"quorum_unknown,omitempty"` // why it is not known
 	Healthy    bool              `json:"healthy"`
 	Nodes      []nodeStatus      `json:"nodes"`
 	Topics     int               `json:"topics"`
@@ -69,7 +71,7 @@ type nodeStatus struct {
 	Peer        string `json:"peer,omitempty"`
 	Rack        string `json:"rack,omitempty"`
 	State       string `json:"state"`        // serving, fenced; without a quorum reachable, unreachable
-	Quorum      string `json:"quorum"`       // leader, voter, learner, none
+	Quorum      string `json:"quorum"`       // leader, voter, learner, none; unknown when nobody has said
 	MetadataLag int64  `json:"metadata_lag"` // entries; -1 when not known
 	Leads       int    `json:"leads"`
 	Replicas    int    `json:"replicas"`
@@ -87,20 +89,57 @@ type partitionHealth struct {
 }
 
 func newClusterStatus(t *topicCommand) *cobra.Command {
-	cmd := &cobra.Command{Use: "status", Short: "Show nodes, the metadata quorum, and which partitions are not healthy, and why", Args: cobra.NoArgs}
+	cmd := &cobra.Command{
+		Use:   "status",
+		Short: "Show nodes, the metadata quorum, and which partitions are not healthy, and why",
+		Long: `Show nodes, the metadata quorum, and which partitions are not healthy, and why.
+The exit code is 1 while there is no quorum, a node is down or a partition is not healthy.`,
+		Args: noArguments,
+	}
 	address := cmd.Flags().String("http", "127.0.0.1:9644", "HOST:PORT of a node's HTTP port, which knows why a replica cannot be used")
-	cmd.RunE = t.withRaw(func(ctx context.Context, cmd *cobra.Command, admin *administrator, _ []string) error {
+	run := t.withRaw(func(ctx context.Context, cmd *cobra.Command, admin *administrator, _ []string) error {
 		s, err := readClusterStatus(ctx, admin, *address)
 		if err != nil {
 			return err
 		}
 		if t.output == "json" {
-			return writeJSON(cmd.OutOrStdout(), s)
+			err = writeJSON(cmd.OutOrStdout(), s)
+		} else {
+			err = s.print(cmd.OutOrStdout())
 		}
-		return s.print(cmd.OutOrStdout())
+		if err != nil {
+			return err
+		}
+		return s.verdict()
 	})
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if !isAddress(*address) {
+			return usage("flag --http: got %q, takes HOST:PORT", *address)
+		}
+		return run(cmd, args)
+	}
 	return cmd
 }
+
+// verdict is what the exit code says.
+func (s *clusterStatus) verdict() error {
+	down := 0
+	for _, n := range s.Nodes {
+		if n.State == "fenced" {
+			down++
+		}
+	}
+	switch {
+	case s.lost():
+		return errors.New("there is no quorum")
+	case !s.Healthy:
+		return fmt.Errorf("not healthy: %d of %d nodes are down, %d of %d partitions are not as they should be", down, len(s.Nodes), len(s.Unhealthy), s.Partitions)
+	}
+	return nil
+}
+
+// lost says that there is no quorum; that it is not known is something else.
+func (s *clusterStatus) lost() bool { return s.Quorum != nil && !*s.Quorum }
 
 // quorumPatience is how long a controller may take to answer, an election of
 // one included, until it counts as missing.
@@ -119,9 +158,15 @@ func readClusterStatus(ctx context.Context, admin *administrator, address string
 	defer cancel()
 	quorum, err := describeQuorum(attempt, admin)
 	part, lag := map[int32]string{}, map[int32]int64{}
-	if err != nil {
+	switch {
+	case noController(err):
+		s.Quorum = new(bool)
 		s.Unhealthy = append(s.Unhealthy, partitionHealth{Topic: "__cluster_metadata", Leader: -1, Why: []string{"there is no controller: a majority of the voters is down"}})
-	} else if s.Quorum = true; len(quorum.Topics) == 1 && len(quorum.Topics[0].Partitions) == 1 {
+	case err != nil:
+		s.Unknown = explain("describe the quorum", err, "").Error()
+	default:
+		has := true
+		s.Quorum = &has
 		p := quorum.Topics[0].Partitions[0]
 		s.Controller, s.Epoch = p.LeaderID, p.LeaderEpoch
 		for i, list := range [][]kmsg.DescribeQuorumResponseTopicPartitionReplicaState{p.Observers, p.CurrentVoters} {
@@ -136,7 +181,7 @@ func readClusterStatus(ctx context.Context, admin *administrator, address string
 		part[p.LeaderID] = "leader"
 	}
 	peers := map[int32]string{}
-	if quorum != nil {
+	if err == nil {
 		for _, n := range quorum.Nodes {
 			for _, l := range n.Listeners {
 				peers[n.NodeID] = net.JoinHostPort(l.Host, strconv.Itoa(int(l.Port)))
@@ -171,12 +216,15 @@ func readClusterStatus(ctx context.Context, admin *administrator, address string
 			n.State = "fenced"
 			s.Healthy = false
 		}
+		if s.Quorum == nil || s.lost() {
+			n.Quorum = "unknown"
+		}
 		if q, ok := part[b.NodeID]; ok {
 			n.Quorum, n.MetadataLag = q, lag[b.NodeID]
 		}
 		s.Nodes = append(s.Nodes, n)
 	}
-	if !s.Quorum {
+	if s.lost() {
 		s.probe(ctx)
 	}
 	return s, nil
@@ -219,9 +267,12 @@ func (s *clusterStatus) print(to io.Writer) error {
 	if !s.Healthy {
 		health = "NOT HEALTHY"
 	}
-	if s.Quorum {
+	switch {
+	case s.Quorum == nil:
+		fmt.Fprintf(to, "cluster %s  controller ?  topics %d  partitions %d  %s\nWhether there is a quorum is not known: %s\n", s.ClusterID, s.Topics, s.Partitions, health, s.Unknown)
+	case *s.Quorum:
 		fmt.Fprintf(to, "cluster %s  controller %d  epoch %d  topics %d  partitions %d  %s\n", s.ClusterID, s.Controller, s.Epoch, s.Topics, s.Partitions, health)
-	} else {
+	default:
 		fmt.Fprintf(to, `cluster %s  NO QUORUM
 Nodes that take a connection: %s; that do not: %s.
 No controller answers, for which a majority of the voters must run and reach one another; until then
@@ -270,7 +321,7 @@ func newClusterEvents(t *topicCommand) *cobra.Command {
 		Long: `Print the history of leaders, in-sync sets and nodes, with the causes, from the
 cluster's metadata. Any node's HTTP port gives it (setting http); a node shows what
 it has learnt of the cluster so far.`,
-		Args: cobra.NoArgs,
+		Args: noArguments,
 	}
 	address := cmd.Flags().String("http", "127.0.0.1:9644", "HOST:PORT of a node's HTTP port")
 	limit := cmd.Flags().IntP("limit", "n", 100, "how many events, the last ones")
@@ -312,6 +363,9 @@ it has learnt of the cluster so far.`,
 }
 
 func readEvents(ctx context.Context, address string, limit int, timeout time.Duration) ([]server.Event, error) {
+	if !isAddress(address) {
+		return nil, usage("flag --http: got %q, takes HOST:PORT", address)
+	}
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, fmt.Sprintf("http://%s/cluster/events?limit=%d", address, limit), nil)
@@ -320,7 +374,7 @@ func readEvents(ctx context.Context, address string, limit int, timeout time.Dur
 	}
 	response, err := http.DefaultClient.Do(request)
 	if err != nil {
-		return nil, fmt.Errorf("read events: %w; say with --http where a node's HTTP port is", err)
+		return nil, explainHTTP("read events", address, err)
 	}
 	defer response.Body.Close()
 	if response.StatusCode != http.StatusOK {
@@ -340,40 +394,54 @@ func newAddNode(t *topicCommand) *cobra.Command {
 		Long: `A node adds itself: it is started with the peer address of any member. This command
 prints that command line for the next free node id, and with --wait waits until the
 node serves. New partitions are placed on it from then on; others stay where they are.`,
-		Args: cobra.NoArgs,
+		Args: noArguments,
 	}
 	wait := cmd.Flags().Int32("wait", -1, "node id to wait for")
-	cmd.RunE = t.withRaw(func(ctx context.Context, cmd *cobra.Command, admin *administrator, _ []string) error {
+	run := t.withRaw(func(ctx context.Context, cmd *cobra.Command, admin *administrator, _ []string) error {
 		for {
 			s, err := readClusterStatus(ctx, admin, "")
-			if err != nil {
+			if err != nil && ctx.Err() == nil {
 				return err
 			}
 			if *wait < 0 {
 				return t.sayHowToAdd(cmd.OutOrStdout(), s)
 			}
-			for _, n := range s.Nodes {
-				if n.Node == *wait && n.State == "serving" && n.Quorum != "none" {
-					return t.say(cmd.OutOrStdout(), fmt.Sprintf("node %d serves, as %s of the metadata quorum", n.Node, n.Quorum), n)
+			if err == nil {
+				for _, n := range s.Nodes {
+					if n.Node == *wait && n.State == "serving" && n.Quorum != "none" && n.Quorum != "unknown" {
+						return t.say(cmd.OutOrStdout(), fmt.Sprintf("node %d serves, as %s of the metadata quorum", n.Node, n.Quorum), n)
+					}
 				}
 			}
 			select {
 			case <-ctx.Done():
-				return fmt.Errorf("node %d has not come: look at its log", *wait)
+				return waitedFor(ctx, "node %d has not come: its log says what it waits for", *wait)
 			case <-time.After(100 * time.Millisecond):
 			}
 		}
 	})
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if cmd.Flags().Changed("wait") && *wait < 0 {
+			return usage("flag --wait: got %d, takes the id of a node", *wait)
+		}
+		return run(cmd, args)
+	}
 	return cmd
 }
 
 func (t *topicCommand) sayHowToAdd(to io.Writer, s *clusterStatus) error {
+	if s.lost() {
+		return errors.New("there is no quorum, and without one no node can be added; `chronik cluster status` shows which nodes run")
+	}
 	next, peer := int32(1), ""
 	for _, n := range s.Nodes {
 		next = max(next, n.Node+1)
 		if n.State == "serving" && n.Peer != "" && (peer == "" || n.Quorum == "leader") {
 			peer = n.Peer
 		}
+	}
+	if peer == "" {
+		return fmt.Errorf("no member is known that the new node could be told of; %s", cmp.Or(s.Unknown, "`chronik cluster status` shows those that there are"))
 	}
 	command := fmt.Sprintf("chronik start --node-id %d --kafka HOST:PORT --peer HOST:PORT --join %s", next, peer)
 	return t.say(to, "start the new node with its own addresses:\n  "+command, map[string]any{"node": next, "join": peer, "command": command})
@@ -397,7 +465,7 @@ on the metadata in its place, if it was a voter, the command is done. Where ther
 node for a replica, nothing is done unless --force: then the partition goes on with
 fewer replicas. A partition that only this node has is lost with it, which is refused
 as long as the node runs: stop it first.`,
-		Args: cobra.ExactArgs(1),
+		Args: oneArgument("node", "`chronik cluster status` shows the ids of those that there are"),
 	}
 	force := cmd.Flags().Bool("force", false, "remove the node though partitions get fewer replicas, or are lost")
 	cmd.RunE = t.withRaw(func(ctx context.Context, cmd *cobra.Command, admin *administrator, args []string) error {
@@ -539,7 +607,7 @@ func waitForMoves(ctx context.Context, admin *administrator, id int32) error {
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("%d partitions are still being moved; the command can be given again, and waits on", left)
+			return waitedFor(ctx, "%d partitions are still being moved; the command can be given again, and waits on", left)
 		case <-time.After(100 * time.Millisecond):
 		}
 	}

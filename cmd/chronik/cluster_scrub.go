@@ -25,7 +25,7 @@ func newClusterScrub(t *topicCommand) *cobra.Command {
 replicas; what is damaged is repaired from another replica. This shows for each
 replica how far it was verified and what was found. Any node's HTTP port gives it
 (setting http). The exit code is 1 while something is damaged, or a node does not answer.`,
-		Args: cobra.NoArgs,
+		Args: noArguments,
 	}
 	address := cmd.Flags().String("http", "127.0.0.1:9644", "HOST:PORT of a node's HTTP port")
 	topic := cmd.Flags().String("topic", "", "only this topic")
@@ -70,6 +70,9 @@ type scrubs struct {
 }
 
 func (s *scrubs) read(ctx context.Context, start bool) ([]broker.ScrubState, error) {
+	if !isAddress(s.address) {
+		return nil, usage("flag --http: got %q, takes HOST:PORT", s.address)
+	}
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
 	method := http.MethodGet
@@ -82,7 +85,7 @@ func (s *scrubs) read(ctx context.Context, start bool) ([]broker.ScrubState, err
 	}
 	response, err := http.DefaultClient.Do(request)
 	if err != nil {
-		return nil, fmt.Errorf("read the scrubbers' state: %w; say with --http where a node's HTTP port is", err)
+		return nil, explainHTTP("read the scrubbers' state", s.address, err)
 	}
 	defer response.Body.Close()
 	switch response.StatusCode {
@@ -212,15 +215,15 @@ func describeScrub(n broker.ScrubState) string {
 	}
 	of := func(p *broker.ScrubPass) string {
 		if p.Topic != "" {
-			return " of " + p.Topic
+			return " topic " + p.Topic
 		}
 		return ""
 	}
 	what := "waits for its next pass"
 	if p := n.Running; p != nil {
-		what = fmt.Sprintf("verifies%s since %s, %d of %d logs done", of(p), moment(p.Since), p.Done, p.Logs)
+		what = fmt.Sprintf("verifies%s, since %s, %d of %d logs done", of(p), moment(p.Since), p.Done, p.Logs)
 	} else if p := n.Last; p != nil {
-		what = fmt.Sprintf("has verified%s until %s, %d logs", of(p), moment(p.Until), p.Logs)
+		what = fmt.Sprintf("has verified%s, until %s, %d logs", of(p), moment(p.Until), p.Logs)
 	}
 	return fmt.Sprintf("node %d: %s; since its start: %d MiB read, %d segments damaged, %d ranges differed, %d repaired, %d logs copied anew",
 		n.Node, what, n.Counts.Bytes>>20, n.Counts.Damages, n.Counts.Mismatches, n.Counts.Repairs, n.Counts.StartedOver)

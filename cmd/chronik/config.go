@@ -16,7 +16,7 @@ func newConfig(environ []string) *cobra.Command {
 		Short: "Print the settings in effect and where they come from",
 		Long: `Print the settings that chronik start would run with, given the same flags, environment
 and file, and where each comes from. Nothing is started.`,
-		Args: cobra.NoArgs,
+		Args: noArguments,
 	}
 	output := cmd.Flags().StringP("output", "o", "text", "text or json")
 	s := addSettings(cmd, environ)

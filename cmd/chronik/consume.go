@@ -46,7 +46,7 @@ and \n, \t, \\.`,
   chronik consume -t orders -g billing
   chronik consume -t orders -p 0 --from 1000 -n 10 -f '%o %k=%s\n'
   chronik consume -t orders --from 2026-01-31T12:00:00Z -o json`,
-		Args: cobra.NoArgs,
+		Args: noArguments,
 	}
 	c.cluster = addCluster(cmd)
 	flags := cmd.Flags()
@@ -92,6 +92,11 @@ func (c *consumeCommand) check() (kgo.Offset, error) {
 	}
 	if c.group != "" && len(c.partitions) > 0 {
 		return kgo.Offset{}, usage("flags --group and --partition: got both, takes one: a group shares out the partitions itself")
+	}
+	for _, p := range c.partitions {
+		if p < 0 {
+			return kgo.Offset{}, usage("flag --partition: got %d, takes numbers from 0 on", p)
+		}
 	}
 	if c.count < 0 {
 		return kgo.Offset{}, usage("flag --count: got %d, takes 0 or more", c.count)

@@ -35,7 +35,7 @@ soon as all are ready, and stops them at Ctrl-C. Their data are in
 A node that ends is reported, the others go on: kill -9 one and see. It takes the
 settings of ` + "`chronik start`" + ` and hands them to every node; the ports given are
 those of the first node, the others get the ones that follow.`,
-		Args: cobra.NoArgs,
+		Args: noArguments,
 	}
 	nodes := cmd.Flags().Int("nodes", devNodes, "how many nodes to run")
 	s := addSettings(cmd, environ)

@@ -20,7 +20,7 @@ func newGroup() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "group",
 		Short: "List, describe and delete consumer groups, and reset their offsets",
-		Args:  cobra.NoArgs,
+		Args:  noArguments,
 		RunE:  func(cmd *cobra.Command, args []string) error { return cmd.Help() },
 	}
 	t := &topicCommand{cluster: addCluster(cmd)}
@@ -29,13 +29,10 @@ func newGroup() *cobra.Command {
 	return cmd
 }
 
+const groupsThere = "`chronik group list` shows what there is"
+
 // namesGroups wants the name of a group at least.
-func namesGroups(_ *cobra.Command, args []string) error {
-	if len(args) == 0 {
-		return usage("which group is missing; `chronik group list` shows what there is")
-	}
-	return nil
-}
+var namesGroups = someArguments("group", groupsThere)
 
 // groupStates are those that a group may be in, of all types.
 var groupStates = []string{"Empty", "Stable", "PreparingRebalance", "CompletingRebalance", "Assigning", "Reconciling", "Dead"}
@@ -45,7 +42,7 @@ var groupStates = []string{"Empty", "Stable", "PreparingRebalance", "CompletingR
 var groupTypes = []string{"classic", "consumer"}
 
 func newGroupList(t *topicCommand) *cobra.Command {
-	cmd := &cobra.Command{Use: "list", Short: "List groups", Args: cobra.NoArgs}
+	cmd := &cobra.Command{Use: "list", Short: "List groups", Args: noArguments}
 	states := cmd.Flags().StringSlice("state", nil, "only groups in one of these states: "+strings.Join(groupStates, ", "))
 	run := t.with(func(ctx context.Context, cmd *cobra.Command, admin *kadm.Client, _ []string) error {
 		type row struct {
@@ -378,18 +375,9 @@ func newGroupDelete(t *topicCommand) *cobra.Command {
 func explainGroup(what string, err error) error {
 	switch {
 	case errors.Is(err, kerr.GroupIDNotFound):
-		return &groupError{what + ": there is no such group; `chronik group list` shows what there is", err}
+		return &told{what + ": there is no such group; `chronik group list` shows what there is", err}
 	case errors.Is(err, kerr.NonEmptyGroup), errors.Is(err, kerr.UnknownMemberID):
-		return &groupError{what + ": the group has members; stop its consumers first, `chronik group describe` shows who they are", err}
+		return &told{what + ": the group has members; stop its consumers first, `chronik group describe` shows who they are", err}
 	}
 	return explain(what, err, "")
 }
-
-// groupError says in our words what Kafka's error means.
-type groupError struct {
-	text string
-	err  error
-}
-
-func (e *groupError) Error() string { return e.text }
-func (e *groupError) Unwrap() error { return e.err }

@@ -32,12 +32,7 @@ func newGroupReset(t *topicCommand) *cobra.Command {
 			"Without --topic it is every topic that the group has offsets for.",
 		Example: "  chronik group reset-offsets billing --to-datetime 2026-01-31T08:00:00Z --dry-run\n" +
 			"  chronik group reset-offsets billing --topic orders:0,1 --shift-by -100",
-		Args: func(_ *cobra.Command, args []string) error {
-			if len(args) != 1 {
-				return usage("got %d names, takes that of one group; `chronik group list` shows what there is", len(args))
-			}
-			return nil
-		},
+		Args: oneArgument("group", groupsThere),
 	}
 	to := &resetTo{}
 	topics := cmd.Flags().StringArray("topic", nil, "TOPIC, or TOPIC:PARTITION,PARTITION; may be repeated")

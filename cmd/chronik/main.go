@@ -42,7 +42,13 @@ func run(ctx context.Context, args, environ []string, stdin io.Reader, stdout, s
 	}
 	var failed *failure
 	if errors.As(err, &failed) {
-		fmt.Fprintf(stderr, "chronik: %v\n", failed.error)
+		text := failed.Error()
+		if ctx.Err() != nil {
+			text = strings.ReplaceAll(text, context.Canceled.Error(), "interrupted")
+		}
+		for line := range strings.Lines(text) { // each of several errors
+			fmt.Fprintf(stderr, "chronik: %s\n", strings.TrimSuffix(line, "\n"))
+		}
 		return exitFailed
 	}
 	var wrong *config.Error
@@ -62,16 +68,14 @@ func newRoot(environ []string) *cobra.Command {
 		Short:         "A Kafka-compatible streaming cluster in one binary",
 		SilenceErrors: true,
 		SilenceUsage:  true,
-		Args:          cobra.NoArgs,
+		Args:          noArguments,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return cmd.Help()
 		},
 	}
 	root.CompletionOptions.HiddenDefaultCmd = true
-	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error {
-		text, _, _ := strings.Cut(err.Error(), ": strconv.") // the name of a function of Go's helps nobody
-		return usage("%s", text)
-	})
+	root.SetFlagErrorFunc(flagError)
+	root.SetHelpCommand(newHelp(root))
 	root.AddCommand(newStart(environ), newDev(environ), newConfig(environ), newTopic(), newClusterCommand(), newProduce(), newConsume(),
 		newBench(), newGroup(), newSimulate(), newWAL(), newVersion())
 	return root

@@ -82,6 +82,9 @@ func (p *produceCommand) run(cmd *cobra.Command, args []string) error {
 	if p.topic == "" {
 		return usage("flag --topic is missing: which topic to write to")
 	}
+	if p.partition < -1 {
+		return usage("flag --partition: got %d, takes a number from 0 on, or -1: by key, or spread", p.partition)
+	}
 	options, err := p.options.client()
 	if err != nil {
 		return err

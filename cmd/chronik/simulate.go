@@ -44,7 +44,7 @@ func newSimulate() *cobra.Command {
 		Long: "Run a whole cluster in one goroutine and in virtual time: the code of real nodes on disks and networks that fail.\n" +
 			"All chance comes from the seed, so a run that broke a promise can be seen again.\n\n" +
 			"Kinds of faults: " + strings.Join(sim.FaultNames(), ", ") + ".",
-		Args: cobra.NoArgs,
+		Args: noArguments,
 		RunE: trying(func(cmd *cobra.Command, _ []string) error { return s.run(cmd) }),
 	}
 	flags := cmd.Flags()
@@ -71,6 +71,12 @@ func (s *simulation) run(cmd *cobra.Command) error {
 	}
 	if s.nodes < 0 || s.nodes > 9 || s.partitions < 0 || s.groups < 0 {
 		return usage("flags --nodes, --partitions and --groups: got less than 0, or more than 9 nodes")
+	}
+	switch {
+	case s.notes < 0 || s.notes > 1000:
+		return usage("flag --events: got %d, takes 0 to 1000", s.notes)
+	case s.workers < 0:
+		return usage("flag --workers: got %d, takes 0 or more", s.workers)
 	}
 	for _, f := range s.faults {
 		if err := oneOf("faults", f, sim.FaultNames()...); err != nil {

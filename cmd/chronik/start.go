@@ -22,7 +22,7 @@ Three nodes that found a cluster get the same list of peers:
 Every setting can also be an environment variable (CHRONIK_NODE_ID=1) or stand
 in the file given by --config; a flag is stronger than the environment, the
 environment stronger than the file. docs/settings.md describes them all.`,
-		Args: cobra.NoArgs,
+		Args: noArguments,
 	}
 	s := addSettings(cmd, environ)
 	cmd.RunE = trying(func(cmd *cobra.Command, args []string) error {

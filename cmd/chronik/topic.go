@@ -19,11 +19,13 @@ import (
 	"chronik/internal/base/kafka"
 )
 
+const topicsThere = "`chronik topic list` shows what there is"
+
 func newTopic() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "topic",
 		Short: "Create, list, describe, alter and delete topics",
-		Args:  cobra.NoArgs,
+		Args:  noArguments,
 		RunE:  func(cmd *cobra.Command, args []string) error { return cmd.Help() },
 	}
 	t := &topicCommand{cluster: addCluster(cmd)}
@@ -64,7 +66,7 @@ func (t *topicCommand) newCreate() *cobra.Command {
 		Use:     "create NAME...",
 		Short:   "Create topics",
 		Example: "  chronik topic create orders --partitions 6 --replicas 3 -c min.insync.replicas=2",
-		Args:    cobra.MinimumNArgs(1),
+		Args:    someArguments("topic", "takes the names of those to create"),
 	}
 	partitions := cmd.Flags().Int32P("partitions", "p", -1, "partitions; -1: the broker's num.partitions")
 	replicas := cmd.Flags().Int16P("replicas", "r", -1, "replicas of each partition; -1: the broker's default.replication.factor")
@@ -107,7 +109,7 @@ func topicConfigs(given []string) (map[string]*string, error) {
 }
 
 func (t *topicCommand) newList() *cobra.Command {
-	cmd := &cobra.Command{Use: "list", Short: "List topics", Args: cobra.NoArgs}
+	cmd := &cobra.Command{Use: "list", Short: "List topics", Args: noArguments}
 	internal := cmd.Flags().Bool("internal", false, "also those that the cluster keeps for itself")
 	cmd.RunE = t.with(func(ctx context.Context, cmd *cobra.Command, admin *kadm.Client, args []string) error {
 		list := admin.ListTopics
@@ -170,7 +172,7 @@ type configDescription struct {
 }
 
 func (t *topicCommand) newDescribe() *cobra.Command {
-	cmd := &cobra.Command{Use: "describe NAME...", Short: "Show topics: partitions, leaders, offsets, configs", Args: cobra.MinimumNArgs(1)}
+	cmd := &cobra.Command{Use: "describe NAME...", Short: "Show topics: partitions, leaders, offsets, configs", Args: someArguments("topic", topicsThere)}
 	all := cmd.Flags().Bool("all", false, "show configs that have their default as well")
 	cmd.RunE = t.with(func(ctx context.Context, cmd *cobra.Command, admin *kadm.Client, args []string) error {
 		var described []topicDescription
@@ -288,7 +290,7 @@ func (t *topicCommand) newAlter() *cobra.Command {
 		Use:     "alter NAME...",
 		Short:   "Change configs of topics, or give them more partitions",
 		Example: "  chronik topic alter orders -c retention.ms=3600000 -d cleanup.policy --partitions 12",
-		Args:    cobra.MinimumNArgs(1),
+		Args:    someArguments("topic", topicsThere),
 	}
 	set := cmd.Flags().StringArrayP("config", "c", nil, "NAME=VALUE of a config to set; may be repeated")
 	unset := cmd.Flags().StringArrayP("delete-config", "d", nil, "NAME of a config to give back its default; may be repeated")
@@ -329,7 +331,7 @@ func (t *topicCommand) newAlter() *cobra.Command {
 }
 
 func (t *topicCommand) newDelete() *cobra.Command {
-	cmd := &cobra.Command{Use: "delete NAME...", Short: "Delete topics and all their records", Args: cobra.MinimumNArgs(1)}
+	cmd := &cobra.Command{Use: "delete NAME...", Short: "Delete topics and all their records", Args: someArguments("topic", topicsThere)}
 	cmd.RunE = t.with(func(ctx context.Context, cmd *cobra.Command, admin *kadm.Client, args []string) error {
 		responses, err := admin.DeleteTopics(ctx, args...)
 		if err != nil {

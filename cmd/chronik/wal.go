@@ -14,18 +14,24 @@ func newWAL() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "wal",
 		Short: "Look into the files of logs",
-		Args:  cobra.NoArgs,
+		Args:  noArguments,
 		RunE:  func(cmd *cobra.Command, args []string) error { return cmd.Help() },
 	}
 	dump := &cobra.Command{
 		Use:     "dump DIR",
 		Short:   "Print what the logs in and below a directory hold, without changing them",
 		Example: "  chronik wal dump chronik-data/wal/partitions/orders-0",
-		Args:    cobra.ExactArgs(1),
+		Args:    oneArgument("directory", "give that of a log, such as chronik-data/wal/partitions/orders-0, or one above"),
 	}
 	var options wal.DumpOptions
 	var from int64
 	dump.RunE = trying(func(cmd *cobra.Command, args []string) error {
+		switch {
+		case from < 0:
+			return usage("flag --from: got %d, takes an offset from 0 on", from)
+		case options.Max < 0:
+			return usage("flag --max: got %d, takes 0 or more", options.Max)
+		}
 		info, err := os.Stat(args[0])
 		if err != nil {
 			return err

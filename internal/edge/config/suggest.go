@@ -46,6 +46,18 @@ func suggest(name string, spelling func(*Setting) string) string {
 	return "; did you mean " + best + "?"
 }
 
+// Nearest is the one of the names that was probably meant by another; "" if none
+// is near.
+func Nearest(name string, names []string) string {
+	best, bestDistance := "", 4
+	for _, candidate := range names {
+		if d := distance(squash(strings.ToLower(name)), squash(candidate)); d < bestDistance && 3*d < len(candidate) {
+			best, bestDistance = candidate, d
+		}
+	}
+	return best
+}
+
 // squash makes the three spellings of a name alike.
 func squash(name string) string {
 	return strings.NewReplacer(".", "-", "_", "-").Replace(name)
