@@ -73,7 +73,6 @@ const haveCommittedEvery = 5
 func (c *checkers) watch() {
 	c.w.after(watchEvery, func() {
 		c.looks++
-		c.lookAround()
 		for _, n := range c.w.nodes {
 			if n.up && n.broker != nil {
 				c.look(n)
@@ -83,7 +82,8 @@ func (c *checkers) watch() {
 	})
 }
 
-// lookAround takes in what the nodes know of the cluster.
+// lookAround takes in what the nodes have come to know of the cluster. It runs
+// after every event: what lasts for a moment only counts too.
 func (c *checkers) lookAround() {
 	for _, n := range c.w.nodes {
 		if n.up && n.broker != nil && n.broker.Image() != c.images[n.index] {

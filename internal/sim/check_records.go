@@ -213,9 +213,6 @@ func (c *checkers) onDisk(p *topicPart, end kafka.Offset, what string) bool {
 		}
 	}
 	if copies < p.topic.minSync && !p.thinned {
-		c.lookAround() // it may have been moved since the last look
-	}
-	if copies < p.topic.minSync && !p.thinned {
 		c.w.violate("what is acknowledged is on disk", "%s: records up to %d were %s, and are on %d disks; min.insync.replicas is %d", p, end, what, copies, p.topic.minSync)
 		return false
 	}

@@ -133,6 +133,7 @@ func (w *world) run(until instant) {
 		w.events++
 		w.trace.step(e.at, e.seq)
 		w.guard(e.fn)
+		w.check.lookAround()
 		if w.events&0xfff == 0 && w.events > eventsMax(w.now) && !w.stopped {
 			w.violate("the cluster does not go round in circles", "%d events", w.events)
 		}
