@@ -239,8 +239,11 @@ func printable(nodes []kafka.NodeID) any {
 }
 
 func (d *draft) unregisterBroker(r UnregisterBroker) StatusResult {
-	if s := d.mayUnregister(r.Node); s.Error != kafka.None {
+	if s := d.mayUnregister(r); s.Error != kafka.None {
 		delete(d.c.going, r.Node) // if it had waited
+		if s.Error == kafka.ErrBrokerIDNotRegistered && r.Again && r.Known != kafka.NoBrokerEpoch {
+			s = Status{} // the answer was lost with its controller
+		}
 		return StatusResult{s}
 	}
 	state := *d.image.Broker(r.Node)
@@ -254,10 +257,14 @@ func (d *draft) unregisterBroker(r UnregisterBroker) StatusResult {
 	return StatusResult{}
 }
 
-func (d *draft) mayUnregister(node kafka.NodeID) Status {
+func (d *draft) mayUnregister(r UnregisterBroker) Status {
+	node := r.Node
 	b := d.image.Broker(node)
 	if b == nil {
 		return d.checkBroker(node, kafka.NoBrokerEpoch)
+	}
+	if r.Again && b.Epoch != r.Known {
+		return status(kafka.ErrRequestTimedOut, fmt.Sprintf("The controller was lost while it unregistered node %d, which has registered since.", node))
 	}
 	if b.Active() && !slices.ContainsFunc(d.image.Brokers(), func(o *metadata.Broker) bool { return o.ID != b.ID && o.Active() }) {
 		return status(kafka.ErrInvalidRequest, fmt.Sprintf("Node %d is the only one that serves; without it there is no cluster.", node))

@@ -25,6 +25,9 @@ func (d *draft) alterConfigs(r AlterConfigs) AlterConfigsResult {
 		if s.Error == kafka.None {
 			set, s = d.replaced(res)
 		}
+		if s.Error == kafka.None && r.Again {
+			s = d.alteredSince(res.Resource, res.Known, set, nil)
+		}
 		if s.Error == kafka.None && !r.ValidateOnly {
 			d.setConfigs(res.Resource, set)
 		}
@@ -45,6 +48,9 @@ func (d *draft) incrementalAlterConfigs(r IncrementalAlterConfigs) AlterConfigsR
 		var set map[string]string
 		if s.Error == kafka.None {
 			set, s = d.altered(res)
+		}
+		if s.Error == kafka.None && r.Again {
+			s = d.alteredSince(res.Resource, res.Known, set, res.Changes)
 		}
 		if s.Error == kafka.None && !r.ValidateOnly {
 			d.setConfigs(res.Resource, set)
@@ -147,6 +153,31 @@ func (d *draft) altered(r ResourceChanges) (map[string]string, Status) {
 		set[c.Name] = value
 	}
 	return set, d.checkTogether(r.Resource, set)
+}
+
+// alteredSince refuses what is asked for again where another request has altered
+// it since this one came: changes only, or without them everything.
+func (d *draft) alteredSince(r metadata.ConfigResource, known, set map[string]string, changes []ConfigChange) Status {
+	now := d.image.Config(r)
+	var keys []string
+	for _, c := range changes {
+		keys = append(keys, c.Name)
+	}
+	if changes == nil {
+		keys = slices.AppendSeq(slices.Collect(maps.Keys(now)), maps.Keys(known))
+		slices.Sort(keys)
+	}
+	for _, key := range keys {
+		same := func(m map[string]string) bool {
+			value, ok := m[key]
+			is, isSet := now[key]
+			return ok == isSet && value == is
+		}
+		if !same(known) && !same(set) {
+			return status(kafka.ErrRequestTimedOut, fmt.Sprintf("The controller was lost while it decided this, and config %s has been altered since.", key))
+		}
+	}
+	return Status{}
 }
 
 // edited is the list in effect, with elements added or taken away.

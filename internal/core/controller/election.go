@@ -248,9 +248,24 @@ func (d *draft) electPreferredLeaders() {
 
 func (d *draft) electLeaders(r ElectLeaders) ElectLeadersResult {
 	var result ElectLeadersResult
+	needed := map[partitionKey]kafka.LeaderEpoch{}
+	for _, k := range r.Needed {
+		needed[partitionKey{k.Topic, k.Partition}] = k.Epoch
+	}
+	elect := func(t *metadata.Topic, i int32, p *metadata.Partition) Status {
+		epoch, ok := needed[partitionKey{t.ID, i}]
+		if r.Again && r.Unclean && p.Leader == kafka.NoNode && (!ok || epoch != p.LeaderEpoch) {
+			return status(kafka.ErrRequestTimedOut, "The controller was lost while it held the election, and the partition has lost its leader since.")
+		}
+		s := d.electOne(t, i, p, r.Unclean)
+		if r.Again && ok && s.Error == kafka.ErrElectionNotNeeded {
+			s = Status{} // the answer was lost with its controller
+		}
+		return s
+	}
 	if r.Partitions == nil {
 		d.eachPartition(func(t *metadata.Topic, i int32, p *metadata.Partition) {
-			if s := d.electOne(t, i, p, r.Unclean); s.Error != kafka.ErrElectionNotNeeded {
+			if s := elect(t, i, p); s.Error != kafka.ErrElectionNotNeeded {
 				tp := kafka.TopicPartition{Topic: t.Name, Partition: i}
 				result.Partitions = append(result.Partitions, PartitionStatus{s, tp})
 			}
@@ -262,7 +277,7 @@ func (d *draft) electLeaders(r ElectLeaders) ElectLeadersResult {
 		p := t.Partition(tp.Partition)
 		s := status(kafka.ErrUnknownTopicOrPartition, fmt.Sprintf("There is no partition %d of topic %q.", tp.Partition, tp.Topic))
 		if p != nil {
-			s = d.electOne(t, tp.Partition, d.partition(t, tp.Partition), r.Unclean)
+			s = elect(t, tp.Partition, d.partition(t, tp.Partition))
 		}
 		result.Partitions = append(result.Partitions, PartitionStatus{s, tp})
 	}

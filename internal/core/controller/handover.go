@@ -112,11 +112,12 @@ func (c *Controller) lateHandOver(req Request) Response {
 func (d *draft) handsOver(req Request) (waits bool) {
 	switch r := req.(type) {
 	case UnregisterBroker:
-		return d.mayUnregister(r.Node).Error == kafka.None && d.handsOverLeads(r.Node, fmt.Sprintf("node %d is to be unregistered", r.Node))
+		return d.mayUnregister(r).Error == kafka.None && d.handsOverLeads(r.Node, fmt.Sprintf("node %d is to be unregistered", r.Node))
 	case AlterPartitionReassignments:
 		for _, wanted := range r.Partitions {
 			t := d.image.TopicByName(wanted.Topic)
-			if wanted.Replicas == nil && t.Partition(wanted.Partition) != nil && d.cancelHandsOver(t, wanted.Partition) {
+			cancels := wanted.Replicas == nil && t.Partition(wanted.Partition) != nil && (!r.Again || d.sameMove(t, wanted))
+			if cancels && d.cancelHandsOver(t, wanted.Partition) {
 				waits = true
 			}
 		}

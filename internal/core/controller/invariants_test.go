@@ -228,7 +228,7 @@ func TestCommittedRecordsSurviveAnySequenceOfDecisions(t *testing.T) {
 					rt.Fatalf("a lost disk is refused: %v", r.Message)
 				}
 			},
-			"unregister": func(rt *rapid.T) { w.decide(UnregisterBroker{drawNode()}) },
+			"unregister": func(rt *rapid.T) { w.decide(UnregisterBroker{Node: drawNode()}) },
 			"pass": func(rt *rapid.T) {
 				for range rapid.IntRange(1, 15).Draw(rt, "ticks") {
 					w.now = w.now.Add(100 * time.Millisecond)
@@ -288,8 +288,8 @@ func TestCommittedRecordsSurviveAnySequenceOfDecisions(t *testing.T) {
 				}
 				minimum := fmt.Sprint(rapid.IntRange(1, 3).Draw(rt, "min"))
 				w.decide(IncrementalAlterConfigs{Resources: []ResourceChanges{{
-					metadata.ConfigResource{Type: metadata.ResourceTopic, Name: topic.Name},
-					[]ConfigChange{{ConfigValue{"min.insync.replicas", &minimum}, OpSet}},
+					Resource: metadata.ConfigResource{Type: metadata.ResourceTopic, Name: topic.Name},
+					Changes:  []ConfigChange{{ConfigValue{"min.insync.replicas", &minimum}, OpSet}},
 				}}})
 			},
 			"failover": func(rt *rapid.T) { w.line("failover") },

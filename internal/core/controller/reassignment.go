@@ -15,15 +15,52 @@ func (d *draft) alterReassignments(r AlterPartitionReassignments) AlterPartition
 		t := d.image.TopicByName(wanted.Topic)
 		s := status(kafka.ErrUnknownTopicOrPartition, fmt.Sprintf("There is no partition %d of topic %q.", wanted.Partition, wanted.Topic))
 		if t.Partition(wanted.Partition) != nil {
-			if wanted.Replicas == nil {
+			switch {
+			case r.Again && !d.sameMove(t, wanted):
+				s = d.reassignedSince(t, wanted)
+			case wanted.Replicas == nil:
 				s = d.cancelReassignment(t, wanted.Partition)
-			} else {
+			default:
 				s = d.reassign(t, wanted, r.RefuseReplicationFactorChanges)
 			}
 		}
 		result.Partitions = append(result.Partitions, PartitionStatus{s, wanted.TopicPartition})
 	}
 	return result
+}
+
+// sameMove says whether a partition still is where it was, or on its way to
+// where it was to go, when the request came that is asked for again.
+func (d *draft) sameMove(t *metadata.Topic, wanted Reassignment) bool {
+	known, p := wanted.Known, d.partition(t, wanted.Partition)
+	if known == nil || known.Topic != t.ID {
+		return known == nil
+	}
+	return slices.Equal(remaining(p.Replicas, p.Removing), remaining(known.Replicas, known.Removing))
+}
+
+// reassignedSince is the outcome for a partition that has been moved since: by
+// this very request, which was asked before, or by another one, which stands.
+func (d *draft) reassignedSince(t *metadata.Topic, wanted Reassignment) Status {
+	p := d.partition(t, wanted.Partition)
+	made := wanted.Replicas
+	if made == nil {
+		made = remaining(wanted.Known.Replicas, wanted.Known.Adding)
+	}
+	switch is := remaining(p.Replicas, p.Removing); {
+	case wanted.Known.Topic == t.ID && slices.Equal(is, made) && (wanted.Replicas != nil || !p.Reassigning()):
+		return Status{}
+	case wanted.Replicas == nil && !p.Reassigning():
+		return status(kafka.ErrNoReassignmentInProgress, "No reassignment of the partition is in progress.")
+	default:
+		return status(kafka.ErrRequestTimedOut,
+			fmt.Sprintf("The controller was lost while it decided this, and the partition has been moved to %v since.", is))
+	}
+}
+
+// remaining is where a partition is when those are gone that leave.
+func remaining(replicas, leave []kafka.NodeID) []kafka.NodeID {
+	return without(replicas, func(n kafka.NodeID) bool { return slices.Contains(leave, n) })
 }
 
 func (d *draft) reassign(t *metadata.Topic, wanted Reassignment, keepFactor bool) Status {

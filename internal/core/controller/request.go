@@ -72,7 +72,9 @@ type PeerLost struct {
 // UnregisterBroker forgets a broker that will not come back. One that serves is
 // kept while it is the only one to serve, or the whole in-sync set of a partition.
 type UnregisterBroker struct {
-	Node kafka.NodeID
+	Node  kafka.NodeID
+	Known kafka.BrokerEpoch // that it had when the request came; NoBrokerEpoch: it was not registered
+	Again bool              // the request was sent before and may have been carried out
 }
 
 // StatusResult answers requests whose outcome is one status: UnregisterBroker, PeerLost.
@@ -224,24 +226,28 @@ const (
 type AlterConfigs struct {
 	Resources    []ResourceConfigs
 	ValidateOnly bool
+	Again        bool // the request was sent before and may have been carried out
 }
 
 // ResourceConfigs is all that is to be set for one resource.
 type ResourceConfigs struct {
 	Resource metadata.ConfigResource
 	Configs  []ConfigValue
+	Known    map[string]string // what was set when the request came
 }
 
 // IncrementalAlterConfigs changes single configs of resources.
 type IncrementalAlterConfigs struct {
 	Resources    []ResourceChanges
 	ValidateOnly bool
+	Again        bool // the request was sent before and may have been carried out
 }
 
 // ResourceChanges is the list of changes for one resource.
 type ResourceChanges struct {
 	Resource metadata.ConfigResource
 	Changes  []ConfigChange
+	Known    map[string]string // what was set when the request came
 }
 
 // ConfigChange is one change of one config.
@@ -335,6 +341,15 @@ type ReportedReplica struct {
 type ElectLeaders struct {
 	Unclean    bool                   // else the preferred replica
 	Partitions []kafka.TopicPartition // nil: all that need it
+	Needed     []KnownLead            // those of them that needed it when the request came
+	Again      bool                   // the request was sent before and may have been carried out
+}
+
+// KnownLead is who leads a partition, told by the leader epoch.
+type KnownLead struct {
+	Topic     kafka.TopicID
+	Partition int32
+	Epoch     kafka.LeaderEpoch
 }
 
 // ElectLeadersResult answers ElectLeaders. Without a list of partitions it
@@ -354,12 +369,20 @@ type PartitionStatus struct {
 type AlterPartitionReassignments struct {
 	Partitions                     []Reassignment
 	RefuseReplicationFactorChanges bool // KIP-860
+	Again                          bool // the request was sent before and may have been carried out
 }
 
 // Reassignment is the wish for one partition.
 type Reassignment struct {
 	kafka.TopicPartition
 	Replicas []kafka.NodeID // the target; nil: cancel what is in progress
+	Known    *KnownReplicas // when the request came; nil where that is not known
+}
+
+// KnownReplicas is where a partition is, and is moved.
+type KnownReplicas struct {
+	Topic                      kafka.TopicID
+	Replicas, Adding, Removing []kafka.NodeID
 }
 
 // AlterPartitionReassignmentsResult answers AlterPartitionReassignments.

@@ -337,7 +337,7 @@ func (w *world) line(line string) {
 		if !has("cancel") {
 			r.Replicas = ids(args["to"])
 		}
-		w.tell("reassign", w.decide(AlterPartitionReassignments{[]Reassignment{r}, has("keep-factor")}))
+		w.tell("reassign", w.decide(AlterPartitionReassignments{Partitions: []Reassignment{r}, RefuseReplicationFactorChanges: has("keep-factor")}))
 	case "reassignments":
 		for _, p := range w.decide(ListPartitionReassignments{}).(ListPartitionReassignmentsResult).Partitions {
 			fmt.Fprintf(&w.out, "%v replicas %v adding %v removing %v\n", p.TopicPartition, p.Replicas, p.Adding, p.Removing)
@@ -388,11 +388,11 @@ func (w *world) alter(args map[string]string, words []string, has func(string) b
 	var resp Response
 	switch {
 	case has("legacy"):
-		resp = w.decide(AlterConfigs{Resources: []ResourceConfigs{{resource, legacy}}, ValidateOnly: has("validate")})
+		resp = w.decide(AlterConfigs{Resources: []ResourceConfigs{{Resource: resource, Configs: legacy}}, ValidateOnly: has("validate")})
 	case has("twice"):
-		resp = w.decide(IncrementalAlterConfigs{Resources: []ResourceChanges{{resource, changes}, {resource, changes}}})
+		resp = w.decide(IncrementalAlterConfigs{Resources: []ResourceChanges{{Resource: resource, Changes: changes}, {Resource: resource, Changes: changes}}})
 	default:
-		resp = w.decide(IncrementalAlterConfigs{Resources: []ResourceChanges{{resource, changes}}, ValidateOnly: has("validate")})
+		resp = w.decide(IncrementalAlterConfigs{Resources: []ResourceChanges{{Resource: resource, Changes: changes}}, ValidateOnly: has("validate")})
 	}
 	for _, r := range resp.(AlterConfigsResult).Resources {
 		w.say("alter", r.Status)

@@ -20,8 +20,10 @@ func (w *world) changeTopic(req controller.Request, between func()) controller.S
 	leader := w.nodes[controllerID]
 	committed := false
 	w.lose = func(from, to kafka.NodeID, frame []byte) bool {
-		lost := from == leader.id && to == other.id && frame[0] == frameAnswer && bytes.Contains(frame, []byte("Topics"))
-		lost = lost || from == leader.id && to == other.id && frame[0] == frameAnswer && bytes.Contains(frame, []byte("CreatePartitions"))
+		lost := false
+		for _, kind := range []string{"Topics", "CreatePartitions", "StatusResult", "ElectLeaders", "AlterPartitionReassignments", "AlterConfigs"} {
+			lost = lost || from == leader.id && to == other.id && frame[0] == frameAnswer && bytes.Contains(frame, []byte(kind))
+		}
 		committed = committed || lost
 		return lost
 	}
@@ -38,6 +40,14 @@ func (w *world) changeTopic(req controller.Request, between func()) controller.S
 			got = r.Topics[0].Status
 		case controller.DeleteTopicsResult:
 			got = r.Topics[0].Status
+		case controller.StatusResult:
+			got = r.Status
+		case controller.ElectLeadersResult:
+			got = r.Partitions[0].Status
+		case controller.AlterPartitionReassignmentsResult:
+			got = r.Partitions[0].Status
+		case controller.AlterConfigsResult:
+			got = r.Resources[0].Status
 		default:
 			got = controller.Status{Error: code}
 		}
@@ -241,4 +251,122 @@ func TestNothingIsAnsweredBeforeAllKnowWhenTheControllerResigns(t *testing.T) {
 			})
 		}
 	}
+}
+
+// movable makes a world of five nodes with the topic t on the second node that
+// is not the controller, and the nodes in that order, the controller first.
+func movable(t *testing.T, replicas ...int) (w *world, ids []kafka.NodeID) {
+	t.Helper()
+	w = newWorld(t, 5)
+	other, first := w.follower()
+	ids = []kafka.NodeID{first, other.id}
+	for id := range kafka.NodeID(5) {
+		if id++; id != first && id != other.id {
+			ids = append(ids, id)
+		}
+	}
+	var nodes []*worldNode
+	for _, i := range replicas {
+		nodes = append(nodes, w.nodes[ids[i]])
+	}
+	w.place(nodes...)
+	return w, ids
+}
+
+func move(to ...kafka.NodeID) controller.AlterPartitionReassignments {
+	return controller.AlterPartitionReassignments{Partitions: []controller.Reassignment{{TopicPartition: kafka.TopicPartition{Topic: "t"}, Replicas: to}}}
+}
+
+func electOf(unclean bool) controller.ElectLeaders {
+	return controller.ElectLeaders{Unclean: unclean, Partitions: []kafka.TopicPartition{{Topic: "t"}}}
+}
+
+func setConfig(name, value string) controller.IncrementalAlterConfigs {
+	return controller.IncrementalAlterConfigs{Resources: []controller.ResourceChanges{{
+		Resource: metadata.ConfigResource{Type: metadata.ResourceTopic, Name: "t"},
+		Changes:  []controller.ConfigChange{{ConfigValue: controller.ConfigValue{Name: name, Value: &value}, Op: controller.OpSet}},
+	}}}
+}
+
+func (w *world) configAt(n kafka.NodeID, name string) string {
+	return w.nodes[n].b.Image().Config(metadata.ConfigResource{Type: metadata.ResourceTopic, Name: "t"})[name]
+}
+
+// The same holds of what moves partitions, leads and nodes.
+func TestAMoveThatIsMadeIsNotRefusedWhenItsControllerIsLost(t *testing.T) {
+	t.Run("unregister", func(t *testing.T) {
+		w, ids := movable(t, 2)
+		w.goes = ids[4]
+		if s := w.changeTopic(controller.UnregisterBroker{Node: ids[4]}, nil); s.Error != kafka.None {
+			t.Errorf("%v: %s", s.Error, s.Message)
+		}
+	})
+	t.Run("cancel", func(t *testing.T) {
+		w, ids := movable(t, 2)
+		w.nodes[ids[4]].kill()
+		w.decideAt(move(ids[3], ids[4]))
+		w.until("moving", func() bool { return w.nodes[ids[1]].b.Image().TopicByName("t").Partition(0).Reassigning() })
+		if s := w.changeTopic(move(), nil); s.Error != kafka.None || w.nodes[ids[1]].b.Image().TopicByName("t").Partition(0).Reassigning() {
+			t.Errorf("%v: %s", s.Error, s.Message)
+		}
+	})
+	t.Run("elect", func(t *testing.T) {
+		w, ids := movable(t, 2, 3)
+		w.decideAt(move(ids[3], ids[2]))
+		w.until("moved", func() bool { return w.nodes[ids[1]].b.Image().TopicByName("t").Partition(0).Replicas[0] == ids[3] })
+		if s := w.changeTopic(electOf(false), nil); s.Error != kafka.None {
+			t.Errorf("%v: %s", s.Error, s.Message)
+		}
+		if s := w.nodes[ids[1]].b.Image().TopicByName("t").Partition(0); s.Leader != ids[3] {
+			t.Errorf("node %d leads, want %d", s.Leader, ids[3])
+		}
+	})
+	t.Run("config", func(t *testing.T) {
+		w, ids := movable(t, 2)
+		if s := w.changeTopic(setConfig("retention.ms", "1000"), nil); s.Error != kafka.None || w.configAt(ids[1], "retention.ms") != "1000" {
+			t.Errorf("%v: %s", s.Error, s.Message)
+		}
+	})
+}
+
+func TestAMoveThatIsAskedForAgainLeavesAloneWhatOthersDid(t *testing.T) {
+	t.Run("unregister", func(t *testing.T) { // the node has come back meanwhile
+		w, ids := movable(t, 2)
+		w.goes = ids[4]
+		n := w.nodes[ids[4]]
+		s := w.changeTopic(controller.UnregisterBroker{Node: n.id}, func() {
+			n.kill()
+			n.start()
+			w.until("it is back", func() bool { return n.ready })
+		})
+		if w.nodes[ids[1]].b.Image().Broker(n.id) == nil || s.Error != kafka.ErrRequestTimedOut {
+			t.Errorf("%v: %s, its registration is %v", s.Error, s.Message, w.nodes[ids[1]].b.Image().Broker(n.id))
+		}
+	})
+	t.Run("cancel", func(t *testing.T) { // it is moved to others meanwhile
+		w, ids := movable(t, 2)
+		w.nodes[ids[4]].kill()
+		w.decideAt(move(ids[3], ids[4]))
+		s := w.changeTopic(move(), func() { w.decideAt(move(ids[4])) })
+		if p := w.nodes[ids[1]].b.Image().TopicByName("t").Partition(0); s.Error != kafka.ErrRequestTimedOut || !p.IsReplica(ids[4]) {
+			t.Errorf("%v: %s, the partition is %+v", s.Error, s.Message, p)
+		}
+	})
+	t.Run("move", func(t *testing.T) { // the same
+		w, ids := movable(t, 2)
+		s := w.changeTopic(move(ids[3]), func() {
+			w.until("moved", func() bool { return !w.nodes[ids[1]].b.Image().TopicByName("t").Partition(0).IsReplica(ids[2]) })
+			w.decideAt(move(ids[4]))
+		})
+		if p := w.nodes[ids[1]].b.Image().TopicByName("t").Partition(0); s.Error != kafka.ErrRequestTimedOut || p.Replicas[0] != ids[4] {
+			t.Errorf("%v: %s, the partition is %+v", s.Error, s.Message, p)
+		}
+	})
+	t.Run("config", func(t *testing.T) {
+		w, ids := movable(t, 2)
+		s := w.changeTopic(setConfig("retention.ms", "1000"), func() { w.decideAt(setConfig("retention.ms", "2000")) })
+		if is := w.configAt(ids[1], "retention.ms"); s.Error != kafka.ErrRequestTimedOut || is != "2000" {
+			t.Errorf("%v: %s, it is %s", s.Error, s.Message, is)
+		}
+	})
 }

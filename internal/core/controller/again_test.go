@@ -1,0 +1,44 @@
+package controller
+
+import (
+	"testing"
+
+	"chronik/internal/base/kafka"
+)
+
+// An unclean election that is asked for again because its controller was lost
+// must not be held twice: who was elected has acknowledged records since, and if
+// it is gone with that controller, the next one would forget them.
+func TestAnUncleanElectionIsNotHeldAgain(t *testing.T) {
+	for name, named := range map[string][]kafka.TopicPartition{"all": nil, "named": {{Topic: "t"}}} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, nil, 0)
+			for _, line := range []string{"brokers 1,2,3", "create names=t assign=1,2,3", "in-sync t/0 node=1 to=1", "lost node=1"} {
+				w.line(line)
+			}
+			topic, _, p := w.partition("t/0")
+			elect := ElectLeaders{Unclean: true, Partitions: named, Needed: []KnownLead{{topic.ID, 0, p.LeaderEpoch}}}
+			want := func(again bool, code kafka.ErrorCode, leader kafka.NodeID) {
+				t.Helper()
+				elect.Again = again
+				for _, a := range w.decide(elect).(ElectLeadersResult).Partitions {
+					if a.Error != code {
+						t.Errorf("%v %s", a.Error, a.Message)
+					}
+				}
+				if _, _, p = w.partition("t/0"); p.Leader != leader {
+					t.Errorf("node %d leads, want %d", p.Leader, leader)
+				}
+			}
+			want(false, kafka.None, 2)
+			w.line("failover")
+			want(true, kafka.None, 2)
+			w.line("lost node=2")
+			want(true, kafka.ErrRequestTimedOut, kafka.NoNode)
+			elect.Needed = nil // it went after the request had come
+			want(true, kafka.ErrRequestTimedOut, kafka.NoNode)
+			elect.Needed = []KnownLead{{topic.ID, 0, p.LeaderEpoch}} // not held before
+			want(true, kafka.None, 3)
+		})
+	}
+}
