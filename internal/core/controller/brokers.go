@@ -62,6 +62,7 @@ func (d *draft) registerBroker(r RegisterBroker) RegisterBrokerResult {
 	state := metadata.Broker{
 		ID: r.Node, Epoch: kafka.BrokerEpoch(d.image.Offset() + 1), Incarnation: r.Incarnation, Directory: r.Directory,
 		Host: r.Host, Port: r.Port, PeerAddress: r.PeerAddress, Rack: r.Rack, Version: r.Version, Fenced: true,
+		MinInSync: r.MinInSync,
 	}
 	old := d.image.Broker(r.Node)
 	if old != nil {

@@ -51,7 +51,7 @@ func (d *draft) change(t *metadata.Topic, i int32, w wish) *metadata.Partition {
 		return slices.Contains(old.InSync, n) && d.mayTakeItselfForLeader(t, i, n)
 	})
 	topicConfig := d.topicConfig(t.Name)
-	minInSync := min(int(topicConfig.MinInSync), len(w.replicas))
+	minInSync := min(d.minInSync(t, old.Replicas, w.replicas), len(w.replicas))
 	if topicConfig.UncleanLeaderElection && w.elect == electClean {
 		w.elect = electUnclean
 	}
@@ -93,6 +93,32 @@ func (d *draft) change(t *metadata.Topic, i int32, w wish) *metadata.Partition {
 	d.setPartition(t.ID, i, p)
 	d.tell(t.Name, i, old, p, w.cause, unclean, completed)
 	return p
+}
+
+// minInSync is the least min.insync.replicas by which a partition's leaders have
+// committed. Where it is not set for the topic or for all nodes each leader goes
+// by its own setting, which may not be this node's.
+func (d *draft) minInSync(t *metadata.Topic, replicas ...[]kafka.NodeID) int {
+	const name = "min.insync.replicas"
+	own := int(d.topicConfig(t.Name).MinInSync)
+	for _, r := range [...]metadata.ConfigResource{{Type: metadata.ResourceTopic, Name: t.Name}, {Type: metadata.ResourceBroker}} {
+		if _, ok := d.image.Config(r)[name]; ok {
+			return own
+		}
+	}
+	least := 0
+	for _, list := range replicas {
+		for _, n := range list {
+			said := own
+			if b := d.broker(n); b != nil && b.MinInSync > 0 {
+				said = int(b.MinInSync)
+			}
+			if least == 0 || said < least {
+				least = said
+			}
+		}
+	}
+	return least
 }
 
 // eligible is the set of replicas that have every committed record though

@@ -74,8 +74,7 @@ func (d *draft) reportReplica(node kafka.NodeID, r ReplicaReport) Status {
 func (d *draft) canDoWithout(t *metadata.Topic, p *metadata.Partition, node kafka.NodeID, f metadata.Fitness) Status {
 	least := 1
 	if f == metadata.Slow {
-		c := d.topicConfig(t.Name)
-		least = max(least, min(int(c.MinInSync), len(p.Replicas)))
+		least = max(least, min(d.minInSync(t, p.Replicas), len(p.Replicas)))
 	}
 	rest := without(p.InSync, func(n kafka.NodeID) bool { return n == node })
 	if len(rest) < least {

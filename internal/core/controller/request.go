@@ -35,7 +35,8 @@ type RegisterBroker struct {
 	PeerAddress   string
 	Rack          string
 	Version       string
-	CleanShutdown bool // its last process synced everything before it ended (rule 19)
+	CleanShutdown bool  // its last process synced everything before it ended (rule 19)
+	MinInSync     int32 // its own setting of min.insync.replicas; 0: it does not say
 }
 
 // RegisterBrokerResult answers RegisterBroker.

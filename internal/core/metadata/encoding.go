@@ -238,6 +238,8 @@ func decodeBroker(f *fields) Record {
 			s.Fenced = f.bool()
 		case 11:
 			s.ShuttingDown = f.bool()
+		case 12:
+			s.MinInSync = f.int32()
 		}
 	}
 	return &BrokerRecord{s}
@@ -293,7 +295,8 @@ func (r *BrokerRecord) appendFields(dst []byte) []byte {
 	dst = appendString(dst, 8, s.Rack)
 	dst = appendString(dst, 9, s.Version)
 	dst = appendBool(dst, 10, s.Fenced)
-	return appendBool(dst, 11, s.ShuttingDown)
+	dst = appendBool(dst, 11, s.ShuttingDown)
+	return appendInt(dst, 12, int64(s.MinInSync))
 }
 
 func (r *RemoveBrokerRecord) appendFields(dst []byte) []byte {

@@ -134,6 +134,7 @@ type Broker struct {
 	Version      string // the software's version
 	Fenced       bool   // may not lead nor be in sync
 	ShuttingDown bool   // in controlled shutdown (KIP-841): neither, though it still serves
+	MinInSync    int32  // its own setting of min.insync.replicas; 0: not known
 }
 
 // Active says whether the broker may lead partitions and be in sync.

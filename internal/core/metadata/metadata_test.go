@@ -41,7 +41,7 @@ func drawRecord(t *rapid.T) Record {
 			ID: kafka.NodeID(rapid.Int32().Draw(t, "node")), Epoch: kafka.BrokerEpoch(rapid.Int64().Draw(t, "epoch")),
 			Incarnation: id, Directory: id, Host: text.Draw(t, "host"), Port: rapid.Int32().Draw(t, "port"),
 			PeerAddress: text.Draw(t, "peer"), Rack: text.Draw(t, "rack"), Version: text.Draw(t, "version"),
-			Fenced: rapid.Bool().Draw(t, "fenced"), ShuttingDown: rapid.Bool().Draw(t, "stopping"),
+			Fenced: rapid.Bool().Draw(t, "fenced"), ShuttingDown: rapid.Bool().Draw(t, "stopping"), MinInSync: rapid.Int32Range(0, 3).Draw(t, "minInSync"),
 		}}
 	case 3:
 		return &RemoveBrokerRecord{kafka.NodeID(rapid.Int32().Draw(t, "node"))}

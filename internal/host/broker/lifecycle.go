@@ -9,6 +9,7 @@ import (
 
 	"chronik/internal/base/kafka"
 	"chronik/internal/core/controller"
+	"chronik/internal/core/metadata"
 	"chronik/internal/host/quorum"
 )
 
@@ -146,6 +147,7 @@ func (b *Broker) registration() controller.RegisterBroker {
 		Incarnation: b.lifecycle.incarnation, Directory: b.identity.Directory,
 		Host: b.opts.AdvertiseHost, Port: b.opts.AdvertisePort, PeerAddress: b.opts.PeerAddress,
 		Rack: b.opts.Rack, Version: Version, CleanShutdown: b.identity.clean,
+		MinInSync: b.resolver.TopicWith(metadata.Empty(), nil).MinInSync,
 	}
 }
 
