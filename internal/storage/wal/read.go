@@ -382,7 +382,7 @@ func locateFrom(e entry, f vfs.File, size int64, gaps bool, offset kafka.Offset)
 }
 
 // loadIndex brings the index of a segment into memory, from its file or, where
-// that is missing or damaged, from the batches.
+// that is missing, damaged or cannot be read, from the batches.
 func (l *Log) loadIndex(s *segment, size int64, end kafka.Offset) error {
 	interval := l.options().IndexIntervalBytes
 	s.mu.Lock()
@@ -391,8 +391,12 @@ func (l *Log) loadIndex(s *segment, size int64, end kafka.Offset) error {
 		return nil
 	}
 	b, err := vfs.ReadFile(l.fs, s.indexPath)
+	keep := true
 	if err != nil && !errors.Is(err, vfs.ErrNotExist) {
-		return fmt.Errorf("read index: %w", err)
+		// It is made of the batches, which say themselves if they cannot be read. What
+		// is left of the file must not stand behind what is written into it.
+		s.closeIndex()
+		b, keep = nil, l.fs.Remove(s.indexPath) == nil
 	}
 	s.index = decodeIndex(b, s.base)
 	s.flushed = len(s.index)
@@ -415,7 +419,9 @@ func (l *Log) loadIndex(s *segment, size int64, end kafka.Offset) error {
 		s.index = append(s.index, entry{offset: end, pos: size, maxTs: r.maxTs, epoch: kafka.NoLeaderEpoch})
 	}
 	// It is as good in memory if the file cannot be written.
-	_ = s.flushIndexLocked(l.fs)
+	if keep {
+		_ = s.flushIndexLocked(l.fs)
+	}
 	s.closeIndex()
 	s.loaded = true
 	return nil

@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"chronik/internal/base/kafka"
@@ -375,5 +376,39 @@ func TestVerifyLeavesTheIndexOfASegmentThatIsWrittenAgain(t *testing.T) {
 	want := len(r.segment.index)
 	if rebuilt, err := l.verifyIndex(&r); rebuilt || err != nil || len(r.segment.index) != want || !r.segment.loaded {
 		t.Errorf("rebuilt %t, %v, %d entries of %d", rebuilt, err, len(r.segment.index), want)
+	}
+}
+
+// An index is made of the batches: one that cannot be read is made again, and
+// the batches are as good as they were.
+func TestAnIndexThatCannotBeReadIsNoDamage(t *testing.T) {
+	for _, cause := range []error{syscall.EIO, syscall.EMFILE} {
+		faulty := vfs.NewFaulty(vfs.NewMem())
+		l, want := verifiable(t, faulty)
+		must(t, l.Close(testNow))
+		l, _ = mustOpen(t, faulty, small)
+		refused := 0
+		faulty.SetHook(func(op vfs.Op) error {
+			if strings.HasSuffix(op.Name, indexSuffix) && (op.Kind == vfs.OpOpen || op.Kind == vfs.OpRead) {
+				refused++
+				return cause
+			}
+			return nil
+		})
+		if damaged, _, _ := verifyAll(t, l); len(damaged) > 0 {
+			t.Errorf("%v: %d pieces are damaged, the first: %v", cause, len(damaged), damaged[0].Damage)
+		}
+		if got := readAll(t, l, 4000); len(got) != len(want) {
+			t.Errorf("%v: %d batches can be read, want %d", cause, len(got), len(want))
+		}
+		if refused == 0 {
+			t.Error("no index was read")
+		}
+		faulty.SetHook(nil)
+		must(t, l.Close(testNow))
+		l, r := mustOpen(t, faulty, small)
+		if damaged, rebuilt, _ := verifyAll(t, l); len(damaged) > 0 || rebuilt > 0 {
+			t.Errorf("%v: opened again: %d damaged, %d indices made again: %+v", cause, len(damaged), rebuilt, r)
+		}
 	}
 }
