@@ -50,7 +50,11 @@ func (b *benchConsume) run(cmd *cobra.Command, args []string) error {
 		return err
 	}
 	defer first.Close()
-	starts, ends, err := b.bounds(ctx, kadm.NewClient(first))
+	admin := kadm.NewClient(first)
+	if err := b.exists(ctx, admin); err != nil {
+		return err
+	}
+	starts, ends, err := b.bounds(ctx, admin)
 	if err != nil {
 		return err
 	}
@@ -82,6 +86,20 @@ func (b *benchConsume) run(cmd *cobra.Command, args []string) error {
 	close(done)
 	watcher.Wait()
 	return b.report(cmd, took, total)
+}
+
+// exists refuses a topic that there is not.
+func (b *benchConsume) exists(ctx context.Context, admin *kadm.Client) error {
+	ctx, cancel := context.WithTimeout(ctx, b.cluster.timeout)
+	defer cancel()
+	topics, err := admin.ListTopicsWithInternal(ctx, b.topic)
+	if err != nil {
+		return explain("look up topic "+b.topic, err, "")
+	}
+	if !topics.Has(b.topic) {
+		return fmt.Errorf("there is no topic %s; `chronik bench produce -t %s` makes it and writes some records", b.topic, b.topic)
+	}
+	return nil
 }
 
 // share gives each consumer its partitions: the ends of those that are not empty.

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net"
 	"net/http"
 	"slices"
@@ -333,12 +334,17 @@ it has learnt of the cluster so far.`,
 		if *limit < 1 {
 			return usage("flag --limit: got %d, takes a number from 1 on", *limit)
 		}
-		events, err := readEvents(cmd.Context(), *address, *limit, t.cluster.timeout)
+		ask := *limit
+		if *topic != "" {
+			ask = math.MaxInt32 // the last ones of the topic may lie far back
+		}
+		events, err := readEvents(cmd.Context(), *address, ask, t.cluster.timeout)
 		if err != nil {
 			return err
 		}
 		if *topic != "" {
 			events = slices.DeleteFunc(events, func(e server.Event) bool { return e.Topic != *topic })
+			events = events[max(0, len(events)-*limit):]
 		}
 		if t.output == "json" {
 			return writeJSON(cmd.OutOrStdout(), events)

@@ -118,7 +118,7 @@ func (c *consumeCommand) run(cmd *cobra.Command, args []string) error {
 		return err
 	}
 	ctx := cmd.Context()
-	progress := &progress{left: map[topicPartition]int64{}}
+	progress := &progress{left: map[topicPartition]int64{}, from: map[topicPartition]int64{}}
 	options := []kgo.Opt{kgo.ConsumeResetOffset(start), kgo.FetchMaxWait(500 * time.Millisecond)}
 	if c.committed {
 		options = append(options, kgo.FetchIsolationLevel(kgo.ReadCommitted()))
@@ -129,9 +129,9 @@ func (c *consumeCommand) run(cmd *cobra.Command, args []string) error {
 	}
 	if c.group != "" {
 		options = append(options, kgo.ConsumerGroup(c.group), kgo.ConsumeTopics(c.topics...), kgo.AutoCommitMarks())
-		if c.exitAtEnd {
+		if c.exitAtEnd || c.fromOffset() {
 			options = append(options, kgo.OnPartitionsAssigned(func(ctx context.Context, client *kgo.Client, assigned map[string][]int32) {
-				progress.fail(c.limit(ctx, client, progress, assigned))
+				progress.fail(c.limit(ctx, client, progress, assigned, cmd.ErrOrStderr()))
 			}))
 		}
 	}
@@ -145,8 +145,8 @@ func (c *consumeCommand) run(cmd *cobra.Command, args []string) error {
 		return err
 	}
 	if c.group == "" {
-		if c.exitAtEnd {
-			if err := c.limit(ctx, client, progress, assigned); err != nil {
+		if c.exitAtEnd || c.fromOffset() {
+			if err := c.limit(ctx, client, progress, assigned, cmd.ErrOrStderr()); err != nil {
 				return err
 			}
 		}
@@ -190,12 +190,16 @@ func (c *consumeCommand) resolve(ctx context.Context, client *kgo.Client) (map[s
 		}
 		for _, p := range c.partitions {
 			if _, found := d.Partitions[p]; !found {
-				return nil, fmt.Errorf("read topic %s: it has no partition %d, only 0 to %d", d.Topic, p, len(d.Partitions)-1)
+				return nil, noPartition("read topic", d.Topic, p, len(d.Partitions))
 			}
 			assigned[d.Topic] = append(assigned[d.Topic], p)
 		}
 	}
 	return assigned, nil
+}
+
+func noPartition(what, topic string, partition int32, has int) error {
+	return fmt.Errorf("%s %s: it has no partition %d, only 0 to %d", what, topic, partition, has-1)
 }
 
 type topicPartition struct {
@@ -208,6 +212,7 @@ type progress struct {
 	mu      sync.Mutex
 	known   bool
 	left    map[topicPartition]int64 // the offset at which each is done
+	from    map[topicPartition]int64 // where one begins that lies beyond its end: the client reads from the end
 	problem error
 }
 
@@ -219,8 +224,15 @@ func (p *progress) fail(err error) {
 	}
 }
 
-// limit notes where the partitions end, those that are at their end left out.
-func (c *consumeCommand) limit(ctx context.Context, client *kgo.Client, p *progress, assigned map[string][]int32) error {
+// fromOffset says whether --from is an offset, which may lie beyond the end.
+func (c *consumeCommand) fromOffset() bool {
+	n, err := strconv.ParseInt(c.from, 10, 64)
+	return err == nil && n > 0
+}
+
+// limit notes where the partitions end, those that are at their end left out,
+// and those that do not reach as far as --from says.
+func (c *consumeCommand) limit(ctx context.Context, client *kgo.Client, p *progress, assigned map[string][]int32, notes io.Writer) error {
 	admin := kadm.NewClient(client)
 	topics := make([]string, 0, len(assigned))
 	for topic := range assigned {
@@ -252,8 +264,11 @@ func (c *consumeCommand) limit(ctx context.Context, client *kgo.Client, p *progr
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.known = true
-	var beyond error // where a partition has less than --from says
+	p.known = c.exitAtEnd
+	// Of the partitions with less than --from says, the one that has most.
+	var beyond *topicPartition
+	var reaches, wanted int64
+	short, all := 0, 0
 	for topic, partitions := range assigned {
 		for _, number := range partitions {
 			start, _ := starts.Lookup(topic, number)
@@ -263,23 +278,43 @@ func (c *consumeCommand) limit(ctx context.Context, client *kgo.Client, p *progr
 					return explain(fmt.Sprintf("list offsets of %s, partition %d", topic, number), l.Err, "")
 				}
 			}
+			all++
+			committed := false
 			next := c.first(start.Offset, end.Offset)
 			if l, found := later.Lookup(topic, number); found {
 				next = l.Offset
 			}
 			if o, found := own.Lookup(topic, number); found && o.At >= 0 {
-				next = o.At
+				next, committed = o.At, true
 			}
+			tp := topicPartition{topic, number}
 			if next > end.Offset {
-				beyond = fmt.Errorf("read %s, partition %d: it ends at offset %d, so there is nothing from %d on", topic, number, end.Offset, next)
+				if short++; beyond == nil || end.Offset > reaches {
+					beyond, reaches, wanted = &tp, end.Offset, next
+				}
+				if !committed {
+					p.from[tp] = next
+				}
 			}
 			if next < end.Offset {
-				p.left[topicPartition{topic, number}] = end.Offset
+				p.left[tp] = end.Offset
 			}
 		}
 	}
-	if len(p.left) == 0 && !c.committed {
-		return beyond
+	if beyond == nil || c.committed && c.exitAtEnd {
+		return nil
+	}
+	reach := fmt.Sprintf("partition %d ends at offset %d", beyond.partition, reaches)
+	if all > 1 {
+		reach += ", and no other goes on for longer"
+	}
+	switch {
+	case !c.exitAtEnd && short == all:
+		fmt.Fprintf(notes, "chronik: read %s: there is nothing from offset %d on yet: %s; waiting, Ctrl-C ends it\n", beyond.topic, wanted, reach)
+	case !c.exitAtEnd:
+		fmt.Fprintf(notes, "chronik: %d of %d partitions have nothing from offset %d on yet\n", short, all, wanted)
+	case len(p.left) == 0:
+		return fmt.Errorf("read %s: there is nothing from offset %d on: %s", beyond.topic, wanted, reach)
 	}
 	return nil
 }
@@ -299,14 +334,18 @@ func (c *consumeCommand) first(start, end int64) int64 {
 	return max(start, n)
 }
 
-// read notes that a record was read.
-func (p *progress) read(r *kgo.Record) {
+// read notes that a record was read, and says whether it is wanted.
+func (p *progress) read(r *kgo.Record) (wanted bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	tp := topicPartition{r.Topic, r.Partition}
+	if r.Offset < p.from[tp] {
+		return false
+	}
 	if end, found := p.left[tp]; found && r.Offset+1 >= end {
 		delete(p.left, tp)
 	}
+	return true
 }
 
 func (p *progress) done() (bool, error) {
@@ -328,12 +367,18 @@ func (c *consumeCommand) poll(ctx context.Context, out io.Writer, client *kgo.Cl
 		}
 		for _, e := range fetches.Errors() {
 			if e.Err != context.DeadlineExceeded {
-				return explain(fmt.Sprintf("read %s, partition %d", e.Topic, e.Partition), e.Err, "")
+				what := fmt.Sprintf("read %s, partition %d", e.Topic, e.Partition)
+				if e.Topic == "" && c.group != "" {
+					what = "read as a member of group " + c.group
+				}
+				return explain(what, e.Err, "")
 			}
 		}
 		for i := fetches.RecordIter(); !i.Done(); {
 			r := i.Next()
-			p.read(r)
+			if !p.read(r) {
+				continue
+			}
 			if !r.Attrs.IsControl() {
 				if err := c.write(out, r); err != nil {
 					return fmt.Errorf("print record: %w", err)

@@ -127,25 +127,25 @@ func newGroupDescribe(t *topicCommand) *cobra.Command {
 	cmd := &cobra.Command{Use: "describe NAME...", Short: "Show groups: members, offsets, lag", Args: namesGroups}
 	cmd.RunE = t.with(func(ctx context.Context, cmd *cobra.Command, admin *kadm.Client, args []string) error {
 		described := []groupDescription{}
+		var wrong []error
 		for _, name := range args {
 			d, err := describeGroup(ctx, admin, name)
 			if err != nil {
-				return err
+				wrong = append(wrong, err)
+				continue
 			}
 			described = append(described, d)
 		}
 		if t.output == "json" {
-			return writeJSON(cmd.OutOrStdout(), described)
+			return errors.Join(append(wrong, writeJSON(cmd.OutOrStdout(), described))...)
 		}
 		for i, d := range described {
 			if i > 0 {
 				fmt.Fprintln(cmd.OutOrStdout())
 			}
-			if err := d.print(cmd.OutOrStdout()); err != nil {
-				return err
-			}
+			wrong = append(wrong, d.print(cmd.OutOrStdout()))
 		}
-		return nil
+		return errors.Join(wrong...)
 	})
 	return cmd
 }
@@ -352,21 +352,15 @@ func partitionsText(m map[string][]int32) string {
 func newGroupDelete(t *topicCommand) *cobra.Command {
 	cmd := &cobra.Command{Use: "delete NAME...", Short: "Delete groups without members, and their offsets", Args: namesGroups}
 	cmd.RunE = t.with(func(ctx context.Context, cmd *cobra.Command, admin *kadm.Client, args []string) error {
-		var wrong []error
+		did := &doneList{command: cmd, output: t.output}
 		for _, name := range args {
-			_, err := admin.DeleteGroup(ctx, name)
-			if err != nil {
-				wrong = append(wrong, explainGroup("delete group "+name, err))
+			if _, err := admin.DeleteGroup(ctx, name); err != nil {
+				did.wrong(explainGroup("delete group "+name, err))
 				continue
 			}
-			if t.output == "json" {
-				err = writeJSON(cmd.OutOrStdout(), map[string]any{"group": name, "deleted": true})
-			} else {
-				_, err = fmt.Fprintf(cmd.OutOrStdout(), "deleted %s\n", name)
-			}
-			wrong = append(wrong, err)
+			did.add("deleted "+name, map[string]any{"group": name, "deleted": true})
 		}
-		return errors.Join(wrong...)
+		return did.end()
 	})
 	return cmd
 }

@@ -199,12 +199,34 @@ func (n *localNode) gone() <-chan struct{} {
 
 // startAll runs all nodes and waits until every one of them knows all others.
 func (c *localCluster) startAll(ctx context.Context) error {
+	if err := c.freePorts(ctx); err != nil {
+		return err
+	}
 	for _, n := range c.nodes {
 		if err := c.start(n); err != nil {
 			return err
 		}
 	}
 	return c.ready(ctx, 0)
+}
+
+// freePorts refuses ports that another process has: its node would be taken for
+// one of this cluster's, while that ends for want of a port.
+func (c *localCluster) freePorts(ctx context.Context) error {
+	for _, n := range c.nodes {
+		for _, a := range []string{n.kafka, n.peer, n.http} {
+			if a == "" {
+				continue
+			}
+			var config net.ListenConfig
+			socket, err := config.Listen(ctx, "tcp", a)
+			if err != nil {
+				return fmt.Errorf("node %d: %w", n.id, err)
+			}
+			socket.Close()
+		}
+	}
+	return nil
 }
 
 // ready waits until every node serves and knows at least so many brokers; 0

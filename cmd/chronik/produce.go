@@ -11,6 +11,7 @@ import (
 	"sync"
 
 	"github.com/spf13/cobra"
+	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
@@ -102,6 +103,11 @@ func (p *produceCommand) run(cmd *cobra.Command, args []string) error {
 		return err
 	}
 	defer client.Close()
+	if p.partition >= 0 {
+		if err := p.hasPartition(cmd.Context(), client); err != nil {
+			return err
+		}
+	}
 	w := &lineWriter{p: p, client: client, out: cmd.OutOrStdout()}
 	for _, h := range headers {
 		w.headers = append(w.headers, kgo.RecordHeader{Key: h[0], Value: []byte(h[1])})
@@ -119,6 +125,22 @@ func (p *produceCommand) run(cmd *cobra.Command, args []string) error {
 		w.fail(fmt.Errorf("interrupted before all records were written: %w", err))
 	}
 	return w.err
+}
+
+// hasPartition refuses a partition that the topic does not have; a topic that
+// does not exist may be made by writing to it.
+func (p *produceCommand) hasPartition(ctx context.Context, client *kgo.Client) error {
+	ctx, cancel := context.WithTimeout(ctx, p.cluster.timeout)
+	defer cancel()
+	details, err := kadm.NewClient(client).ListTopicsWithInternal(ctx, p.topic)
+	if err != nil {
+		return explain("look up topic "+p.topic, err, "")
+	}
+	d, found := details[p.topic]
+	if !found || d.Err != nil || p.partition < int32(len(d.Partitions)) {
+		return nil
+	}
+	return noPartition("write to topic", p.topic, p.partition, len(d.Partitions))
 }
 
 // lineWriter turns lines into records.
@@ -195,7 +217,11 @@ func (w *lineWriter) record(ctx context.Context, where, line string) {
 		}
 		if w.p.verbose {
 			w.mu.Lock()
-			fmt.Fprintf(w.out, "%s %d %d\n", r.Topic, r.Partition, r.Offset)
+			if w.p.options.acks == "0" {
+				fmt.Fprintf(w.out, "%s %d -\n", r.Topic, r.Partition) // nobody has said which offset
+			} else {
+				fmt.Fprintf(w.out, "%s %d %d\n", r.Topic, r.Partition, r.Offset)
+			}
 			w.mu.Unlock()
 		}
 	})

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"text/tabwriter"
+	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -17,6 +18,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"chronik/internal/base/kafka"
+	"chronik/internal/edge/config"
 )
 
 const topicsThere = "`chronik topic list` shows what there is"
@@ -77,26 +79,46 @@ func (t *topicCommand) newCreate() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		var wrong []error
+		did := &doneList{command: cmd, output: t.output}
 		for _, name := range args {
 			r, err := admin.CreateTopic(ctx, *partitions, *replicas, configs, name)
-			if *ifMissing && errors.Is(err, kerr.TopicAlreadyExists) {
-				continue
+			switch {
+			case *ifMissing && errors.Is(err, kerr.TopicAlreadyExists):
+				did.add("exists already: "+name, map[string]any{"topic": name, "created": false})
+			case err != nil:
+				did.wrong(explain("create topic "+name, err, r.ErrMessage))
+			default:
+				did.add("created "+name, map[string]any{"topic": name, "created": true, "id": kafka.TopicID(r.ID).String(), "partitions": r.NumPartitions, "replicas": r.ReplicationFactor})
 			}
-			if err != nil {
-				wrong = append(wrong, explain("create topic "+name, err, r.ErrMessage))
-				continue
-			}
-			if t.output == "json" {
-				err = writeJSON(cmd.OutOrStdout(), map[string]any{"topic": name, "id": kafka.TopicID(r.ID).String(), "partitions": r.NumPartitions, "replicas": r.ReplicationFactor})
-			} else {
-				_, err = fmt.Fprintf(cmd.OutOrStdout(), "created %s\n", name)
-			}
-			wrong = append(wrong, err)
 		}
-		return errors.Join(wrong...)
+		return did.end()
 	})
 	return cmd
+}
+
+// doneList says what a command did to each of several things: in text line by
+// line, in JSON as one list at the end.
+type doneList struct {
+	command *cobra.Command
+	output  string
+	done    []any
+	errs    []error
+}
+
+func (d *doneList) add(text string, v any) {
+	d.done = append(d.done, v)
+	if d.output == "text" {
+		fmt.Fprintln(d.command.OutOrStdout(), text)
+	}
+}
+
+func (d *doneList) wrong(err error) { d.errs = append(d.errs, err) }
+
+func (d *doneList) end() error {
+	if d.output == "json" {
+		d.wrong(writeJSON(d.command.OutOrStdout(), append([]any{}, d.done...)))
+	}
+	return errors.Join(d.errs...)
 }
 
 func topicConfigs(given []string) (map[string]*string, error) {
@@ -175,30 +197,34 @@ func (t *topicCommand) newDescribe() *cobra.Command {
 	cmd := &cobra.Command{Use: "describe NAME...", Short: "Show topics: partitions, leaders, offsets, configs", Args: someArguments("topic", topicsThere)}
 	all := cmd.Flags().Bool("all", false, "show configs that have their default as well")
 	cmd.RunE = t.with(func(ctx context.Context, cmd *cobra.Command, admin *kadm.Client, args []string) error {
-		var described []topicDescription
+		described := []topicDescription{}
+		var wrong []error
 		for _, name := range args {
 			d, err := describe(ctx, &administrator{admin, t.client}, name, *all)
-			if err != nil {
-				return err
+			if wrong = append(wrong, err); d.Partitions != nil {
+				described = append(described, d)
 			}
-			described = append(described, d)
 		}
 		if t.output == "json" {
-			return writeJSON(cmd.OutOrStdout(), described)
+			return errors.Join(append(wrong, writeJSON(cmd.OutOrStdout(), described))...)
 		}
 		for i, d := range described {
 			if i > 0 {
 				fmt.Fprintln(cmd.OutOrStdout())
 			}
-			if err := d.print(cmd.OutOrStdout()); err != nil {
-				return err
-			}
+			wrong = append(wrong, d.print(cmd.OutOrStdout()))
 		}
-		return nil
+		return errors.Join(wrong...)
 	})
 	return cmd
 }
 
+// describePatience is how long the parts of a description that a topic can be
+// shown without may take: nodes that are down do not answer.
+const describePatience = 5 * time.Second
+
+// describe has the partitions even when there is an error, as long as some
+// broker knows of them.
 func describe(ctx context.Context, admin *administrator, name string, all bool) (topicDescription, error) {
 	what := "describe topic " + name
 	d := topicDescription{Topic: name, Configs: []configDescription{}}
@@ -212,8 +238,10 @@ func describe(ctx context.Context, admin *administrator, name string, all bool) 
 	detail := h.topics[name]
 	d.ID, d.Internal = kafka.TopicID(detail.ID).String(), detail.IsInternal
 	// A partition without a leader has no offsets to show; its row says why.
-	starts, _ := admin.ListStartOffsets(ctx, name)
-	ends, _ := admin.ListEndOffsets(ctx, name)
+	attempt, cancel := context.WithTimeout(ctx, describePatience)
+	defer cancel()
+	starts, _ := admin.ListStartOffsets(attempt, name)
+	ends, _ := admin.ListEndOffsets(attempt, name)
 	for _, p := range detail.Partitions.Sorted() {
 		row := partitionDescription{Partition: p.Partition, Leader: p.Leader, LeaderEpoch: p.LeaderEpoch, Replicas: p.Replicas, InSync: p.ISR, Start: -1, End: -1}
 		start, okStart := starts.Lookup(name, p.Partition)
@@ -235,13 +263,15 @@ func describe(ctx context.Context, admin *administrator, name string, all bool) 
 		row.Why = strings.Join(h.why(name, p), "; ")
 		d.Partitions = append(d.Partitions, row)
 	}
-	configs, err := admin.DescribeTopicConfigs(ctx, name)
+	attempt, cancel = context.WithTimeout(ctx, describePatience)
+	defer cancel()
+	configs, err := admin.DescribeTopicConfigs(attempt, name)
 	if err != nil {
-		return d, explain(what, err, "")
+		return d, explain("read the configs of topic "+name, err, "")
 	}
 	for _, c := range configs {
 		if c.Err != nil {
-			return d, explain(what, c.Err, c.ErrMessage)
+			return d, explain("read the configs of topic "+name, c.Err, c.ErrMessage)
 		}
 		for _, entry := range c.Configs {
 			if all || entry.Source == kmsg.ConfigSourceDynamicTopicConfig {
@@ -258,7 +288,7 @@ func (d *topicDescription) print(to io.Writer) error {
 	w := tabwriter.NewWriter(to, 0, 8, 2, ' ', 0)
 	fmt.Fprintln(w, "PARTITION\tLEADER\tEPOCH\tREPLICAS\tIN SYNC\tLAG\tSTART\tEND\t")
 	for _, p := range d.Partitions {
-		fmt.Fprintf(w, "%d\t%d\t%d\t%s\t%s\t%s\t%d\t%d\t%s\n", p.Partition, p.Leader, p.LeaderEpoch, list(p.Replicas), list(p.InSync), lags(p.Lag), p.Start, p.End, cmp.Or(p.Why, p.Error))
+		fmt.Fprintf(w, "%d\t%d\t%d\t%s\t%s\t%s\t%s\t%s\t%s\n", p.Partition, p.Leader, p.LeaderEpoch, list(p.Replicas), list(p.InSync), lags(p.Lag), known(p.Start), known(p.End), cmp.Or(p.Why, p.Error))
 	}
 	if err := w.Flush(); err != nil {
 		return err
@@ -310,38 +340,99 @@ func (t *topicCommand) newAlter() *cobra.Command {
 		if len(changes) == 0 && *partitions == 0 {
 			return usage("nothing to change: give --config, --delete-config or --partitions")
 		}
-		var wrong []error
+		if err := knownConfigs(ctx, admin, args[0], *unset); err != nil {
+			return err
+		}
+		did := &doneList{command: cmd, output: t.output}
+		bad := map[string]bool{}
+		note := func(topic, what string, err error, message string) {
+			if err != nil {
+				bad[topic] = true
+				did.wrong(explain(what+topic, err, message))
+			}
+		}
 		if len(changes) > 0 {
 			responses, err := admin.AlterTopicConfigs(ctx, changes, args...)
-			wrong = append(wrong, explain("alter topics", err, ""))
+			if err != nil {
+				return explain("alter topics", err, "")
+			}
 			for _, r := range responses {
-				wrong = append(wrong, explain("alter topic "+r.Name, r.Err, r.ErrMessage))
+				note(r.Name, "alter topic ", r.Err, r.ErrMessage)
 			}
 		}
 		if *partitions != 0 {
 			responses, err := admin.UpdatePartitions(ctx, *partitions, args...)
-			wrong = append(wrong, explain("add partitions", err, ""))
+			if err != nil {
+				return explain("add partitions", err, "")
+			}
 			for _, r := range responses.Sorted() {
-				wrong = append(wrong, explain("add partitions to topic "+r.Topic, r.Err, r.ErrMessage))
+				note(r.Topic, "add partitions to topic ", r.Err, r.ErrMessage)
 			}
 		}
-		return errors.Join(wrong...)
+		for _, name := range args {
+			if !bad[name] {
+				did.add("altered "+name, map[string]any{"topic": name})
+			}
+		}
+		return did.end()
 	})
 	return cmd
 }
 
+// knownConfigs refuses names that are none of a config: to delete one does
+// nothing, so that the broker takes any name.
+func knownConfigs(ctx context.Context, admin *kadm.Client, topic string, names []string) error {
+	if len(names) == 0 {
+		return nil
+	}
+	described, err := admin.DescribeTopicConfigs(ctx, topic)
+	if err != nil {
+		return explain("read the configs of topic "+topic, err, "")
+	}
+	for _, r := range described {
+		if r.Err != nil {
+			return explain("read the configs of topic "+topic, r.Err, r.ErrMessage)
+		}
+		var all []string
+		for _, c := range r.Configs {
+			all = append(all, c.Key)
+		}
+		for _, name := range names {
+			if slices.Contains(all, name) {
+				continue
+			}
+			hint := "`chronik topic describe --all` shows those that there are"
+			if meant := config.Nearest(name, all); meant != "" {
+				hint = "did you mean " + meant + "?"
+			}
+			return fmt.Errorf("there is no config %q; %s", name, hint)
+		}
+	}
+	return nil
+}
+
 func (t *topicCommand) newDelete() *cobra.Command {
 	cmd := &cobra.Command{Use: "delete NAME...", Short: "Delete topics and all their records", Args: someArguments("topic", topicsThere)}
+	internal := cmd.Flags().Bool("internal", false, "also those that the cluster keeps for itself; without __consumer_offsets every group begins anew")
 	cmd.RunE = t.with(func(ctx context.Context, cmd *cobra.Command, admin *kadm.Client, args []string) error {
+		for _, name := range args {
+			if name == "__consumer_offsets" && !*internal {
+				return errors.New("topic __consumer_offsets holds the offsets of all groups, which would be lost with it: nothing was deleted; --internal deletes it all the same")
+			}
+		}
+		did := &doneList{command: cmd, output: t.output}
 		responses, err := admin.DeleteTopics(ctx, args...)
 		if err != nil {
 			return explain("delete topics", err, "")
 		}
-		var wrong []error
 		for _, r := range responses.Sorted() {
-			wrong = append(wrong, explain("delete topic "+r.Topic, r.Err, r.ErrMessage))
+			if r.Err != nil {
+				did.wrong(explain("delete topic "+r.Topic, r.Err, r.ErrMessage))
+				continue
+			}
+			did.add("deleted "+r.Topic, map[string]any{"topic": r.Topic, "deleted": true})
 		}
-		return errors.Join(wrong...)
+		return did.end()
 	})
 	return cmd
 }

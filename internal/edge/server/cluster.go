@@ -113,7 +113,7 @@ func (n *node) seekCluster(ctx context.Context, o *broker.Options, own broker.Pr
 		case broker.Wait:
 			if v.Reason != reason && time.Since(started) > time.Second || time.Since(logged) > waitLogEvery && !logged.IsZero() {
 				reason, logged = v.Reason, time.Now()
-				n.log.Warn("waiting for the cluster", "node", o.Node, "cause", v.Reason)
+				n.log.Warn("waiting for the cluster", "node", o.Node, "cause", v.Reason, "asked", n.askedPeers(o))
 			}
 		}
 		select {
@@ -124,10 +124,8 @@ func (n *node) seekCluster(ctx context.Context, o *broker.Options, own broker.Pr
 	}
 }
 
-// askAround asks all named peers at the same time for what they know. An error
-// says that one belongs to another cluster than this data directory.
-func (n *node) askAround(ctx context.Context, o *broker.Options) ([]broker.Presence, error) {
-	own := n.own.Load()
+// askedPeers are the addresses of those that know of the cluster if there is one.
+func (n *node) askedPeers(o *broker.Options) []string {
 	addresses := []string{}
 	for id, address := range o.Voters {
 		if id != o.Node {
@@ -138,6 +136,14 @@ func (n *node) askAround(ctx context.Context, o *broker.Options) ([]broker.Prese
 	if n.cfg.Join != "" {
 		addresses = append(addresses, n.cfg.Join)
 	}
+	return addresses
+}
+
+// askAround asks all named peers at the same time for what they know. An error
+// says that one belongs to another cluster than this data directory.
+func (n *node) askAround(ctx context.Context, o *broker.Options) ([]broker.Presence, error) {
+	own := n.own.Load()
+	addresses := n.askedPeers(o)
 	question := broker.EncodeQuestion(broker.Question{Node: o.Node, Directory: own.Directory})
 	ctx, cancel := context.WithTimeout(ctx, askTimeoutMax)
 	defer cancel()

@@ -32,6 +32,9 @@ func Dump(w io.Writer, fs vfs.FS, dir string, opts DumpOptions) error {
 	if ferr := out.Flush(); err == nil {
 		err = ferr
 	}
+	if err == nil && d.logs == 0 {
+		err = fmt.Errorf("there is no log in %s, nor below it", dir)
+	}
 	if err == nil && d.damage > 0 {
 		err = fmt.Errorf("%w: found damage in %d places", ErrCorrupt, d.damage)
 	}
@@ -43,6 +46,7 @@ type dump struct {
 	fs      vfs.FS
 	opts    DumpOptions
 	damage  int
+	logs    int
 	printed int // batches of the present log
 }
 
@@ -88,6 +92,7 @@ func (d *dump) tree(dir string) error {
 
 func (d *dump) log(dir string, segments []*segment, states []string) error {
 	d.printed = 0
+	d.logs++
 	d.printf("log %s\n", dir)
 	b, err := vfs.ReadFile(d.fs, filepath.Join(dir, checkpointName))
 	if err != nil && !errors.Is(err, vfs.ErrNotExist) {
