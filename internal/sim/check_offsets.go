@@ -65,7 +65,7 @@ func (c *checkers) offsetsLogs() {
 	if topic == nil {
 		return
 	}
-	committed := make(map[string]int64) // by group and partition
+	committed := make(map[string]int64) // by group and partition; -1: the last record deletes it
 	for number := range topic.Partitions {
 		all := c.offsetsOf(topic, int32(number))
 		for i := range all {
@@ -76,12 +76,20 @@ func (c *checkers) offsetsLogs() {
 		if c.w.stopped {
 			return
 		}
-		for _, l := range all {
+		latest := make(map[string]lastRecord)
+		for _, l := range all { // of which some may not know all to be committed
 			for key, last := range l.last {
-				r, err := offsets.Decode([]byte(key), last.value)
-				if o, ok := r.(offsets.OffsetCommit); err == nil && ok && o.Value != nil {
-					name := fmt.Sprintf("%s %s-%d", o.Group, o.Topic, o.Partition)
-					committed[name] = max(committed[name], int64(o.Value.Offset))
+				if known, ok := latest[key]; !ok || last.at > known.at {
+					latest[key] = last
+				}
+			}
+		}
+		for key, last := range latest {
+			r, err := offsets.Decode([]byte(key), last.value)
+			if o, ok := r.(offsets.OffsetCommit); err == nil && ok {
+				name := fmt.Sprintf("%s %s-%d", o.Group, o.Topic, o.Partition)
+				if committed[name] = -1; o.Value != nil {
+					committed[name] = int64(o.Value.Offset)
 				}
 			}
 		}
@@ -90,7 +98,7 @@ func (c *checkers) offsetsLogs() {
 		if m.part == nil || m.part.topic.deleted || m.acked < 0 || c.w.plan.groups.shortRetention {
 			continue
 		}
-		if got, ok := committed[fmt.Sprintf("%s %s", m.group, m.part)]; !ok || got < m.acked && !m.maybe[got] {
+		if got, ok := committed[fmt.Sprintf("%s %s", m.group, m.part)]; !ok || got != m.acked && !m.maybe[got] {
 			c.w.violate("committed offsets do not go back", "%s: the log says %d for %s, or nothing (%v); %d was acknowledged", m.group, got, m.part, !ok, m.acked)
 			return
 		}

@@ -8,9 +8,9 @@ import (
 	"chronik/internal/base/kafka"
 )
 
-// committer commits offsets of a group of its own, ever higher ones, and reads
-// them back: never lower than what was acknowledged, unless a request without
-// an answer was carried out late.
+// committer commits offsets of a group of its own, no two alike, deletes them, and
+// reads them back: what was acknowledged last, unless a request without an answer
+// was carried out late.
 type committer struct {
 	c           *client
 	l           *load
@@ -18,7 +18,7 @@ type committer struct {
 	part        *topicPart
 	coordinator int // nowhere: not known
 
-	next  int64          // to be committed
+	next  int64          // commits so far
 	acked int64          // the last that was acknowledged; -1: none
 	maybe map[int64]bool // without an answer, so that they may come at any time
 	last  string
@@ -47,6 +47,8 @@ func (m *committer) step() {
 		m.find()
 	case m.c.rng.IntN(3) == 0:
 		m.fetch()
+	case m.acked >= 0 && m.c.rng.IntN(16) == 0:
+		m.delete()
 	default:
 		m.commit()
 	}
@@ -80,7 +82,7 @@ func (m *committer) find() {
 func (m *committer) commit() {
 	part := m.part
 	m.next++
-	offset := m.next
+	offset := m.next ^ 1 // every other one goes back
 	req := kmsg.NewPtrOffsetCommitRequest()
 	req.Version, req.Group, req.Generation = 8, m.group, -1
 	rp := kmsg.NewOffsetCommitRequestTopicPartition()
@@ -95,13 +97,37 @@ func (m *committer) commit() {
 			m.maybe[offset] = true
 			m.failed("commit: " + err.Error())
 		case r.(*kmsg.OffsetCommitResponse).Topics[0].Partitions[0].ErrorCode == 0:
-			m.acked = max(m.acked, offset)
+			m.acked = offset
 			m.last = ""
 			m.later()
 		default:
 			m.maybe[offset] = true // the broker does not know either
 			m.failed("commit: " + kafka.ErrorCode(r.(*kmsg.OffsetCommitResponse).Topics[0].Partitions[0].ErrorCode).String())
 		}
+	})
+}
+
+// delete removes the offset that is committed.
+func (m *committer) delete() {
+	req := kmsg.NewPtrOffsetDeleteRequest()
+	req.Group = m.group
+	rp := kmsg.NewOffsetDeleteRequestTopicPartition()
+	rp.Partition = m.part.number
+	rt := kmsg.NewOffsetDeleteRequestTopic()
+	rt.Topic, rt.Partitions = m.part.topic.name, []kmsg.OffsetDeleteRequestTopicPartition{rp}
+	req.Topics = append(req.Topics, rt)
+	m.c.call(m.coordinator, req, m.c.w.plan.requestTimeout, func(r kmsg.Response, err error) {
+		if err == nil {
+			got := r.(*kmsg.OffsetDeleteResponse)
+			if got.ErrorCode == 0 && len(got.Topics) == 1 && len(got.Topics[0].Partitions) == 1 && got.Topics[0].Partitions[0].ErrorCode == 0 {
+				m.acked, m.last = -1, ""
+				m.later()
+				return
+			}
+			err = kafka.ErrorCode(got.ErrorCode)
+		}
+		m.maybe[-1] = true
+		m.failed("delete: " + err.Error())
 	})
 }
 
@@ -113,7 +139,10 @@ func (m *committer) fetch() {
 	g.Group = m.group
 	gt := kmsg.NewOffsetFetchRequestGroupTopic()
 	gt.Topic, gt.Partitions = part.topic.name, []int32{part.number}
-	g.Topics = append(g.Topics, gt)
+	all := m.c.rng.IntN(3) == 0
+	if !all { // else it is asked for all that there are
+		g.Topics = append(g.Topics, gt)
+	}
 	req.Groups = append(req.Groups, g)
 	node := m.coordinator
 	if m.c.rng.IntN(4) == 0 {
@@ -126,6 +155,9 @@ func (m *committer) fetch() {
 		}
 		got := r.(*kmsg.OffsetFetchResponse).Groups[0]
 		code := kafka.ErrorCode(got.ErrorCode)
+		if all && code == kafka.None {
+			got.Topics = onlyOf(got.Topics, part)
+		}
 		if code == kafka.None && len(got.Topics) == 1 && len(got.Topics[0].Partitions) == 1 {
 			code = kafka.ErrorCode(got.Topics[0].Partitions[0].ErrorCode)
 		}
@@ -151,6 +183,25 @@ func (m *committer) fetch() {
 		m.last = ""
 		m.later()
 	})
+}
+
+// onlyOf is what an answer with all offsets of a group says of a partition.
+func onlyOf(topics []kmsg.OffsetFetchResponseGroupTopic, part *topicPart) []kmsg.OffsetFetchResponseGroupTopic {
+	out := kmsg.NewOffsetFetchResponseGroupTopic()
+	out.Topic = part.topic.name
+	for _, t := range topics {
+		for _, p := range t.Partitions {
+			if t.Topic == part.topic.name && p.Partition == part.number {
+				out.Partitions = append(out.Partitions, p)
+			}
+		}
+	}
+	if len(out.Partitions) == 0 {
+		none := kmsg.NewOffsetFetchResponseGroupTopicPartition()
+		none.Partition, none.Offset = part.number, -1
+		out.Partitions = append(out.Partitions, none)
+	}
+	return []kmsg.OffsetFetchResponseGroupTopic{out}
 }
 
 // besideOffset is what is committed together with an offset: it can be told from

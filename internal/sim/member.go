@@ -330,7 +330,10 @@ func (m *member) fetchOffset(p *groupPart) {
 	}
 	gt := kmsg.NewOffsetFetchRequestGroupTopic()
 	gt.Topic, gt.Partitions = p.part.topic.name, []int32{p.part.number}
-	g.Topics = append(g.Topics, gt)
+	all := m.c.rng.IntN(3) == 0
+	if !all {
+		g.Topics = append(g.Topics, gt)
+	}
 	req.Groups = append(req.Groups, g)
 	read := p.beginRead(m.g.w.now)
 	id := m.id
@@ -341,6 +344,9 @@ func (m *member) fetchOffset(p *groupPart) {
 		}
 		got := r.(*kmsg.OffsetFetchResponse).Groups[0]
 		code := kafka.ErrorCode(got.ErrorCode)
+		if all && code == kafka.None {
+			got.Topics = onlyOf(got.Topics, p.part)
+		}
 		if code == kafka.None && len(got.Topics) == 1 && len(got.Topics[0].Partitions) == 1 {
 			code = kafka.ErrorCode(got.Topics[0].Partitions[0].ErrorCode)
 		}
