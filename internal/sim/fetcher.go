@@ -24,6 +24,59 @@ type fetchTold struct {
 	epoch, leader int32
 	trimmed       kafka.Offset // what was known to be deleted when the request was sent
 	before        bool         // the session knew it
+	now           sessionMark  // what the node knew when the request was sent; NoOffset: another one leads
+	mark          sessionMark  // what the session has told last
+	passed        int          // answers in a row without any of the records that there were
+}
+
+// sessionMark is what a session tells of a partition beside its records.
+type sessionMark struct{ highWatermark, start kafka.Offset }
+
+var noMark = sessionMark{kafka.NoOffset, kafka.NoOffset}
+
+// known is what the node knows of a partition that it leads in an epoch.
+func (f *fetcher) known(p *topicPart, epoch int32) sessionMark {
+	n := f.c.c.w.nodes[f.node]
+	if !n.up || n.broker == nil {
+		return noMark
+	}
+	hosted := n.broker.Partition(p.topic.id, p.number)
+	if hosted == nil {
+		return noMark
+	}
+	if leads, ok := hosted.Leads(); !ok || int32(leads) != epoch {
+		return noMark
+	}
+	return sessionMark{hosted.HighWatermark(), hosted.LogStart()}
+}
+
+// heard takes in an answer to a request, and checks that nothing is kept from
+// the client: neither what the node knew when it was asked, nor for ever what
+// there is to be read, however much there is of other partitions. Got is nil for
+// what the answer says nothing of.
+func (f *fetcher) heard(t *fetchTold, got *kmsg.FetchResponseTopicPartition) bool {
+	w := f.c.c.w
+	switch {
+	case t.r.part.topic.deleted || got != nil && got.ErrorCode != 0:
+		t.mark, t.passed = noMark, 0
+		return true
+	case got != nil:
+		t.mark = sessionMark{kafka.Offset(got.HighWatermark), kafka.Offset(got.LogStartOffset)}
+	}
+	if t.mark.highWatermark < t.now.highWatermark || t.mark.start < t.now.start {
+		w.violate("a fetch session tells of what it is to fetch", "%s on node %d: session %d has told last that %s has the high watermark %d and begins at %d, when it was asked these were %d and %d",
+			f.c.c.name, f.node+1, f.id, t.r.part, t.mark.highWatermark, t.mark.start, t.now.highWatermark, t.now.start)
+		return false
+	}
+	if t.passed++; t.now.highWatermark <= t.next || got != nil && len(got.RecordBatches) > 0 {
+		t.passed = 0
+	}
+	if t.passed > len(f.told)+1 {
+		w.violate("a fetch session passes over nobody", "%s on node %d: session %d has not told of the records of %s from %d to %d in %d answers, it has %d partitions",
+			f.c.c.name, f.node+1, f.id, t.r.part, t.next, t.now.highWatermark, t.passed, len(f.told))
+		return false
+	}
+	return true
 }
 
 // inSessions says whether the consumer reads the partition so. A topic of a
@@ -55,7 +108,7 @@ func (f *fetcher) wanted() (out []fetchTold) {
 			continue
 		}
 		if h, ok := f.c.c.leader(r.part); ok && h.node == f.node {
-			out = append(out, fetchTold{r: r, next: r.next, epoch: r.epoch, leader: h.epoch, trimmed: r.part.trimmedTo})
+			out = append(out, fetchTold{r: r, next: r.next, epoch: r.epoch, leader: h.epoch, trimmed: r.part.trimmedTo, now: f.known(r.part, h.epoch), mark: noMark})
 		}
 	}
 	return out
@@ -78,7 +131,7 @@ func (f *fetcher) turn() {
 	f.told = nil
 	for _, o := range before { // what stays keeps its place
 		if i := indexOf(want, o.r); i >= 0 {
-			want[i].before = true
+			want[i].before, want[i].mark, want[i].passed = true, o.mark, o.passed
 			if want[i].next != o.next || want[i].epoch != o.epoch || want[i].leader != o.leader {
 				f.name(req, want[i])
 			}
@@ -145,6 +198,7 @@ func (f *fetcher) answered(resp *kmsg.FetchResponse) {
 		f.epoch++
 	}
 	told := f.told
+	answers := make([]*kmsg.FetchResponseTopicPartition, len(told))
 	for i := range resp.Topics {
 		rt := &resp.Topics[i]
 		for j := range rt.Partitions {
@@ -160,6 +214,7 @@ func (f *fetcher) answered(resp *kmsg.FetchResponse) {
 				return
 			}
 			t := told[at]
+			answers[at] = fp
 			if t.r.part.topic.deleted || !w.check.start(t.r.part, kafka.Offset(fp.LogStartOffset), t.trimmed, f.node) {
 				continue
 			}
@@ -168,6 +223,11 @@ func (f *fetcher) answered(resp *kmsg.FetchResponse) {
 			}
 			t.r.ready = false
 			t.r.got(leaderHint{f.node, t.leader}, fp)
+		}
+	}
+	for at := range told {
+		if w.stopped || !f.heard(&told[at], answers[at]) {
+			return
 		}
 	}
 }
