@@ -44,14 +44,17 @@ func (c *checkers) mark(p *topicPart, n *node, hosted *partition.Partition) {
 // haveCommitted checks that each replica that its leader takes for in sync has
 // what the leader takes for committed, on its disk: any of them may lead next.
 func (c *checkers) haveCommitted(p *topicPart, n *node, hosted *partition.Partition) {
-	if c.w.flips.wanted || c.w.plan.mayLoseDisk {
-		return // a log that is damaged or gone is in sync until somebody notices
+	if c.w.flips.wanted {
+		return // a log that is damaged is in sync until somebody notices
 	}
 	s := hosted.Status()
 	for _, id := range s.InSync {
 		member := c.w.nodes[id-1]
 		if member.broker == nil || s.Offline {
 			continue
+		}
+		if b := n.broker.Image().Broker(id); member.wiped && (b == nil || int64(b.Epoch) <= int64(member.wipedAt)) {
+			continue // nobody has noticed that its disk is gone
 		}
 		other := member.broker.Partition(p.topic.id, p.number)
 		if other == nil || other.Failure() != nil {
@@ -131,6 +134,10 @@ func (c *checkers) step(p *topicPart, from, to *metadata.Partition) {
 			return
 		}
 	}
+	if id := p.neverInSync(from, to); id != kafka.NoNode {
+		c.w.violate("a reassignment ends when all have everything", "%s: node %d never had: from %+v to %+v", p, id, *from, *to)
+		return
+	}
 	p.thinned = p.thinned || from.Reassigning() && !to.Reassigning() && len(to.InSync) < min(len(from.InSync), p.topic.minSync)
 	// A reassignment hands the lead over in the very change in which its leader
 	// says who has caught up.
@@ -141,6 +148,29 @@ func (c *checkers) step(p *topicPart, from, to *metadata.Partition) {
 		!(p.topic.relaxed && to.Leader == from.LastLeader && to.Recovering && p.forgotten(from, to)) { // which is as far as anybody
 		c.w.violate("only a complete replica is elected", "%s: from %+v to %+v", p, *from, *to)
 	}
+}
+
+// neverInSync finds a replica with which a reassignment ends, and which was to
+// join by one that this one has replaced and did not. One that was to leave in
+// between counts as a replica that was there, as in Kafka; and where one is
+// cancelled all that were to leave stay.
+func (p *topicPart) neverInSync(from, to *metadata.Partition) kafka.NodeID {
+	stay := slices.DeleteFunc(slices.Clone(from.Replicas), func(id kafka.NodeID) bool { return slices.Contains(from.Removing, id) })
+	if !from.Reassigning() || to.Reassigning() || !slices.Equal(to.Replicas, stay) {
+		return kafka.NoNode
+	}
+	for _, id := range to.Replicas {
+		was := to
+		for was != nil && !was.IsInSync(id) && !slices.Contains(was.Removing, id) {
+			if slices.Contains(was.Adding, id) {
+				return id
+			}
+			if was = p.states[was.PartitionEpoch-1]; was != nil && !was.Reassigning() {
+				break
+			}
+		}
+	}
+	return kafka.NoNode
 }
 
 // forgotten says whether nobody was eligible any more when a partition came from
@@ -195,6 +225,30 @@ func (c *checkers) without(away *node) string {
 				return fmt.Sprintf("node %d does not lead %s", n.id, p)
 			} else if _, leads := hosted.Leads(); !leads {
 				return fmt.Sprintf("node %d does not know that it leads %s", n.id, p)
+			}
+		}
+	}
+	return ""
+}
+
+// apart says which leader still waits for a follower that it does not hear of,
+// two nodes being cut off from each other: one of them may be fenced.
+func (c *checkers) apart(a, b *node) string {
+	for _, p := range c.w.load.parts() {
+		for _, pair := range [][2]*node{{a, b}, {b, a}} {
+			leader, other := pair[0], pair[1]
+			if !leader.up || leader.broker == nil || !leader.ready {
+				continue
+			}
+			hosted := leader.broker.Partition(p.topic.id, p.number)
+			if hosted == nil || !leader.broker.MayServe(leader.time()) {
+				continue
+			}
+			if _, leads := hosted.Leads(); !leads {
+				continue
+			}
+			if s := hosted.Status(); slices.Contains(s.InSync, other.id) && s.HighWatermark < s.End {
+				return fmt.Sprintf("%s: node %d has records up to %d, committed up to %d, and waits for node %d", p, leader.id, s.End, s.HighWatermark, other.id)
 			}
 		}
 	}

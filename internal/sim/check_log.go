@@ -7,12 +7,14 @@ import (
 	"math"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"chronik/internal/base/kafka"
 	"chronik/internal/core/metadata"
 	"chronik/internal/format/record"
+	"chronik/internal/host/partition"
 	"chronik/internal/storage/wal"
 )
 
@@ -221,6 +223,9 @@ func (c *checkers) replicas(p *topicPart) {
 		if hosted == nil {
 			continue
 		}
+		if !c.sameProducers(p, n, hosted) {
+			return
+		}
 		b, err := wholeLog(n, hosted)
 		if err != "" {
 			c.w.violate("replicas can be read", "%s on node %d: %s", p, n.id, err)
@@ -250,6 +255,29 @@ func (c *checkers) replicas(p *topicPart) {
 			c.lastOfEachKey(p, &all[i])
 		}
 	}
+}
+
+// sameProducers checks that a replica knows the same of producers as the
+// leader: it may lead next, and must know what comes again. Where damage was
+// done, or a disk was full, some may be forgotten.
+func (c *checkers) sameProducers(p *topicPart, n *node, hosted *partition.Partition) bool {
+	leader := c.w.nodes[hosted.Status().Leader-1]
+	other := leader.broker.Partition(p.topic.id, p.number)
+	if leader == n || other == nil || c.w.flips.wanted || c.w.faults.has("full disk") {
+		return true
+	}
+	known := func(hosted *partition.Partition) string {
+		var b strings.Builder
+		for _, s := range hosted.Producers() {
+			fmt.Fprintf(&b, " %d in epoch %d at %d, offset %d;", s.ProducerID, s.ProducerEpoch, s.LastSequence, s.LastOffset)
+		}
+		return b.String()
+	}
+	if its, leaders := known(hosted), known(other); its != leaders {
+		c.w.violate("replicas know the same producers", "%s: node %d knows%s node %d, which leads, knows%s", p, n.id, its, leader.id, leaders)
+		return false
+	}
+	return true
 }
 
 // contents holds what a replica has against what clients were told.

@@ -137,6 +137,11 @@ func (n *nemesis) mend(i int) {
 	}
 }
 
+// has says whether faults of a kind may come.
+func (n *nemesis) has(name string) bool {
+	return slices.ContainsFunc(n.kinds, func(k faultKind) bool { return k.name == name })
+}
+
 // heal undoes all.
 func (n *nemesis) heal() {
 	n.armed, n.granted = nil, nil

@@ -89,6 +89,11 @@ func (n *nemesis) wipe(t *node) {
 	n.note("n%d loses its disk", t.index)
 	t.kill()
 	t.wiped = true
+	for _, o := range n.w.nodes {
+		if o.broker != nil {
+			t.wipedAt = max(t.wipedAt, o.broker.Image().Offset())
+		}
+	}
 	t.disk.mem = vfs.NewMem()
 }
 

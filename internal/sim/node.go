@@ -55,10 +55,11 @@ type node struct {
 	ringAt   time.Time
 	stopping bool
 	restarts int
-	wiped    bool   // its first disk is lost
-	maimed   bool   // its metadata are damaged, which its next process must notice
-	was      uint32 // its incarnation in the quorum until then
-	removed  bool   // its removal from the cluster was asked for
+	wiped    bool         // its first disk is lost
+	wipedAt  kafka.Offset // the last of the metadata that any node knew then
+	maimed   bool         // its metadata are damaged, which its next process must notice
+	was      uint32       // its incarnation in the quorum until then
+	removed  bool         // its removal from the cluster was asked for
 }
 
 func newNode(w *world, index int) *node {

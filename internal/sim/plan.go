@@ -3,7 +3,6 @@ package sim
 import (
 	"fmt"
 	"math/rand/v2"
-	"slices"
 	"time"
 
 	"chronik/internal/base/kafka"
@@ -39,6 +38,7 @@ type plan struct {
 	mayLoseDisk    bool // one node may, since every record has another copy
 	relaxed        bool // acknowledgements of some topics do not wait for disks; the power stays on
 	requestTimeout instant
+	lagMax         instant // replica.lag.time.max.ms
 	adminEvery     instant // 0: never
 	configEvery    instant // 0: never
 	trimEvery      instant // 0: the administrator does it with all else
@@ -116,8 +116,9 @@ func (w *world) draw(o Options) {
 	if rng.IntN(2) == 0 {
 		p.configEvery = instant(time.Duration(200+rng.IntN(3000)) * time.Millisecond)
 	}
+	p.lagMax = 500 * millisecond << rng.IntN(6)
 	p.static = map[string]string{
-		"replica.lag.time.max.ms":                 fmt.Sprint(500 << rng.IntN(6)),
+		"replica.lag.time.max.ms":                 fmt.Sprint(int64(p.lagMax / millisecond)),
 		"offsets.topic.num.partitions":            "3",
 		"offsets.topic.replication.factor":        fmt.Sprint(min(3, nodes)),
 		"log.retention.check.interval.ms":         fmt.Sprint(500 + rng.IntN(4000)),
@@ -143,6 +144,7 @@ type ways struct {
 	cacheBytes int64 // of logs; with directMin above 0
 	directMin  int64 // bytes of an append that is left in memory until it is synced; 0: none is
 	racks      int32 // that nodes and consumers are in; 0: none
+	noteBytes  int64 // bytes until the state of a log's producers is noted; 0: the default, which no run comes to
 }
 
 func drawWays(rng *rand.Rand) ways {
@@ -152,6 +154,9 @@ func drawWays(rng *rand.Rand) ways {
 	}
 	if rng.IntN(2) == 0 {
 		w.racks = 2
+	}
+	if rng.IntN(2) == 0 {
+		w.noteBytes = 256 << rng.IntN(6)
 	}
 	return w
 }
@@ -173,11 +178,19 @@ func (p *plan) options(n *node) broker.Options {
 	for i := range p.founders {
 		o.Voters[kafka.NodeID(i+1)] = fmt.Sprintf("node%d:9093", i+1)
 	}
-	o.LogCacheBytes, o.LogDirectMin = p.ways.cacheBytes, p.ways.directMin
+	o.LogCacheBytes, o.LogDirectMin, o.NoteBytes = p.ways.cacheBytes, p.ways.directMin, p.ways.noteBytes
 	o.Rack = p.ways.rack(n.index)
 	o.PeerAddress = fmt.Sprintf("node%d:9093", n.id)
 	o.Joining = n.wiped || n.index >= p.founders // which the cluster tells a node with an empty disk
 	return o
+}
+
+// expireProducers has silent producers looked for all the time, and none be
+// silent for long enough to be forgotten.
+func (w *world) expireProducers() {
+	if !w.wallClocksDiffer() {
+		w.plan.static["producer.id.expiration.ms"] = fmt.Sprint(int64((w.plan.length + 4*60*second) / millisecond))
+	}
 }
 
 // wallClocksDiffer says whether what one node takes for a minute ago may be
@@ -188,5 +201,5 @@ func (w *world) wallClocksDiffer() bool {
 			return true
 		}
 	}
-	return slices.ContainsFunc(w.faults.kinds, func(k faultKind) bool { return k.name == "step clock" })
+	return w.faults.has("step clock")
 }

@@ -107,6 +107,7 @@ func Run(o Options) *Result {
 	}
 	w.load = newLoad(w)
 	w.faults = newNemesis(w, o.Faults)
+	w.expireProducers()
 	w.flips = newFlipper(w, o.Faults)
 	for i, n := range w.nodes {
 		if i < w.plan.founders {
@@ -131,7 +132,8 @@ func Run(o Options) *Result {
 const endureBudget = 30 * second
 
 // endure ends the faults in some runs, but for one node that stays away, dead or
-// cut off: the others must do without it.
+// cut off: the others must do without it. Or two nodes do not hear each other,
+// though all others hear both: leaders must do without one of their followers.
 func (w *world) endure() {
 	lost := func(n *node) bool { return n.wiped || n.removed }
 	if w.faults.rng.IntN(4) > 0 || !w.faults.mayMaim || slices.ContainsFunc(w.nodes, lost) {
@@ -141,17 +143,24 @@ func (w *world) endure() {
 	w.note(notePhase, nowhere, nowhere, int64(away.id), 0, "heal but for one node")
 	w.mended = true
 	w.guard(w.faults.heal)
-	mend := func() {}
-	if w.faults.rng.IntN(2) == 0 {
+	mend, missing := func() {}, func() string { return w.check.without(away) }
+	switch w.faults.rng.IntN(3) {
+	case 0:
 		away.kill()
 		away.away = true
-	} else {
+	case 1:
 		mend = w.faults.isolateNode(away)
+	default:
+		other := w.nodes[(away.index+1+w.faults.rng.IntN(len(w.nodes)-1))%len(w.nodes)]
+		w.faults.note("cut n%d from n%d", away.index, other.index)
+		mend = w.faults.cutAll([][2]int{{away.index, other.index}, {other.index, away.index}})
+		w.run(w.now + w.plan.lagMax + 2*second)
+		missing = func() string { return w.check.apart(away, other) }
 	}
 	var why string
 	for end := w.now + endureBudget; w.now < end && !w.stopped; {
 		w.run(w.now + 200*millisecond)
-		if why = w.check.without(away); why == "" {
+		if why = missing(); why == "" {
 			break
 		}
 	}

@@ -69,7 +69,8 @@ type Options struct {
 	// little. Default 20 000.
 	SnapshotEntries int
 
-	OpenInline int // so many logs are opened where they are needed, more in the background; default 16
+	NoteBytes  int64 // bytes appended to a log until the state of its producers is noted; 0: partition's default
+	OpenInline int   // so many logs are opened where they are needed, more in the background; default 16
 }
 
 func (o Options) withDefaults() Options {

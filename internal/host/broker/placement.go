@@ -496,7 +496,7 @@ func (b *Broker) optionsAt(image *metadata.Image, epoch kafka.BrokerEpoch, t *me
 	return partition.Options{
 		Node: b.opts.Node, BrokerEpoch: epoch,
 		Topic: t.Name, TopicID: t.ID, Partition: number,
-		Config: b.topicConfig(image, t.Name), Replica: b.replicaOptions(),
+		Config: b.topicConfig(image, t.Name), Replica: b.replicaOptions(), NoteBytes: b.opts.NoteBytes,
 		Log: b.env.Log, WAL: wal.Options{CacheBytes: b.opts.LogCacheBytes, DirectBytesMin: b.opts.LogDirectMin, Memory: b.logMemory},
 	}
 }

@@ -27,6 +27,7 @@ type Options struct {
 	Config      TopicConfig
 	Replica     replica.Options // Node is taken from here
 	WAL         wal.Options     // what TopicConfig has no setting for
+	NoteBytes   int64           // bytes appended until the state of producers is noted; 0: the default
 	Log         *slog.Logger    // nil: silent
 }
 
@@ -99,9 +100,16 @@ type Recovery struct {
 // each time so many more were. Large snapshots are made less often.
 const (
 	noteEvery   = 8 << 20
-	saveEvery   = 64 << 20
+	saveFactor  = 8  // notes until one is saved
 	savedFactor = 16 // bytes appended for each byte of a snapshot
 )
+
+func (p *Partition) noteEvery() int64 {
+	if p.opts.NoteBytes > 0 {
+		return p.opts.NoteBytes
+	}
+	return noteEvery
+}
 
 // Open opens the partition's log in dir, and makes it if there is none. The
 // partition has no role until Assign.
@@ -392,7 +400,7 @@ func (p *Partition) EndSync(now time.Time, run SyncRun) {
 	default:
 		p.core.Synced(now, run.cuts, run.end)
 	}
-	save := !run.idle && run.err == nil && p.saveNext >= max(noteEvery, savedFactor*p.saveSize)
+	save := !run.idle && run.err == nil && p.saveNext >= max(p.noteEvery(), savedFactor*p.saveSize)
 	p.leave(now, fx)
 	if save {
 		_ = p.saveState(false)

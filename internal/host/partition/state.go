@@ -38,7 +38,7 @@ func (p *Partition) saveState(durable bool) error {
 	hw, truncations := p.core.HighWatermark(), p.log.Truncations()
 	unchanged := end == p.saved && (!durable || p.noted == 0)
 	p.noted += p.saveNext
-	durable = durable || p.noted >= saveEvery
+	durable = durable || p.noted >= saveFactor*p.noteEvery()
 	if durable {
 		p.noted = 0
 	}
