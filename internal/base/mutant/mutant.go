@@ -87,6 +87,14 @@ const (
 	DeleteBelowMinimum  // deletions are acknowledged with fewer in sync than the minimum
 	SessionOffsetKept   // fetch sessions keep the offset that they began with
 
+	DuplicateAcked    // a batch that comes again is acknowledged though it is not committed yet
+	EpochKeepsBatches // a producer's batches of the epoch before pass for those of the next
+	ExpireEarly       // producers are forgotten though they are not silent
+	SyncOfNow         // a sync counts for what was written while it ran
+	EndWhileBehind    // a new leader tells the end before it knows what was committed
+	SessionStarves    // a fetch session always begins with the same partition
+	SessionMarkUntold // a fetch session does not tell of a high watermark alone
+
 	ServeUnloaded        // a group coordinator answers before it has read its log
 	AnswerUncommitted    // a group coordinator answers before its records are committed
 	CommitFromAnyone     // commits are taken whoever sends them
@@ -103,6 +111,9 @@ const (
 	LoadToGap            // a group coordinator takes a gap in its log, which compaction leaves, for the end
 	LoadCommitted        // a group coordinator loads only what is committed when it begins
 	CommitMetadataLost   // the metadata of a committed offset are not given back
+	CommitNeverBack      // an offset below the one that is committed is not taken
+	AllOffsetsUntold     // who asks for all offsets of a group is told none
+	RevokingFree         // what a member has still to give up passes for nobody's
 	count
 )
 
@@ -126,9 +137,11 @@ var names = [...]string{
 	"directory-unsynced", "state-unsynced",
 	"all-committed-at-start", "ids-overlap", "eligible-at-minimum", "answer-unapplied", "replicas-as-in-sync",
 	"configs-not-followed", "delete-below-minimum", "session-offset-kept",
+	"duplicate-acked", "epoch-keeps-batches", "expire-early", "sync-of-now", "end-while-behind", "session-starves", "session-mark-untold",
 	"serve-unloaded", "answer-uncommitted", "commit-from-anyone", "two-leaders", "generation-kept", "sessions-forgotten",
 	"static-rename-unnoted", "static-rename-unlogged", "parked-syncs-lost", "assign-before-revoked", "epoch-kept",
 	"upgrade-forgets", "expire-live", "load-to-gap", "load-committed", "commit-metadata-lost",
+	"commit-never-back", "all-offsets-untold", "revoking-free",
 }
 
 // String is the bug's name.

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"chronik/internal/base/kafka"
+	"chronik/internal/base/mutant"
 	"chronik/internal/format/offsets"
 )
 
@@ -334,7 +335,9 @@ func (c *consumerGroup) applyCurrent(r offsets.ConsumerCurrent) {
 	m.epoch, m.prevEpoch, m.state = r.Value.MemberEpoch, r.Value.PreviousMemberEpoch, r.Value.State
 	m.assigned, m.revoking = r.Value.Assigned, r.Value.PendingRevocation
 	c.own(m, m.assigned)
-	c.own(m, m.revoking)
+	if !mutant.On(mutant.RevokingFree) {
+		c.own(m, m.revoking)
+	}
 }
 
 func (c *consumerGroup) own(m *consumerMember, set partitionSet) {

@@ -122,7 +122,7 @@ func (s *Shard) offsetFetch(r *OffsetFetch) Response {
 	}
 	resp := &OffsetFetchResponse{}
 	if r.All {
-		if g != nil {
+		if g != nil && !mutant.On(mutant.AllOffsetsUntold) {
 			resp.Topics = g.fetchAll(r.RequireStable)
 		}
 		return resp
@@ -366,6 +366,9 @@ func (g *group) put(tp kafka.TopicPartition, o committed) {
 	}
 	if g.offsets[tp.Topic] == nil {
 		g.offsets[tp.Topic] = map[int32]committed{}
+	}
+	if mutant.On(mutant.CommitNeverBack) && g.offsets[tp.Topic][tp.Partition].offset > o.offset {
+		return
 	}
 	g.offsets[tp.Topic][tp.Partition] = o
 }

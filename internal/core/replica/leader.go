@@ -134,6 +134,9 @@ func (r *Replica) Propose(now time.Time, p Proposal) {
 			return
 		}
 		if duplicate != nil {
+			if mutant.On(mutant.DuplicateAcked) {
+				p.Acks = 0
+			}
 			r.wait(&p, waiting{ticket: p.Ticket, upTo: duplicate.lastOffset + 1, deadline: p.Deadline,
 				offset: duplicate.lastOffset - kafka.Offset(duplicate.offsetDelta), timestamp: duplicate.timestamp})
 			return

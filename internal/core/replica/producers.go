@@ -264,7 +264,9 @@ func (ps *producers) entry(now time.Time, id kafka.ProducerID, epoch kafka.Produ
 		ps.entries[id] = e
 	}
 	if e.epoch != epoch {
-		e.epoch, e.n = epoch, 0
+		if e.epoch = epoch; !mutant.On(mutant.EpochKeepsBatches) {
+			e.n = 0
+		}
 	}
 	return e
 }
@@ -374,7 +376,7 @@ func (ps *producers) abortedIn(from, to kafka.Offset) []AbortedTxn {
 func (ps *producers) expire(since time.Time) {
 	ms := since.UnixMilli()
 	for id, e := range ps.entries {
-		if e.seen < ms && e.txnStart == kafka.NoOffset {
+		if (e.seen < ms || mutant.On(mutant.ExpireEarly)) && e.txnStart == kafka.NoOffset {
 			delete(ps.entries, id)
 		}
 	}

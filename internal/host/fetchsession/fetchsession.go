@@ -202,7 +202,7 @@ func (f *Fetch) Finish(now time.Time, outcomes []Outcome) (int32, kafka.ErrorCod
 		o.Tell = e.tell(o)
 		// Those that had records go to the end, so that the others come first
 		// when the next response is full.
-		if o.HasRecords {
+		if o.HasRecords && !mutant.On(mutant.SessionStarves) {
 			s.order.MoveToBack(e.place)
 		}
 	}
@@ -289,7 +289,7 @@ func (s *session) forget(k Key) {
 func (e *entry) tell(o *Outcome) bool {
 	tell := e.untold || o.HasRecords || o.MustTell || o.Failed
 	e.untold = false
-	if o.HighWatermark != e.highWatermark {
+	if o.HighWatermark != e.highWatermark && !mutant.On(mutant.SessionMarkUntold) {
 		e.highWatermark, tell = o.HighWatermark, true
 	}
 	if o.LogStart != e.logStart {

@@ -398,6 +398,9 @@ func (p *Partition) EndSync(now time.Time, run SyncRun) {
 	case run.err != nil:
 		p.fail(run.err, fx)
 	default:
+		if mutant.On(mutant.SyncOfNow) {
+			run.end = p.core.End()
+		}
 		p.core.Synced(now, run.cuts, run.end)
 	}
 	save := !run.idle && run.err == nil && p.saveNext >= max(p.noteEvery(), savedFactor*p.saveSize)

@@ -173,7 +173,7 @@ func (p *Partition) ListOffsets(now time.Time, req ListOffsetsRequest) ListOffse
 	}
 	// Until the high watermark has come to where the leader's epoch began, it
 	// may be lower than clients have seen before.
-	behind := req.ReplicaID < 0 && hw < v.epochStart
+	behind := req.ReplicaID < 0 && hw < v.epochStart && !mutant.On(mutant.EndWhileBehind)
 	switch req.Timestamp {
 	case kafka.TimestampEarliest, kafka.TimestampEarliestLocal:
 		start := p.log.Start()
