@@ -19,6 +19,9 @@ import (
 // first another is elected, and when the old leader has said that it knows, or
 // is fenced, it goes. A reassignment waits with its completion, a node that
 // stops with its shutdown, and a request that drops leaders with its decision.
+// What a new leader drops from the in-sync set does not wait: that takes
+// replica.lag.time.max.ms, 10 s by default, and a lease is over after a session of
+// 1 s if a node is cut off. Only with a lag below the session would it matter.
 
 // deposedLeader is a node that led a partition and stayed in sync.
 type deposedLeader struct {
