@@ -13,6 +13,7 @@ import (
 	"net"
 	"net/http"
 	"path/filepath"
+	"runtime/debug"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -86,9 +87,15 @@ type node struct {
 	serving    chan error
 }
 
+// threadsMax is more than there can be: a connection that waits for the disk has a
+// thread, so it is for max.connections to bound them. Go would end the process
+// at 10,000, which a slow disk and many consumers that are behind come to.
+const threadsMax = 1 << 20
+
 // Run runs the node until ctx ends or it fails, and stops it cleanly.
 func Run(ctx context.Context, cfg config.Config, log *slog.Logger) error {
 	started := time.Now()
+	debug.SetMaxThreads(threadsMax)
 	n := &node{cfg: cfg, log: log, fatal: make(chan error, 1), serving: make(chan error, 1)}
 	if err := n.open(ctx, started); err != nil {
 		if ctx.Err() != nil {
