@@ -129,7 +129,7 @@ func runDev(ctx context.Context, out io.Writer, c *localCluster) error {
 			return nil
 		case n := <-ends:
 			_, err := n.ended()
-			fmt.Fprintf(out, "node %d ended: %v\n  to start it again: chronik %s\n", n.id, cmpError(err), strings.Join(quoted(c.arguments(n)), " "))
+			fmt.Fprintf(out, "node %d ended: %v\n  to start it again, in another terminal, where it then has to be stopped as well: chronik %s\n", n.id, cmpError(err), strings.Join(quoted(c.arguments(n)), " "))
 		}
 	}
 	return failed("all nodes have ended")

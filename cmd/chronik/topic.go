@@ -247,9 +247,16 @@ func describe(ctx context.Context, admin *administrator, name string, all bool) 
 		start, okStart := starts.Lookup(name, p.Partition)
 		end, okEnd := ends.Lookup(name, p.Partition)
 		for _, err := range []error{p.Err, start.Err, end.Err} {
-			if err != nil && row.Error == "" {
+			switch {
+			case err == nil || row.Error != "":
+			case errors.Is(err, kerr.NotLeaderForPartition):
+				row.Error = fmt.Sprintf("node %d, which led it last, does not know whether it still does; %s", p.Leader, asksStatus)
+			default:
 				row.Error = err.Error()
 			}
+		}
+		if !okEnd && row.Error == "" && p.Leader >= 0 {
+			row.Error = fmt.Sprintf("node %d, which leads it, does not answer", p.Leader)
 		}
 		if okStart && start.Err == nil {
 			row.Start = start.Offset
@@ -283,12 +290,21 @@ func describe(ctx context.Context, admin *administrator, name string, all bool) 
 	return d, nil
 }
 
+// trouble is what is wrong, in words; that there is no leader says why nobody
+// answers.
+func (p *partitionDescription) trouble() string {
+	if p.Leader < 0 || p.Why == "" || p.Error == "" {
+		return cmp.Or(p.Why, p.Error)
+	}
+	return p.Why + "; " + p.Error
+}
+
 func (d *topicDescription) print(to io.Writer) error {
 	fmt.Fprintf(to, "topic %s  id %s\n", d.Topic, d.ID)
 	w := tabwriter.NewWriter(to, 0, 8, 2, ' ', 0)
 	fmt.Fprintln(w, "PARTITION\tLEADER\tEPOCH\tREPLICAS\tIN SYNC\tLAG\tSTART\tEND\t")
 	for _, p := range d.Partitions {
-		fmt.Fprintf(w, "%d\t%d\t%d\t%s\t%s\t%s\t%s\t%s\t%s\n", p.Partition, p.Leader, p.LeaderEpoch, list(p.Replicas), list(p.InSync), lags(p.Lag), known(p.Start), known(p.End), cmp.Or(p.Why, p.Error))
+		fmt.Fprintf(w, "%d\t%d\t%d\t%s\t%s\t%s\t%s\t%s\t%s\n", p.Partition, p.Leader, p.LeaderEpoch, list(p.Replicas), list(p.InSync), lags(p.Lag), known(p.Start), known(p.End), p.trouble())
 	}
 	if err := w.Flush(); err != nil {
 		return err
