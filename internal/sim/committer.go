@@ -21,12 +21,13 @@ type committer struct {
 	next  int64          // commits so far
 	acked int64          // the last that was acknowledged; -1: none
 	maybe map[int64]bool // without an answer, so that they may come at any time
+	sent  int64          // on its way; -1: a deletion is, or nothing was sent
 	last  string
 }
 
 func newCommitter(l *load, number int) *committer {
 	m := &committer{c: l.w.newClient(fmt.Sprintf("committer%d", number)), l: l, group: fmt.Sprintf("group%d", number),
-		coordinator: nowhere, acked: -1, maybe: make(map[int64]bool)}
+		coordinator: nowhere, acked: -1, sent: -1, maybe: make(map[int64]bool)}
 	m.later()
 	return m
 }
@@ -83,6 +84,7 @@ func (m *committer) commit() {
 	part := m.part
 	m.next++
 	offset := m.next ^ 1 // every other one goes back
+	m.sent = offset
 	req := kmsg.NewPtrOffsetCommitRequest()
 	req.Version, req.Group, req.Generation = 8, m.group, -1
 	rp := kmsg.NewOffsetCommitRequestTopicPartition()
@@ -109,6 +111,7 @@ func (m *committer) commit() {
 
 // delete removes the offset that is committed.
 func (m *committer) delete() {
+	m.sent = -1
 	req := kmsg.NewPtrOffsetDeleteRequest()
 	req.Group = m.group
 	rp := kmsg.NewOffsetDeleteRequestTopicPartition()
