@@ -62,7 +62,8 @@ func TestOnlyAControllerKnowsARivalForAlive(t *testing.T) {
 	}
 }
 
-// A new controller takes everybody for alive, at first.
+// A new controller takes everybody for alive, at first, and one that was paused
+// for a while has heard of nobody meanwhile.
 func TestANodeIsNotGivenUpForARivalThatIsDead(t *testing.T) {
 	b := openBroker(t, vfs.NewMem(), Options{})
 	var failed error
@@ -79,7 +80,13 @@ func TestANodeIsNotGivenUpForARivalThatIsDead(t *testing.T) {
 	if failed != nil {
 		t.Fatalf("gave up before one controller said so for %v: %v", rivalGrace, failed)
 	}
-	refuse(5, 3*rivalGrace)
+	b.giveUp(now.Add(3*rivalGrace-1), kafka.ErrRequestTimedOut, "")
+	refuse(5, 4*rivalGrace)
+	refuse(5, 5*rivalGrace-1)
+	if failed != nil {
+		t.Fatalf("gave up though the controller had not answered in between: %v", failed)
+	}
+	refuse(5, 5*rivalGrace)
 	if failed == nil || !strings.Contains(failed.Error(), "Another process is alive as node 1") {
 		t.Fatalf("a second process with the same id was not ended: %v", failed)
 	}

@@ -235,6 +235,9 @@ func (b *Broker) reviewReady(now time.Time) {
 // giveUp ends a process that the controller will not take, whatever it does.
 func (b *Broker) giveUp(now time.Time, code kafka.ErrorCode, message string) {
 	l := &b.lifecycle
+	if code != kafka.ErrDuplicateBrokerRegistration {
+		l.rivalSince = time.Time{} // a controller that was away does not say so all the time
+	}
 	switch code {
 	case kafka.ErrInconsistentClusterID:
 		b.fail(fmt.Errorf("the cluster refuses this node: %s Data directory %s is not of this cluster: start with the right --data-dir, or with an empty one", message, b.opts.DataDir))
