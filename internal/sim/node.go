@@ -402,7 +402,12 @@ func (n *node) scheduleSync(p *partition.Partition) {
 		run := p.BeginSync()
 		took := n.busy - busy
 		n.busy = busy
-		n.after(took, func() { p.EndSync(n.time(), run) })
+		n.after(took, func() {
+			p.EndSync(n.time(), run)
+			if n.stopping { // and has perhaps let go of it
+				n.w.check.sawAll(n, []*partition.Partition{p})
+			}
+		})
 	})
 }
 

@@ -117,6 +117,7 @@ func (s *Shard) joinKnown(g *group, r *JoinGroup, t Ticket) kafka.ErrorCode {
 			s.updateMember(g, m, r, t, fmt.Sprintf("member %s changed its metadata%s", m.id, reason(r.Reason)))
 			break
 		}
+		s.touch(g, m)
 		s.reply(t, c.joined(m))
 	case stateStable:
 		switch {
@@ -125,6 +126,7 @@ func (s *Shard) joinKnown(g *group, r *JoinGroup, t Ticket) kafka.ErrorCode {
 		case !m.matches(r.Protocols):
 			s.updateMember(g, m, r, t, fmt.Sprintf("member %s changed its metadata%s", m.id, reason(r.Reason)))
 		default:
+			s.touch(g, m)
 			s.reply(t, c.joined(m))
 		}
 	default:
