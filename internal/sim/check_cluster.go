@@ -2,9 +2,12 @@ package sim
 
 import (
 	"fmt"
+	"reflect"
 	"slices"
+	"time"
 
 	"chronik/internal/base/kafka"
+	"chronik/internal/core/config"
 	"chronik/internal/core/metadata"
 	"chronik/internal/host/broker"
 	"chronik/internal/host/partition"
@@ -365,14 +368,37 @@ func (c *checkers) partitionAtRest(image *metadata.Image, p *topicPart) string {
 
 // inEffect says which of its topic's configs a replica does not act on.
 func inEffect(b *broker.Broker, image *metadata.Image, p *partition.Partition) string {
-	want, got := b.Settings().Topic(image, p.Topic()), p.Config()
-	switch {
-	case got.MaxMessageBytes != int(want.MaxMessageBytes):
-		return fmt.Sprintf("takes batches of %d bytes, though max.message.bytes is %d", got.MaxMessageBytes, want.MaxMessageBytes)
-	case got.MinInSync != int(want.MinInSync):
-		return fmt.Sprintf("wants %d replicas in sync, though min.insync.replicas is %d", got.MinInSync, want.MinInSync)
-	case got.RetentionBytes != want.RetentionBytes, got.SegmentBytes != int64(want.SegmentBytes):
-		return "acts on other sizes than its topic has"
+	c, got := b.Settings().Topic(image, p.Topic()), p.Config()
+	retention := c.RetentionTime
+	if retention == config.Forever {
+		retention = -1
+	}
+	level := partition.LevelDefault
+	switch c.CompressionType {
+	case "gzip":
+		level = c.GzipLevel
+	case "lz4":
+		level = c.LZ4Level
+	case "zstd":
+		level = c.ZstdLevel
+	}
+	want := partition.TopicConfig{
+		MaxMessageBytes: int(c.MaxMessageBytes), MinInSync: int(c.MinInSync),
+		CompressionType: c.CompressionType, CompressionLevel: level,
+		LogAppendTime: c.LogAppendTime, TimestampBeforeMax: c.TimestampBeforeMax, TimestampAfterMax: c.TimestampAfterMax,
+		Compact: c.Compact, Delete: c.Delete, RetentionTime: retention, RetentionBytes: c.RetentionBytes,
+		SegmentBytes: int64(c.SegmentBytes), SegmentTime: c.SegmentTime,
+		SegmentIndexBytes: int64(c.SegmentIndexBytes), IndexIntervalBytes: int64(c.IndexIntervalBytes),
+		FlushMessages: c.FlushMessages, FlushTime: c.FlushTime,
+		DeleteRetentionTime: c.DeleteRetention, MinCompactionLag: c.MinCompactionLag, MaxCompactionLag: c.MaxCompactionLag,
+		MinDirtyRatio: c.MinCleanableDirtyRatio, LeaderThrottled: c.LeaderThrottled, FollowerThrottled: c.FollowerThrottled,
+		ProducerExpiration: time.Duration(b.Settings().BrokerInt(image, "producer.id.expiration.ms")) * time.Millisecond,
+	}
+	has, should := reflect.ValueOf(got), reflect.ValueOf(want)
+	for i := range has.NumField() {
+		if !has.Field(i).Equal(should.Field(i)) {
+			return fmt.Sprintf("acts on %s %v, but its topic has %v", has.Type().Field(i).Name, has.Field(i), should.Field(i))
+		}
 	}
 	return ""
 }

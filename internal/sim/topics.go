@@ -317,7 +317,7 @@ func (l *load) alterConfig(t *topicState) {
 	erase := l.rng.IntN(3) == 0
 	switch l.rng.IntN(4) {
 	case 0, 1:
-		name, value = "file.delete.delay.ms", fmt.Sprint(l.rng.IntN(100_000))
+		name, value = "index.interval.bytes", fmt.Sprint(500+l.rng.IntN(8000))
 	case 2:
 		if t.rf > 1 && !l.w.plan.mayLoseDisk && !l.w.flips.wanted {
 			name, value, erase = "min.insync.replicas", fmt.Sprint(1+l.rng.IntN(2)), false
