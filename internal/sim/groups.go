@@ -71,6 +71,7 @@ type simGroup struct {
 	regex   bool     // members of the KIP-848 protocol read what a regular expression matches
 	slots   []*memberSlot
 	members []*member // processes that run
+	hangs   bool      // the next that leads hangs before it syncs
 	groupHistory
 }
 
@@ -206,7 +207,8 @@ func (s *memberSlot) startUnlessHealed() {
 	}
 }
 
-// healGroups ends what happens to members: of each group at least one runs.
+// healGroups ends what happens to members: of each group at least one runs. In
+// some, one hangs yet when it is to sync the next generation.
 func (w *world) healGroups() {
 	for _, g := range w.groups {
 		for _, m := range g.members {
@@ -214,6 +216,11 @@ func (w *world) healGroups() {
 		}
 		if len(g.members) == 0 {
 			g.slots[0].start()
+		}
+		if g.hangs = g.kind <= groupCooperative && len(g.members) > 0 && g.rng.IntN(2) == 0; g.hangs {
+			m := g.members[g.rng.IntN(len(g.members))]
+			m.subscribe() // so that there is another generation
+			m.rejoin = true
 		}
 	}
 }

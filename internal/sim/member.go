@@ -30,6 +30,7 @@ type member struct {
 	frozenUntil instant
 	stuckUntil  instant // until then it lives, and does not join again
 	owes        bool    // it was to join again or give up partitions while it was stuck, and does not until it is put out
+	unsynced    bool    // classic: it leads a generation that it does not sync, until it is put out
 	turn        int     // of joining; timers of another one are over
 	joining     bool    // waits for a generation
 	rejoin      bool    // what it reads has changed
@@ -206,7 +207,7 @@ func (m *member) mayBeFenced() bool { return m.superseded || m.slot.outrunAt > 0
 
 // stuck says whether the program does nothing but send heartbeats, as that of a
 // client does whose user's code hangs.
-func (m *member) stuck() bool { return m.owes || m.g.w.now < m.stuckUntil }
+func (m *member) stuck() bool { return m.owes || m.unsynced || m.g.w.now < m.stuckUntil }
 
 // unexpected is an error that a client would not know what to do with.
 func (m *member) unexpected(what string, code kafka.ErrorCode) {

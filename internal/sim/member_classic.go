@@ -19,7 +19,7 @@ func (m *member) classicJoin() {
 		return
 	}
 	m.turn++
-	m.owes = false
+	m.owes, m.unsynced = false, false
 	if !m.joining {
 		m.askedAt = m.g.w.now
 	}
@@ -121,8 +121,34 @@ func (m *member) classicJoined(r kmsg.Response, err error) {
 	var plan []kmsg.SyncGroupRequestGroupAssignment
 	if m.assignedFor = ""; m.leads && !resp.SkipAssignment {
 		plan = m.assign(resp.Members)
+		if m.hangsBeforeSync() {
+			m.unsynced = true
+			m.note("does not sync the generation that it leads")
+			m.classicHeartbeat()
+			return
+		}
 	}
 	m.classicSync(plan, resp.Protocol)
+}
+
+// hangsBeforeSync says whether the member, told that it leads, is one whose
+// program hangs then while its heartbeats go on, as they do in clients with a
+// thread for them. It goes on once it is put out: nobody else of its generation
+// has an assignment before. Its generation is not in the coordinator's log, so
+// that the next coordinator does not know it either. A follower that hangs
+// would be in the log, and be kept by the next coordinator, which does not know
+// what it owes; and a static leader may have to be waited for until it is missed.
+func (m *member) hangsBeforeSync() bool {
+	g := m.g
+	switch {
+	case g.kind > groupCooperative || m.instance != "":
+		return false
+	case !g.w.healed:
+		return m.stuck() || m.c.rng.IntN(25) == 0
+	}
+	hangs := g.hangs
+	g.hangs = false
+	return hangs
 }
 
 // classicSync asks for the assignment; the leader brings everybody's.
@@ -281,8 +307,10 @@ func (m *member) classicHeartbeat() {
 						m.settled = false
 						return
 					}
-					m.alive(sent)
-					m.settled = true
+					if !m.unsynced { // else its time to sync runs
+						m.alive(sent)
+						m.settled = true
+					}
 				}
 				m.classicHeartbeat()
 			})
