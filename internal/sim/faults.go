@@ -215,6 +215,25 @@ func (n *nemesis) kill() func() {
 	return func() { t.start() }
 }
 
+// endCoordinator kills a node within a time, where such faults come, and starts
+// it again.
+func (n *nemesis) endCoordinator(t *node, within instant) {
+	if !n.has("kill") {
+		return
+	}
+	n.w.after(n.between(0, within), func() {
+		if n.w.calm() {
+			return
+		}
+		n.done["kill"]++
+		n.note("n%d is a coordinator that ends", t.index)
+		t.kill()
+		i := len(n.undo)
+		n.undo = append(n.undo, t.start)
+		n.w.after(n.between(n.lasting/20, 2*n.lasting), func() { n.mend(i) })
+	})
+}
+
 func (n *nemesis) losePower() func() {
 	t, s := n.target(), n.survival()
 	n.arm(func(by *node) {

@@ -35,7 +35,12 @@ func (m *member) consumerHeartbeat() {
 			}
 		})
 		id := m.id
-		k.late = func() { m.overtaken = m.overtaken || m.id == id }
+		k.late = func() {
+			m.overtaken = m.overtaken || m.id == id
+			if m.overtaken && m.owes && !m.dead { // the coordinator may think that it has given up everything, and waits no more
+				m.soon(m.consumerJoin)
+			}
+		}
 	})
 }
 
@@ -190,7 +195,7 @@ func (m *member) reconcile(a *kmsg.ConsumerGroupHeartbeatResponseAssignment) {
 		return
 	}
 	m.revoking = true
-	if m.stuck() {
+	if m.holdsOn(parts) {
 		m.owes = true
 		m.note("does not give up what it should")
 		return
@@ -202,6 +207,24 @@ func (m *member) reconcile(a *kmsg.ConsumerGroupHeartbeatResponseAssignment) {
 			m.revoking, m.full = false, true
 		}
 	})
+}
+
+// holdsOn says whether the member is one that does not give up what it should,
+// until it is put out. Now and then its coordinator ends meanwhile: the next one
+// must put it out. What is of topics that are deleted nobody may wait for.
+func (m *member) holdsOn(keep []*groupPart) bool {
+	w := m.g.w
+	if m.stuck() {
+		return true
+	}
+	stays := func(p *groupPart) bool { return !p.part.topic.deleted && !slices.Contains(keep, p) }
+	if m.overtaken || w.calm() || !slices.ContainsFunc(m.list(), stays) || m.c.rng.IntN(8) > 0 {
+		return false
+	}
+	if m.coordinator != nowhere {
+		w.faults.endCoordinator(w.nodes[m.coordinator], m.slot.rebalance)
+	}
+	return true
 }
 
 func (m *member) consumerLeave() {
