@@ -40,6 +40,7 @@ type history struct {
 	epochs    []epochSpan          // in the order of epochs
 	synced    map[int]kafka.Offset // by node: up to where its replica was on disk when last seen
 	leaders   map[kafka.LeaderEpoch]int
+	ledSince  instant // when the last of them was known first
 	states    map[kafka.PartitionEpoch]*metadata.Partition
 	seen      map[kafka.PartitionEpoch]*metadata.Image // in which each was known first
 }

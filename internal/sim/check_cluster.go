@@ -21,7 +21,7 @@ func (c *checkers) leads(p *topicPart, n *node, epoch kafka.LeaderEpoch) {
 	other, ok := p.leaders[epoch]
 	switch {
 	case !ok:
-		p.leaders[epoch] = n.index
+		p.leaders[epoch], p.ledSince = n.index, c.w.now
 		c.epochCount++
 	case other != n.index:
 		c.w.violate("one leader per epoch", "%s: nodes %d and %d both led in epoch %d", p, other+1, n.id, epoch)
@@ -69,6 +69,10 @@ func (c *checkers) haveCommitted(p *topicPart, n *node, hosted *partition.Partit
 		}
 		if has := c.safe(p, o); has < s.HighWatermark {
 			c.w.violate("who is in sync has what is committed", "%s: node %d leads in epoch %d, has committed up to %d, and takes %v for in sync, but node %d has %d on its disk", p, n.id, s.LeaderEpoch, s.HighWatermark, s.InSync, id, has)
+			return
+		}
+		// What both have to the end, and all of it committed, is the same.
+		if o.LeaderEpoch == s.LeaderEpoch && id != n.id && s.HighWatermark == s.End && o.End == s.End && !p.topic.relaxed && !c.agree(p, member, other, n, hosted) {
 			return
 		}
 	}
@@ -238,6 +242,9 @@ func (c *checkers) without(away *node) string {
 // two nodes being cut off from each other: one of them may be fenced.
 func (c *checkers) apart(a, b *node) string {
 	for _, p := range c.w.load.parts() {
+		if c.w.now-p.ledSince < c.w.plan.lagMax+2*second {
+			continue // it has the right to wait: the lead was moved
+		}
 		for _, pair := range [][2]*node{{a, b}, {b, a}} {
 			leader, other := pair[0], pair[1]
 			if !leader.up || leader.broker == nil || !leader.ready {

@@ -258,12 +258,18 @@ func (c *checkers) replicas(p *topicPart) {
 }
 
 // sameProducers checks that a replica knows the same of producers as the
-// leader: it may lead next, and must know what comes again. Where damage was
-// done, or a disk was full, some may be forgotten.
+// leader: it may lead next, and must know what comes again.
 func (c *checkers) sameProducers(p *topicPart, n *node, hosted *partition.Partition) bool {
 	leader := c.w.nodes[hosted.Status().Leader-1]
-	other := leader.broker.Partition(p.topic.id, p.number)
-	if leader == n || other == nil || c.w.flips.wanted || c.w.faults.has("full disk") {
+	if other := leader.broker.Partition(p.topic.id, p.number); leader != n && other != nil {
+		return c.agree(p, n, hosted, leader, other)
+	}
+	return true
+}
+
+// agree is sameProducers of a leader and a replica with all that it has.
+func (c *checkers) agree(p *topicPart, n *node, hosted *partition.Partition, leader *node, other *partition.Partition) bool {
+	if c.mayForget() {
 		return true
 	}
 	known := func(hosted *partition.Partition) string {
@@ -278,6 +284,14 @@ func (c *checkers) sameProducers(p *topicPart, n *node, hosted *partition.Partit
 		return false
 	}
 	return true
+}
+
+// mayForget says whether a node may have lost what it knew of producers whose
+// records are gone: where damage was done, a disk was full or a sync failed, or a
+// process ended just before it wrote that down.
+func (c *checkers) mayForget() bool {
+	return c.w.flips.wanted || c.w.faults.has("full disk") ||
+		slices.ContainsFunc(c.w.nodes, func(n *node) bool { return n.disk.failed > 0 || n.cutShort })
 }
 
 // contents holds what a replica has against what clients were told.

@@ -135,6 +135,9 @@ func (w *world) draw(o Options) {
 	}
 	w.drawGroups(o)
 	p.ways = drawWays(w.fork(partWays))
+	if p.ways.resets {
+		p.trim()
+	}
 	p.relaxed = len(o.Faults) == 0 && !p.mayLoseDisk && rng.IntN(10) == 0
 }
 
@@ -145,6 +148,8 @@ type ways struct {
 	directMin  int64 // bytes of an append that is left in memory until it is synced; 0: none is
 	racks      int32 // that nodes and consumers are in; 0: none
 	noteBytes  int64 // bytes until the state of a log's producers is noted; 0: the default, which no run comes to
+	silences   bool  // producers fall silent for a while, some for good
+	resets     bool  // logs soon begin beyond where a node is that was away
 }
 
 func drawWays(rng *rand.Rand) ways {
@@ -158,7 +163,19 @@ func drawWays(rng *rand.Rand) ways {
 	if rng.IntN(2) == 0 {
 		w.noteBytes = 256 << rng.IntN(6)
 	}
+	w.silences, w.resets = rng.IntN(3) == 0, rng.IntN(5) == 0
 	return w
+}
+
+// trim has old records go soon and often, partitions move, and producers fall
+// silent, so that what is known of them is in no log any more.
+func (p *plan) trim() {
+	p.kinds = []topicKind{trimmed, trimmed, trimmed, retained}
+	p.ways.silences = true
+	p.trimEvery = min(max(p.trimEvery, 100*millisecond), 500*millisecond)
+	if p.adminEvery == 0 || p.adminEvery > 3*second {
+		p.adminEvery = 3 * second
+	}
 }
 
 // rack is that of the i-th node or consumer; "": it has none.

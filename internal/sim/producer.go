@@ -62,6 +62,7 @@ type lane struct {
 	flying  int      // batches under way, all of them to one node
 	node    int      // that one
 	waiting bool     // a retry is set
+	silent  instant  // until when nothing is sent but what waits
 	last    string
 	sent    []sent // by count, from 1 on
 }
@@ -151,13 +152,26 @@ func (ln *lane) later() {
 		if ln.part.topic.deleted || ln.p.l.draining {
 			return
 		}
-		if ln.p.ready && len(ln.pending) < 20 {
+		if ln.p.ready && len(ln.pending) < 20 && !ln.isSilent() {
 			ln.raiseEpoch()
 			ln.add()
 			ln.pump()
 		}
 		ln.later()
 	})
+}
+
+// isSilent says whether the lane is to send nothing now. In some runs each falls
+// silent after some seconds, for as long as that or for good.
+func (ln *lane) isSilent() bool {
+	c := ln.p.c
+	if c.w.now >= ln.silent && c.w.plan.ways.silences && c.between(0, 4*second) < ln.p.pause {
+		ln.silent = c.w.now + c.between(second, 30*second)
+		if c.rng.IntN(4) == 0 {
+			ln.silent = math.MaxInt64
+		}
+	}
+	return c.w.now < ln.silent
 }
 
 // add makes a batch.

@@ -185,7 +185,7 @@ func (w *world) heal() {
 	w.load.draining = true
 	for _, p := range w.load.producers {
 		for _, ln := range p.lanes {
-			if !ln.part.topic.deleted && p.ready {
+			if !ln.part.topic.deleted && p.ready && w.now >= ln.silent {
 				ln.add()
 				ln.pump()
 			}
