@@ -14,6 +14,8 @@ type checkers struct {
 
 	looks       int               // into the nodes, so far
 	images      []*metadata.Image // by node: the last one seen
+	newest      kafka.Offset      // of any
+	fences      []fence           // by node
 	producerIDs map[int64]string
 	marks       map[*partition.Partition]mark // of open replicas
 }
@@ -43,6 +45,7 @@ type history struct {
 	ledSince  instant // when the last of them was known first
 	states    map[kafka.PartitionEpoch]*metadata.Partition
 	seen      map[kafka.PartitionEpoch]*metadata.Image // in which each was known first
+	newest    kafka.PartitionEpoch                     // of them
 }
 
 // placed is a record and where it is.
@@ -60,7 +63,7 @@ type ack struct {
 }
 
 func newCheckers(w *world) *checkers {
-	return &checkers{w: w, images: make([]*metadata.Image, len(w.plan.clocks)), producerIDs: make(map[int64]string), marks: make(map[*partition.Partition]mark)}
+	return &checkers{w: w, images: make([]*metadata.Image, len(w.plan.clocks)), fences: make([]fence, len(w.plan.clocks)), producerIDs: make(map[int64]string), marks: make(map[*partition.Partition]mark)}
 }
 
 // watchEvery is how often the nodes are looked into.

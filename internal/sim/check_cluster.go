@@ -50,13 +50,39 @@ func (c *checkers) haveCommitted(p *topicPart, n *node, hosted *partition.Partit
 	if c.w.flips.wanted {
 		return // a log that is damaged is in sync until somebody notices
 	}
+	c.complete(p, n.broker.Image(), n, hosted, hosted.Status().InSync)
+}
+
+// haveJoined is haveCommitted of those who have joined the in-sync set just now,
+// which their leader may not know yet: soon they have everything in any case.
+func (c *checkers) haveJoined(p *topicPart, image *metadata.Image, state *metadata.Partition) {
+	was := p.states[state.PartitionEpoch-1]
+	if c.w.flips.wanted || state.Leader == kafka.NoNode || was == nil || was.LeaderEpoch != state.LeaderEpoch || p.newest > state.PartitionEpoch {
+		return
+	}
+	n := c.w.nodes[state.Leader-1]
+	if n.broker == nil {
+		return
+	}
+	hosted := n.broker.Partition(p.topic.id, p.number)
+	if hosted == nil {
+		return
+	}
+	if epoch, leads := hosted.Leads(); leads && epoch == state.LeaderEpoch {
+		c.complete(p, image, n, hosted, slices.DeleteFunc(slices.Clone(state.InSync), was.IsInSync))
+	}
+}
+
+// complete checks that what the leader n takes for committed is on the disks of
+// members, by an image of the cluster.
+func (c *checkers) complete(p *topicPart, image *metadata.Image, n *node, hosted *partition.Partition, members []kafka.NodeID) {
 	s := hosted.Status()
-	for _, id := range s.InSync {
+	for _, id := range members {
 		member := c.w.nodes[id-1]
 		if member.broker == nil || s.Offline {
 			continue
 		}
-		if b := n.broker.Image().Broker(id); member.wiped && (b == nil || int64(b.Epoch) <= int64(member.wipedAt)) {
+		if b := image.Broker(id); member.wiped && (b == nil || int64(b.Epoch) <= int64(member.wipedAt)) {
 			continue // nobody has noticed that its disk is gone
 		}
 		other := member.broker.Partition(p.topic.id, p.number)
@@ -68,7 +94,7 @@ func (c *checkers) haveCommitted(p *topicPart, n *node, hosted *partition.Partit
 			continue // n is behind: the replica was removed and made anew, and the cluster knows that it is not in sync
 		}
 		if has := c.safe(p, o); has < s.HighWatermark {
-			c.w.violate("who is in sync has what is committed", "%s: node %d leads in epoch %d, has committed up to %d, and takes %v for in sync, but node %d has %d on its disk", p, n.id, s.LeaderEpoch, s.HighWatermark, s.InSync, id, has)
+			c.w.violate("who is in sync has what is committed", "%s: node %d leads in epoch %d, has committed up to %d, %v are in sync, but node %d has %d on its disk", p, n.id, s.LeaderEpoch, s.HighWatermark, members, id, has)
 			return
 		}
 		// What both have to the end, and all of it committed, is the same.
@@ -81,6 +107,10 @@ func (c *checkers) haveCommitted(p *topicPart, n *node, hosted *partition.Partit
 // metadata checks what a node has come to know: the same as others know of the
 // same partition epoch, and no step from one to the next that loses records.
 func (c *checkers) metadata(n *node, image *metadata.Image) {
+	if image.Offset() > c.newest {
+		c.newest = image.Offset()
+		c.unfenced(image)
+	}
 	for _, t := range c.w.load.topics {
 		mt := image.Topic(t.id)
 		if mt == nil {
@@ -104,9 +134,41 @@ func (c *checkers) metadata(n *node, image *metadata.Image) {
 				continue
 			}
 			p.states[state.PartitionEpoch], p.seen[state.PartitionEpoch] = state, image
+			p.newest = max(p.newest, state.PartitionEpoch)
 			c.step(p, p.states[state.PartitionEpoch-1], state)
 			c.step(p, state, p.states[state.PartitionEpoch+1])
+			c.haveJoined(p, image, state)
 		}
+	}
+}
+
+// fence is what is known of a node's registration while it lasts.
+type fence struct {
+	epoch    kafka.BrokerEpoch
+	seen     instant      // when it was known first
+	fenced   bool         // when it was seen last
+	unfenced kafka.Offset // the last metadata in which it was not
+}
+
+// unfenced checks that a node is let back only when it knows that it was fenced:
+// else it may take itself for a leader, and get a lease.
+func (c *checkers) unfenced(image *metadata.Image) {
+	for _, n := range c.w.nodes {
+		b, f := image.Broker(n.id), &c.fences[n.index]
+		switch {
+		case b == nil:
+			continue
+		case f.epoch != b.Epoch || f.seen == 0:
+			*f = fence{epoch: b.Epoch, seen: c.w.now, unfenced: kafka.Offset(b.Epoch) - 1}
+		}
+		if b.Fenced {
+			f.fenced = true
+			continue
+		}
+		if f.fenced && n.up && n.broker != nil && n.began <= f.seen && n.broker.Image().Offset() <= f.unfenced {
+			c.w.violate("a node is let back when it knows that it was fenced", "node %d is not fenced at metadata offset %d, and was at some after %d; it knows those up to %d", n.id, image.Offset(), f.unfenced, n.broker.Image().Offset())
+		}
+		f.fenced, f.unfenced = false, image.Offset()
 	}
 }
 

@@ -55,6 +55,7 @@ type node struct {
 	ringAt   time.Time
 	stopping bool
 	restarts int
+	began    instant      // its process
 	wiped    bool         // its first disk is lost
 	wipedAt  kafka.Offset // the last of the metadata that any node knew then
 	maimed   bool         // its metadata are damaged, which its next process must notice
@@ -169,6 +170,7 @@ func (n *node) start() {
 	n.links = make(map[kafka.NodeID][2]*link)
 	n.deadlines = deadline.New(n.ring)
 	n.restarts++
+	n.began = n.w.now
 	n.w.note(noteProcess, n.index, nowhere, int64(n.life), 0, "started")
 	life := n.life
 	mounted := n.disk.mount()
