@@ -2,6 +2,7 @@ package sim
 
 import (
 	"fmt"
+	"maps"
 	"reflect"
 	"slices"
 	"time"
@@ -300,9 +301,23 @@ func (c *checkers) without(away *node) string {
 	return ""
 }
 
+// pairing is a leader, in an epoch, and a follower that it waits for.
+type pairing struct {
+	part             *topicPart
+	epoch            kafka.LeaderEpoch
+	leader, follower kafka.NodeID
+}
+
 // apart says which leader still waits for a follower that it does not hear of,
-// two nodes being cut off from each other: one of them may be fenced.
-func (c *checkers) apart(a, b *node) string {
+// two nodes being cut off from each other: one of them may be fenced. Since when
+// is kept in waits, as others may come to lead meanwhile; late is one that has
+// waited for longer than the follower may lag.
+func (c *checkers) apart(a, b *node, waits map[pairing]instant) (why string, late bool) {
+	now := make(map[pairing]instant)
+	defer func() {
+		clear(waits)
+		maps.Copy(waits, now)
+	}()
 	for _, p := range c.w.load.parts() {
 		if c.w.now-p.ledSince < c.w.plan.lagMax+2*second {
 			continue // it has the right to wait: the lead was moved
@@ -316,15 +331,27 @@ func (c *checkers) apart(a, b *node) string {
 			if hosted == nil || !leader.broker.MayServe(leader.time()) {
 				continue
 			}
-			if _, leads := hosted.Leads(); !leads {
+			epoch, leads := hosted.Leads()
+			if !leads {
 				continue
 			}
-			if s := hosted.Status(); slices.Contains(s.InSync, other.id) && s.HighWatermark < s.End {
-				return fmt.Sprintf("%s: node %d has records up to %d, committed up to %d, and waits for node %d", p, leader.id, s.End, s.HighWatermark, other.id)
+			s := hosted.Status()
+			if !slices.Contains(s.InSync, other.id) || s.HighWatermark == s.End {
+				continue
+			}
+			waiting := pairing{p, epoch, leader.id, other.id}
+			since, ok := waits[waiting]
+			if !ok {
+				since = c.w.now
+			}
+			now[waiting] = since
+			if over := c.w.now-since > c.w.plan.lagMax+5*second; why == "" || over && !late {
+				late = over
+				why = fmt.Sprintf("%s: node %d has records up to %d, committed up to %d, and waits for node %d since %v", p, leader.id, s.End, s.HighWatermark, other.id, time.Duration(since))
 			}
 		}
 	}
-	return ""
+	return why, late
 }
 
 // atRest says whether a healed cluster has done all that it should by itself,

@@ -143,7 +143,7 @@ func (w *world) endure() {
 	w.note(notePhase, nowhere, nowhere, int64(away.id), 0, "heal but for one node")
 	w.mended = true
 	w.guard(w.faults.heal)
-	mend, missing := func() {}, func() string { return w.check.without(away) }
+	mend, missing := func() {}, func() (string, bool) { return w.check.without(away), true }
 	switch w.faults.rng.IntN(3) {
 	case 0:
 		away.kill()
@@ -155,16 +155,18 @@ func (w *world) endure() {
 		w.faults.note("cut n%d from n%d", away.index, other.index)
 		mend = w.faults.cutAll([][2]int{{away.index, other.index}, {other.index, away.index}})
 		w.run(w.now + w.plan.lagMax + 2*second)
-		missing = func() string { return w.check.apart(away, other) }
+		waits := make(map[pairing]instant)
+		missing = func() (string, bool) { return w.check.apart(away, other, waits) }
 	}
 	var why string
+	var late bool
 	for end := w.now + endureBudget; w.now < end && !w.stopped; {
 		w.run(w.now + 200*millisecond)
-		if why = missing(); why == "" {
+		if why, late = missing(); why == "" {
 			break
 		}
 	}
-	if why != "" && !w.stopped {
+	if why != "" && late && !w.stopped {
 		w.violate("a cluster does without one of its nodes", "%v after node %d went away: %s", time.Duration(endureBudget), away.id, why)
 	}
 	mend()
