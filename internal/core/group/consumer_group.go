@@ -55,10 +55,10 @@ type consumerMember struct {
 	joinAt   time.Time // soft: classic members that did not join again are removed then
 	syncAt   time.Time // soft: classic members that did not sync are removed then
 
-	// Soft: the last answer told it of another assignment, and of no other epoch. If
-	// that answered a heartbeat which it had given up and which came late, its next
-	// one looks as if it had heard: it is told again, unless it says that it has it.
-	toldOnce bool
+	// Soft: it was told of another assignment, and of no other epoch, and has not
+	// said since that it has it. If that answered a heartbeat which it had given up
+	// and which came late, its next ones look as if it had heard: it is told again.
+	unheard bool
 }
 
 // Member epochs with a meaning of their own.

