@@ -138,22 +138,42 @@ func (r *run) checkLogs() {
 
 // usage is what one process uses.
 type usage struct {
-	goroutines, files int
-	rss               int64
+	goroutines, files, replicas int
+	rss                         int64
 }
 
+// filesPerReplica is how many files a replica may have open: the active segment,
+// written past the cache too, its index, the checkpoint, and the last sealed
+// segments that were read.
+const filesPerReplica = 8
+
 func (u usage) String() string {
-	return fmt.Sprintf("%d goroutines, %d open files, %d MiB", u.goroutines, u.files, u.rss>>20)
+	return fmt.Sprintf("%d goroutines, %d open files with %d replicas, %d MiB", u.goroutines, u.files, u.replicas, u.rss>>20)
 }
 
 // growth reads what each node uses.
 func (r *run) growth() []usage {
 	var all []usage
+	replicas := make(map[int32]int)
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	m, err := r.admin.Metadata(ctx)
+	if err != nil {
+		r.violated("harness", "metadata: %v", err)
+	}
+	for _, t := range m.Topics {
+		for _, p := range t.Partitions {
+			for _, node := range p.Replicas {
+				replicas[node]++
+			}
+		}
+	}
 	for _, n := range r.c.Nodes {
 		u, err := usageOf(n)
 		if err != nil {
 			r.violated("metrics", "node %d: %v", n.ID, err)
 		}
+		u.replicas = replicas[int32(n.ID)]
 		all = append(all, u)
 	}
 	return all
@@ -193,7 +213,7 @@ func usageOf(n *cluster.Node) (usage, error) {
 func (r *run) compareGrowth(before, after []usage) {
 	for i := range before {
 		r.say("node %d: at first %v, in the end %v", i+1, before[i], after[i])
-		if after[i].goroutines > before[i].goroutines+50 || after[i].files > 2*before[i].files+100 || after[i].rss > before[i].rss+256<<20 {
+		if after[i].goroutines > before[i].goroutines+50 || after[i].files > before[i].files+50+filesPerReplica*after[i].replicas || after[i].rss > before[i].rss+256<<20 {
 			r.violated("growth", "node %d: at first %v, in the end %v", i+1, before[i], after[i])
 		}
 	}
