@@ -38,7 +38,7 @@ type member struct {
 	last        string
 
 	durable bool // the coordinator has it in its log
-	missed  bool // a request had no answer: it may still arrive, however late
+	missed  bool // a request had no answer, or one that says nothing: it may still arrive, or have arrived
 	// KIP-848: a heartbeat it had given up was handled late. One that joined told
 	// the coordinator that it has nothing; the answer to another, lost, may have
 	// been what to give up.

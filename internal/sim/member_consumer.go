@@ -123,6 +123,8 @@ func (m *member) consumerRefused(code kafka.ErrorCode, req *kmsg.ConsumerGroupHe
 	m.settled, m.full = false, true
 	switch {
 	case m.moved(code):
+		// A coordinator that lost its part in the midst of it may have noted it all the same.
+		m.missed = m.missed || code == kafka.ErrNotCoordinator
 		m.soon(m.consumerHeartbeat)
 	case code == kafka.ErrUnreleasedInstanceID && req.MemberEpoch == 0:
 		m.soon(m.consumerHeartbeat)
