@@ -96,7 +96,8 @@ STOPPED the process had ended that was asked to.
 The client is franz-go. With --client default it has its defaults, with which it
 waits up to 20 s for an answer on a connection that is cut or to a node that is
 frozen, and up to 5 s before it asks again who leads; with --client quick these
-times are set to a fraction of a second, so that the figures are the cluster's.`,
+times are set to a fraction of a second, and with stop and cut it asks no new
+connection for versions, so that the figures are the cluster's.`,
 		Args: noArguments,
 	}
 	flags := cmd.Flags()
@@ -225,7 +226,7 @@ func (f *failover) measure(ctx context.Context, log io.Writer, flags []string, f
 		r.warm = failoverWarmDefault
 	}
 	defer r.close()
-	if err := r.open(ctx, dir, log, flags, fault == "cut", f.client == "quick"); err != nil {
+	if err := r.open(ctx, dir, log, flags, fault, f.client == "quick"); err != nil {
 		return nil, err
 	}
 	if err := r.createTopic(ctx, victim); err != nil {

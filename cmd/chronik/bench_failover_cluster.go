@@ -14,6 +14,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
+	"github.com/twmb/franz-go/pkg/kversion"
 )
 
 const (
@@ -52,13 +53,13 @@ type failoverPart struct {
 	waitEnd time.Time     // of that
 }
 
-func (r *failoverRun) open(ctx context.Context, dir string, log io.Writer, flags []string, network, quick bool) error {
+func (r *failoverRun) open(ctx context.Context, dir string, log io.Writer, flags []string, fault string, quick bool) error {
 	var err error
 	if r.cluster, err = newLocalCluster(3, dir, "127.0.0.1:0", "127.0.0.1:0", "", flags, log); err != nil {
 		return err
 	}
 	r.cluster.watch = r.seen.line
-	if network {
+	if fault == "cut" {
 		r.network = newNetwork()
 		for _, n := range r.cluster.nodes {
 			if n.kafkaFront, err = r.network.front(n.id, n.kafka, false); err != nil {
@@ -82,6 +83,9 @@ func (r *failoverRun) open(ctx context.Context, dir string, log io.Writer, flags
 	if quick {
 		options = append(options, quickClient()...)
 	}
+	if quick && (fault == "cut" || fault == "stop") {
+		options = append(options, unquestioning())
+	}
 	if r.client, err = kgo.NewClient(options...); err != nil {
 		return err
 	}
@@ -100,6 +104,18 @@ func quickClient() []kgo.Opt {
 		kgo.RequestTimeoutOverhead(200 * time.Millisecond), kgo.DialTimeout(200 * time.Millisecond),
 		kgo.RetryBackoffFn(func(int) time.Duration { return 20 * time.Millisecond }),
 	}
+}
+
+// unquestioning has a client ask no new connection for the versions that the
+// broker knows. A node that is silent does not answer that either, and franz-go
+// waits for it once for each request that it had in flight, one after the other.
+// It forgets leader epochs then, and must not get any by KIP-951: it would take
+// all metadata for older.
+func unquestioning() kgo.Opt {
+	versions := kversion.Stable()
+	versions.SetMaxKeyVersion(int16(kmsg.ApiVersions), -1)
+	versions.SetMaxKeyVersion(int16(kmsg.Produce), 9)
+	return kgo.MaxVersions(versions)
 }
 
 func (r *failoverRun) close() {
