@@ -33,7 +33,7 @@ func (c *checkers) leads(p *topicPart, n *node, epoch kafka.LeaderEpoch) {
 // while it is open: what is below it is committed, or was deleted.
 func (c *checkers) mark(p *topicPart, n *node, hosted *partition.Partition) {
 	m, was := mark{hosted.HighWatermark(), hosted.LogStart()}, c.marks[hosted]
-	if end := hosted.LogEnd(); m.highWatermark > end {
+	if end := hosted.LogEnd(); m.highWatermark > end && hosted.Failure() == nil { // one that failed in the midst of a reset tells nobody
 		c.w.violate("high watermarks are within the log", "%s on node %d: %d, but the log ends at %d", p, n.id, m.highWatermark, end)
 	}
 	if m.highWatermark < was.highWatermark {
