@@ -180,10 +180,10 @@ func (r *run) up(n *cluster.Node) error {
 // rest is a period of peace: what was harmed must be well again before it ends.
 func (r *run) rest(ctx context.Context, length time.Duration) {
 	begin := time.Now()
+	well := r.awaitWell(ctx, recoveryMax) // a node that is not back in the cluster need not know what was made since
 	r.mu.Lock()
-	r.quiet = true
+	r.quiet = well
 	r.mu.Unlock()
-	r.awaitWell(ctx, recoveryMax)
 	r.addEvent(event{kind: "recovery", begin: begin, end: time.Now()})
 	peace := time.Now()
 	pause(ctx, length)
