@@ -84,7 +84,7 @@ func (r *failoverRun) open(ctx context.Context, dir string, log io.Writer, flags
 		options = append(options, quickClient()...)
 	}
 	if quick && (fault == "cut" || fault == "stop") {
-		options = append(options, unquestioning())
+		options = append(options, impatient()...)
 	}
 	if r.client, err = kgo.NewClient(options...); err != nil {
 		return err
@@ -106,16 +106,19 @@ func quickClient() []kgo.Opt {
 	}
 }
 
-// unquestioning has a client ask no new connection for the versions that the
-// broker knows. A node that is silent does not answer that either, and franz-go
-// waits for it once for each request that it had in flight, one after the other.
-// It forgets leader epochs then, and must not get any by KIP-951: it would take
-// all metadata for older.
-func unquestioning() kgo.Opt {
+// impatient has a quick client give up on a silent node sooner still, and ask no
+// new connection for the versions that the broker knows. A silent node does not
+// answer that either, and franz-go waits for it once for each request that it
+// had in flight, one after the other. It forgets leader epochs then, and must
+// not get any by KIP-951: it would take all metadata for older.
+func impatient() []kgo.Opt {
 	versions := kversion.Stable()
 	versions.SetMaxKeyVersion(int16(kmsg.ApiVersions), -1)
 	versions.SetMaxKeyVersion(int16(kmsg.Produce), 9)
-	return kgo.MaxVersions(versions)
+	return []kgo.Opt{
+		kgo.MaxVersions(versions), kgo.ProduceRequestTimeout(100 * time.Millisecond),
+		kgo.RequestTimeoutOverhead(100 * time.Millisecond), kgo.DialTimeout(100 * time.Millisecond),
+	}
 }
 
 func (r *failoverRun) close() {
