@@ -14,6 +14,10 @@ import (
 // repeated one is known again. Clients rely on Kafka's number.
 const batchesKept = 5
 
+// earlierKept bounds what is remembered beyond that of a producer: more than
+// clients have under way before they begin a new epoch.
+const earlierKept = 16
+
 // noCoordinatorEpoch stands for "no marker seen".
 const noCoordinatorEpoch int32 = -1
 
@@ -22,6 +26,7 @@ type producer struct {
 	epoch            kafka.ProducerEpoch
 	n                uint8                    // of batches in use
 	batches          [batchesKept]producerRun // oldest first
+	earlier          []producerRun            // what came right before them, as far as settle keeps it; oldest first
 	coordinatorEpoch int32                    // of the last marker
 	txnStart         kafka.Offset             // of the open transaction, or NoOffset
 	lastTimestamp    int64                    // of the last batch or marker
@@ -34,6 +39,7 @@ type producerRun struct {
 	lastOffset                  kafka.Offset
 	timestamp                   int64
 	offsetDelta                 int32
+	epoch                       kafka.ProducerEpoch
 }
 
 func (p *producer) lastSequence() int32 {
@@ -48,11 +54,27 @@ func (p *producer) add(r producerRun) {
 		p.n = 0
 	}
 	if p.n == batchesKept {
+		p.earlier = append(p.earlier, p.batches[0])
 		copy(p.batches[:], p.batches[1:])
 		p.n--
 	}
 	p.batches[p.n] = r
 	p.n++
+}
+
+// settle forgets what need not be known besides the last batches. A truncation
+// may take away those that are not committed. It leaves the newest that is,
+// which must be known then, though it be deleted or compacted meanwhile.
+func (p *producer) settle(highWatermark kafka.Offset) {
+	if len(p.earlier) == 0 {
+		return
+	}
+	n := len(p.earlier)
+	if p.n == 0 || p.batches[0].lastOffset >= highWatermark {
+		for n--; n > 0 && p.earlier[n].lastOffset >= highWatermark; n-- {
+		}
+	}
+	p.earlier = slices.Delete(p.earlier, 0, max(n, len(p.earlier)-earlierKept))
 }
 
 // duplicate finds a remembered batch with the same epoch and sequence numbers.
@@ -226,7 +248,7 @@ func (ps *producers) refusedBefore(now time.Time, b record.Batch) bool {
 
 // apply takes in a batch that has been appended. It never refuses: on
 // followers the leader has checked.
-func (ps *producers) apply(now time.Time, b record.Batch) {
+func (ps *producers) apply(now time.Time, b record.Batch, highWatermark kafka.Offset) {
 	if !b.HasProducerID() {
 		return
 	}
@@ -242,8 +264,9 @@ func (ps *producers) apply(now time.Time, b record.Batch) {
 	}
 	e.seen, e.lastTimestamp = now.UnixMilli(), b.MaxTimestamp()
 	if b.BaseSequence() >= 0 {
-		e.add(producerRun{b.BaseSequence(), b.LastSequence(), b.LastOffset(), b.MaxTimestamp(), b.LastOffsetDelta()})
+		e.add(producerRun{b.BaseSequence(), b.LastSequence(), b.LastOffset(), b.MaxTimestamp(), b.LastOffsetDelta(), e.epoch})
 	}
+	e.settle(highWatermark)
 	if b.IsTransactional() {
 		if e.txnStart == kafka.NoOffset {
 			e.txnStart = b.BaseOffset()
@@ -265,6 +288,7 @@ func (ps *producers) entry(now time.Time, id kafka.ProducerID, epoch kafka.Produ
 	}
 	if e.epoch != epoch {
 		if e.epoch = epoch; !mutant.On(mutant.EpochKeepsBatches) {
+			e.earlier = append(e.earlier, e.batches[:e.n]...)
 			e.n = 0
 		}
 	}

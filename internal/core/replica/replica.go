@@ -256,7 +256,7 @@ func (r *Replica) Written(now time.Time) {
 		b, next, err := record.Next(rest)
 		invariant.Check(err == nil, "writes what is no batch")
 		r.epochs.assign(b.LeaderEpoch(), b.BaseOffset())
-		r.producers.apply(now, b)
+		r.producers.apply(now, b, r.highWatermark)
 		rest = next
 	}
 	base := r.end
@@ -276,7 +276,7 @@ func (r *Replica) WriteFailed(now time.Time, code kafka.ErrorCode) {
 	r.writing = write{}
 	if r.role == Leader {
 		if mutant.On(mutant.KnowUnwritten) {
-			r.producers.apply(now, record.Batch(w.records))
+			r.producers.apply(now, w.records, r.highWatermark)
 		}
 		r.producers.noteRefused(now, w.records)
 		r.refuse(w.proposal.Ticket, code)

@@ -102,6 +102,8 @@ func (s *scenario) run(t *testing.T, d *datadriven.TestData) string {
 		}
 		n.incarn += 100
 		n.boot(s.now)
+	case "save": // what is known of producers, for the next restart
+		s.node(id).log.snapshot, _ = s.node(id).r.Snapshot()
 	case "in-sync":
 		n := s.node(id)
 		c := n.changes[len(n.changes)-1]

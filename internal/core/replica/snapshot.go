@@ -13,18 +13,26 @@ import (
 // ErrSnapshot means that the bytes are no snapshot of producers.
 var ErrSnapshot = errors.New("producer snapshot is malformed")
 
-// snapshotVersion is the first byte of a snapshot. All numbers after it are
-// big-endian and of the size of their type:
+// snapshotVersion is the first byte of a snapshot, snapshotEarlier that of one
+// with the last part, which is left out where it is empty. All numbers after it
+// are big-endian and of the size of their type:
 //
 //	end | last | entries: count, {id, epoch, coordinator epoch, transaction start,
 //	last timestamp, seen, runs: count, {first, last sequence, last offset,
 //	timestamp, offset delta}} | open: count, {id, first} | ended: count,
-//	{id, first, last} | aborted: count, {id, first, last}
-const snapshotVersion = 1
+//	{id, first, last} | aborted: count, {id, first, last} | earlier: count, {id,
+//	epoch, first, last sequence, last offset, timestamp, offset delta}
+const (
+	snapshotVersion = 1
+	snapshotEarlier = 2
+)
 
 // Snapshot is the state of producers and transactions as of the log's end,
 // to be given to Restore, and that end.
 func (r *Replica) Snapshot() ([]byte, kafka.Offset) {
+	for _, e := range r.producers.entries {
+		e.settle(r.highWatermark)
+	}
 	return r.producers.encode(r.end), r.end
 }
 
@@ -34,8 +42,17 @@ func (ps *producers) encode(end kafka.Offset) []byte {
 	b = be.AppendUint64(b, uint64(end))
 	b = be.AppendUint64(b, uint64(ps.last))
 	b = be.AppendUint32(b, uint32(len(ps.entries)))
-	for _, id := range ps.ids() {
+	appendRun := func(run producerRun) {
+		b = be.AppendUint32(b, uint32(run.firstSequence))
+		b = be.AppendUint32(b, uint32(run.lastSequence))
+		b = be.AppendUint64(b, uint64(run.lastOffset))
+		b = be.AppendUint64(b, uint64(run.timestamp))
+		b = be.AppendUint32(b, uint32(run.offsetDelta))
+	}
+	ids, earlier := ps.ids(), 0
+	for _, id := range ids {
 		e := ps.entries[id]
+		earlier += len(e.earlier)
 		b = be.AppendUint64(b, uint64(id))
 		b = be.AppendUint16(b, uint16(e.epoch))
 		b = be.AppendUint32(b, uint32(e.coordinatorEpoch))
@@ -44,11 +61,7 @@ func (ps *producers) encode(end kafka.Offset) []byte {
 		b = be.AppendUint64(b, uint64(e.seen))
 		b = append(b, e.n)
 		for _, run := range e.batches[:e.n] {
-			b = be.AppendUint32(b, uint32(run.firstSequence))
-			b = be.AppendUint32(b, uint32(run.lastSequence))
-			b = be.AppendUint64(b, uint64(run.lastOffset))
-			b = be.AppendUint64(b, uint64(run.timestamp))
-			b = be.AppendUint32(b, uint32(run.offsetDelta))
+			appendRun(run)
 		}
 	}
 	appendSpan := func(s span) {
@@ -68,6 +81,18 @@ func (ps *producers) encode(end kafka.Offset) []byte {
 	for _, a := range ps.aborted {
 		appendSpan(span{a.ProducerID, a.FirstOffset, a.LastOffset})
 	}
+	if earlier == 0 {
+		return b
+	}
+	b[0] = snapshotEarlier
+	b = be.AppendUint32(b, uint32(earlier))
+	for _, id := range ids {
+		for _, run := range ps.entries[id].earlier {
+			b = be.AppendUint64(b, uint64(id))
+			b = be.AppendUint16(b, uint16(run.epoch))
+			appendRun(run)
+		}
+	}
 	return b
 }
 
@@ -81,15 +106,12 @@ func (ps *producers) snapshotAt(offset kafka.Offset) []byte {
 	then := newProducers(ps.max)
 	then.last = min(ps.last, offset-1)
 	for id, e := range ps.entries {
-		c := *e
-		for c.n > 0 && c.batches[c.n-1].lastOffset >= offset {
-			c.n--
-		}
+		c := e.before(offset)
 		if c.txnStart >= offset {
 			c.txnStart = kafka.NoOffset
 		}
 		if c.n > 0 || e.n == 0 || c.txnStart != kafka.NoOffset {
-			then.entries[id] = &c
+			then.entries[id] = c
 		}
 	}
 	then.open = slices.DeleteFunc(slices.Clone(ps.open), func(s span) bool { return s.first >= offset })
@@ -104,6 +126,30 @@ func (ps *producers) snapshotAt(offset kafka.Offset) []byte {
 	}
 	slices.SortFunc(then.open, func(a, b span) int { return cmp.Compare(a.first, b.first) })
 	return then.encode(offset)
+}
+
+// before is the producer with the last of the batches below an offset that are
+// known.
+func (p *producer) before(offset kafka.Offset) *producer {
+	c := *p
+	c.earlier = nil
+	if c.n == 0 || c.batches[c.n-1].lastOffset < offset {
+		return &c
+	}
+	runs := append(slices.Clone(p.earlier), p.batches[:p.n]...)
+	runs = slices.DeleteFunc(runs, func(r producerRun) bool { return r.lastOffset >= offset })
+	if c.n = 0; len(runs) == 0 {
+		return &c
+	}
+	last := runs[len(runs)-1]
+	c.epoch, c.lastTimestamp = last.epoch, last.timestamp
+	for _, r := range runs {
+		if r.epoch == c.epoch {
+			c.add(r)
+		}
+	}
+	c.earlier = nil
+	return &c
 }
 
 // reopen opens a transaction again that had not ended before an offset.
@@ -133,13 +179,13 @@ func (r *Replica) Restore(snapshot []byte) (kafka.Offset, error) {
 	}
 	d := decoder{b: snapshot}
 	version, end := d.u8(), kafka.Offset(d.u64())
-	if version != snapshotVersion || d.failed {
+	if version != snapshotVersion && version != snapshotEarlier || d.failed {
 		return r.start, ErrSnapshot
 	}
 	if end > r.end || end < r.start {
 		return r.start, nil
 	}
-	if !r.producers.decode(&d) {
+	if !r.producers.decode(&d, version == snapshotEarlier) {
 		r.producers.reset()
 		return r.start, ErrSnapshot
 	}
@@ -152,14 +198,17 @@ func (r *Replica) Restore(snapshot []byte) (kafka.Offset, error) {
 // having written now.
 //
 // Of a batch that is no control batch the header is enough.
-func (r *Replica) Replay(now time.Time, batch []byte) { r.producers.apply(now, batch) }
+func (r *Replica) Replay(now time.Time, batch []byte) { r.producers.apply(now, batch, r.highWatermark) }
 
 // ReplayLost tells in place of Replay that there are batches which cannot be
 // read. Producers are as unknown again, so that what they send next is not
 // refused, but for those with an open transaction.
 func (r *Replica) ReplayLost() { r.producers.forget() }
 
-func (ps *producers) decode(d *decoder) bool {
+func (ps *producers) decode(d *decoder, earlier bool) bool {
+	readRun := func(epoch kafka.ProducerEpoch) producerRun {
+		return producerRun{int32(d.u32()), int32(d.u32()), kafka.Offset(d.u64()), int64(d.u64()), int32(d.u32()), epoch}
+	}
 	ps.last = kafka.Offset(d.u64())
 	for range d.count(35) {
 		id := kafka.ProducerID(d.u64())
@@ -169,7 +218,7 @@ func (ps *producers) decode(d *decoder) bool {
 			return false
 		}
 		for i := range e.batches[:e.n] {
-			e.batches[i] = producerRun{int32(d.u32()), int32(d.u32()), kafka.Offset(d.u64()), int64(d.u64()), int32(d.u32())}
+			e.batches[i] = readRun(e.epoch)
 		}
 		ps.entries[id] = e
 	}
@@ -185,6 +234,15 @@ func (ps *producers) decode(d *decoder) bool {
 	for range d.count(24) {
 		s := readSpan()
 		ps.aborted = append(ps.aborted, AbortedTxn{s.producer, s.first, s.last})
+	}
+	if earlier {
+		for range d.count(38) {
+			e := ps.entries[kafka.ProducerID(d.u64())]
+			if e == nil {
+				return false
+			}
+			e.earlier = append(e.earlier, readRun(kafka.ProducerEpoch(d.u16())))
+		}
 	}
 	return !d.failed && len(d.b) == 0
 }
