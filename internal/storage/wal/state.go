@@ -22,8 +22,9 @@ func (l *Log) statePath(offset kafka.Offset) string {
 }
 
 // SaveState keeps what its caller knows about all records below the offset,
-// the state of producers for instance, durably. The last three are kept; a
-// truncation below the offset drops it, Trim all below the start but the last.
+// the state of producers for instance, durably. The last three are kept, and
+// that at the log start, of records that are gone; a truncation below the
+// offset drops it, Trim all below the start but the last.
 // Truncations is what Log.Truncations was when the log ended at the offset:
 // ErrStale means that there was one since, so that the state may be of records
 // that are gone.
@@ -41,7 +42,7 @@ func (l *Log) SaveState(offset kafka.Offset, state []byte, truncations uint64) e
 		l.states = slices.Insert(l.states, i, offset)
 	}
 	l.mu.Unlock()
-	return l.pruneStates(l.Start(), l.End())
+	return l.pruneStates(l.Start(), l.End(), offset)
 }
 
 // Truncations counts truncations and resets.
@@ -95,13 +96,14 @@ func (l *Log) LoadState(atMost kafka.Offset) (offset kafka.Offset, state []byte,
 }
 
 // pruneStates removes the states above the end, those below the start but the
-// newest of all, and those beyond the number that is kept.
-func (l *Log) pruneStates(start, end kafka.Offset) error {
+// newest of all, and those beyond the number that is kept but for that at the
+// start and those in spare.
+func (l *Log) pruneStates(start, end kafka.Offset, spare ...kafka.Offset) error {
 	l.mu.Lock()
 	var keep, drop []kafka.Offset
 	for i, o := range l.states {
 		switch {
-		case o > end, i < len(l.states)-1 && o < start, i < len(l.states)-statesMax:
+		case o > end, i < len(l.states)-1 && o < start, i < len(l.states)-statesMax && o != start && !slices.Contains(spare, o):
 			drop = append(drop, o)
 		default:
 			keep = append(keep, o)

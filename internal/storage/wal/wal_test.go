@@ -842,6 +842,33 @@ func TestStatesAreKeptAndPruned(t *testing.T) {
 	}
 }
 
+// What was known at the log start cannot be made again from what is left, which
+// a truncation may come close to.
+func TestTheStateAtTheLogStartIsKept(t *testing.T) {
+	for _, after := range []bool{true, false} {
+		fs := vfs.NewMem()
+		l, _ := mustOpen(t, fs, small)
+		fill(t, l, 100, 0)
+		save := func(offsets ...kafka.Offset) {
+			for _, o := range offsets {
+				must(t, l.SaveState(o, []byte(fmt.Sprint(o)), l.Truncations()))
+			}
+		}
+		if !after {
+			save(60, 80, 100)
+		}
+		save(20)
+		must(t, l.Trim(20))
+		save(40, 70, 90, 110)
+		must(t, l.Close(testNow))
+		l, _ = mustOpen(t, fs, small)
+		must(t, l.TruncateFrom(30))
+		if o, b, ok := l.LoadState(l.End()); !ok || o != 20 || string(b) != "20" {
+			t.Errorf("saved later ones: %v: found %d %q %t", after, o, b, ok)
+		}
+	}
+}
+
 func TestDumpTellsWhatIsThere(t *testing.T) {
 	fs := vfs.NewMem()
 	l, _ := mustOpen(t, fs, small)
