@@ -286,6 +286,21 @@ func (r *Replica) Producers() []ProducerStatus {
 	return list
 }
 
+// LastCommitted is the last offset of the newest committed batch of a producer
+// when those that are remembered for their sequence numbers are not committed:
+// a truncation may make it the last again. NoOffset if it is not known or not so.
+func (r *Replica) LastCommitted(id kafka.ProducerID) kafka.Offset {
+	e := r.producers.entries[id]
+	if e == nil {
+		return kafka.NoOffset
+	}
+	e.settle(r.highWatermark)
+	if len(e.earlier) == 0 || e.earlier[0].lastOffset >= r.highWatermark {
+		return kafka.NoOffset
+	}
+	return e.earlier[0].lastOffset
+}
+
 // decoder reads numbers off bytes that nobody vouches for.
 type decoder struct {
 	b      []byte

@@ -90,7 +90,7 @@ func (p *Partition) Compact(now time.Time, d Dirt, opts cleaner.Options) (*Compa
 		task.Aborted = append(task.Aborted, cleaner.Transaction{Producer: a.ProducerID, First: a.FirstOffset, Last: a.LastOffset})
 	}
 	for _, s := range p.core.Producers() {
-		task.Producers[s.ProducerID] = cleaner.Producer{Epoch: s.ProducerEpoch, First: s.FirstOffset, Last: s.LastOffset}
+		task.Producers[s.ProducerID] = cleaner.Producer{Epoch: s.ProducerEpoch, First: s.FirstOffset, Last: s.LastOffset, Before: p.core.LastCommitted(s.ProducerID)}
 	}
 	p.compact.running = true
 	p.mu.Unlock()

@@ -370,3 +370,35 @@ func TestNothingIsCompactedUntilWhatIsForgottenIsSaved(t *testing.T) {
 		t.Errorf("state at %d", at)
 	}
 }
+
+// All that is remembered of the producer is in flight, and does not survive.
+func TestCompactionKeepsWhatATruncationBringsBack(t *testing.T) {
+	c := newCluster(t, 2, compactConfig())
+	n := c.node(1)
+	c.assign(1, 1, 1, 2)
+	c.run(20 * time.Millisecond)
+	for seq := range int32(3) {
+		n.produce(-1, keyed(&record.Producer{ID: 7, Sequence: seq}, false, "a", "old"))
+	}
+	n.produce(-1, keyed(nil, false, "a", "new"))
+	for i := range 60 {
+		n.produce(-1, keyed(nil, false, fmt.Sprint("f", i), strings.Repeat("x", 400)))
+	}
+	c.run(time.Second)
+	c.cut[2] = true
+	for seq := range int32(5) {
+		n.produce(-1, keyed(&record.Producer{ID: 7, Sequence: 3 + seq}, false, "a", "in flight"))
+	}
+	if res := n.compact(); res.RecordsRemoved == 0 {
+		t.Fatal("nothing was compacted")
+	}
+	c.cut[2] = false
+	c.assign(2, 2, 1, 2)
+	c.run(time.Second)
+	c.want("log end", n.p.LogEnd(), c.node(2).p.LogEnd())
+	c.assign(1, 3, 1, 2)
+	c.run(time.Second)
+	c.want("again", n.produce(-1, keyed(&record.Producer{ID: 7, Sequence: 2}, false, "a", "old")).BaseOffset, 2)
+	c.want("gap", n.produce(1, keyed(&record.Producer{ID: 7, Sequence: 4}, false, "a", "x")).Code, kafka.ErrOutOfOrderSequenceNumber)
+	c.want("next", n.produce(1, keyed(&record.Producer{ID: 7, Sequence: 3}, false, "a", "x")).Code, kafka.None)
+}

@@ -100,6 +100,9 @@ type Producer struct {
 	// First and Last are the last offsets of the first and last batch that are
 	// remembered for their sequence numbers, NoOffset if there are none.
 	First, Last kafka.Offset
+	// Before is the last offset of a batch before them that must be known, too;
+	// NoOffset if there is none.
+	Before kafka.Offset
 }
 
 // Result is what a pass has done, so far or as a whole.

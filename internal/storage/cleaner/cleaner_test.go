@@ -90,7 +90,7 @@ func (tp *topic) send(p *record.Producer, transactional bool, codec record.Codec
 	b := bd.Build()
 	tp.must(tp.log.Append(tp.now, b))
 	if p != nil && p.Sequence >= 0 {
-		pr := Producer{Epoch: p.Epoch, First: b.LastOffset(), Last: b.LastOffset()}
+		pr := Producer{Epoch: p.Epoch, First: b.LastOffset(), Last: b.LastOffset(), Before: kafka.NoOffset}
 		tp.task.Producers[p.ID] = pr
 	}
 	if !transactional {

@@ -111,10 +111,11 @@ func (p *Pass) empty(b record.Batch) error {
 		return p.pass(b) // it stands in for the end
 	}
 	pr, ok := p.task.Producers[b.ProducerID()]
-	if !ok || pr.Last == kafka.NoOffset || b.LastOffset() < pr.First || b.LastOffset() > pr.Last || b.ProducerEpoch() != pr.Epoch {
-		return p.leaveOut(b)
+	remembered := pr.Last != kafka.NoOffset && b.LastOffset() >= pr.First && b.LastOffset() <= pr.Last && b.ProducerEpoch() == pr.Epoch
+	if ok && (remembered || b.LastOffset() == pr.Before) {
+		return p.keepHeader(b)
 	}
-	return p.keepHeader(b)
+	return p.leaveOut(b)
 }
 
 // leaveOut drops a batch, but for the header of that with which a leader epoch
@@ -150,7 +151,7 @@ func (p *Pass) keepHeader(b record.Batch) error {
 // It is of no transaction or of a committed one.
 func (p *Pass) anonymous(b record.Batch) bool {
 	pr, ok := p.task.Producers[b.ProducerID()]
-	return !ok || pr.Epoch != b.ProducerEpoch() || pr.First == kafka.NoOffset || b.LastOffset() < pr.First
+	return !ok || b.LastOffset() != pr.Before && (pr.Epoch != b.ProducerEpoch() || pr.First == kafka.NoOffset || b.LastOffset() < pr.First)
 }
 
 // judgeMarker keeps a marker as long as anything of its transaction is there,
