@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"testing"
+	"time"
 
 	"chronik/internal/base/kafka"
 	"chronik/internal/base/vfs"
@@ -16,9 +18,16 @@ import (
 // them. It returns the log opened again, where it opens, and the batches.
 func damaged(t *testing.T, gap kafka.Offset, at int, bit int) (l *Log, batches []record.Batch) {
 	t.Helper()
+	return damagedAndMore(t, 1, gap, at, bit, func(vfs.FS) {})
+}
+
+// damagedAndMore is damaged with fewer index entries and where more happens to
+// the files.
+func damagedAndMore(t *testing.T, interval int64, gap kafka.Offset, at int, bit int, more func(vfs.FS)) (l *Log, batches []record.Batch) {
+	t.Helper()
 	fs := vfs.NewMem()
 	opts := small
-	opts.IndexIntervalBytes = 1
+	opts.IndexIntervalBytes = interval
 	l, _ = mustOpen(t, fs, opts)
 	next := kafka.Offset(0)
 	for i := range 100 {
@@ -41,6 +50,7 @@ func damaged(t *testing.T, gap kafka.Offset, at int, bit int) (l *Log, batches [
 	if !found {
 		t.Fatal("batch is in no segment")
 	}
+	more(fs)
 	l, r := mustOpen(t, fs, opts)
 	if r.CutBytes != 0 || l.End() != batches[99].NextOffset() {
 		t.Fatalf("%d bytes were cut off, the log ends at %d", r.CutBytes, l.End())
@@ -135,6 +145,84 @@ func TestHeadersAreVisitedAroundDamage(t *testing.T) {
 			if i != 40 && !seen[b.BaseOffset()] && (i != 41 || damage == 0) {
 				t.Errorf("byte %d, bit %d: batch %d was not visited; damage in %d places", bit/8, bit%8, i, damage)
 			}
+		}
+		must(t, l.Close(testNow))
+	}
+}
+
+// The newest record of what cannot be read is not known: a time is not looked up
+// past it, nor is a segment too old because of what is left of it.
+func TestTimesAreNotLookedUpPastDamage(t *testing.T) {
+	dropIndices := func(fs vfs.FS) {
+		for _, name := range segmentFiles(t, fs) {
+			if err := fs.Remove(strings.TrimSuffix(name, segmentSuffix) + indexSuffix); err != nil && !errors.Is(err, vfs.ErrNotExist) {
+				t.Fatal(err)
+			}
+		}
+	}
+	for what, more := range map[string]func(vfs.FS){"index kept": func(vfs.FS) {}, "index lost": dropIndices} {
+		for _, at := range []int{40, 70, 98, 99} { // in sealed segments, in the active one, the last
+			for bit := 0; bit < (record.HeaderSize+100)*8; bit += 3 {
+				name := fmt.Sprintf("%s, batch %d, byte %d, bit %d", what, at, bit/8, bit%8)
+				if bit/8 >= 12 && bit/8 < 16 {
+					continue // the leader epoch says nothing of times
+				}
+				l, batches := damagedAndMore(t, int64(1+bit%2*2000), 0, at, bit, more)
+				met := 0
+				for i, b := range batches {
+					got, ok, err := l.OffsetForTimestamp(int64(i) * 10)
+					if errors.Is(err, ErrCorrupt) {
+						met++
+					} else if err != nil || !ok || got.Offset != b.BaseOffset() || got.Timestamp != int64(i)*10 {
+						t.Fatalf("%s: batch %d at %d by time: %+v, %t, %v", name, i, b.BaseOffset(), got, ok, err)
+					}
+				}
+				if met == 0 {
+					t.Errorf("%s: nobody met it", name)
+				}
+				if got, ok, err := l.MaxTimestamp(); !errors.Is(err, ErrCorrupt) && (err != nil || !ok || got.Timestamp != 991) {
+					t.Errorf("%s: the largest timestamp is that of %+v, %t, %v", name, got, ok, err)
+				}
+				start, err := l.RetainFrom(time.UnixMilli(int64(at)*10+1), Retention{Ms: 0, Bytes: -1}, l.End())
+				if err != nil && !errors.Is(err, ErrCorrupt) || start > batches[at].BaseOffset() {
+					t.Errorf("%s: retention lets all below %d go, %v", name, start, err)
+				}
+				// Where nothing better is known, it is as old as its last append.
+				if start, err := l.RetainFrom(testNow.Add(time.Hour), Retention{Ms: 1000, Bytes: -1}, l.End()); err != nil || start != l.End() {
+					t.Errorf("%s: retention lets all below %d go, %v, but all is old", name, start, err)
+				}
+				must(t, l.Close(testNow))
+			}
+		}
+	}
+}
+
+// What a segment was thought to be while it could not be read is forgotten when
+// it is found to be sound.
+func TestTimesAreLearnedAnewOnceTheDamageIsGone(t *testing.T) {
+	for _, at := range []int{40, 98} {
+		var fs vfs.FS
+		l, batches := damagedAndMore(t, 600, 0, at, 16*8, func(on vfs.FS) {
+			fs = on
+			for _, name := range segmentFiles(t, fs) {
+				_ = fs.Remove(strings.TrimSuffix(name, segmentSuffix) + indexSuffix)
+			}
+		})
+		if _, _, err := l.MaxTimestamp(); !errors.Is(err, ErrCorrupt) {
+			t.Errorf("batch %d: found the largest timestamp: %v", at, err)
+		}
+		must(t, l.sealAt(l.End()-1))
+		s := l.segments[l.find(batches[at].BaseOffset())]
+		edit(t, fs, s.path, func(b []byte) []byte {
+			pos := bytes.Index(b, batches[at][17:])
+			copy(b[pos-17:], batches[at])
+			return b
+		})
+		if damaged, _, _ := verifyAll(t, l); len(damaged) != 0 {
+			t.Errorf("batch %d: %d damages", at, len(damaged))
+		}
+		if got, ok, err := l.MaxTimestamp(); err != nil || !ok || got.Timestamp != 991 {
+			t.Errorf("batch %d: the largest timestamp is that of %+v, %t, %v", at, got, ok, err)
 		}
 		must(t, l.Close(testNow))
 	}

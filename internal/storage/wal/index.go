@@ -3,6 +3,7 @@ package wal
 import (
 	"encoding/binary"
 	"hash/crc32"
+	"math"
 	"sort"
 
 	"chronik/internal/base/kafka"
@@ -40,6 +41,10 @@ type timestampAt struct {
 }
 
 var noTimestamp = timestampAt{ms: record.NoTimestamp, base: kafka.NoOffset}
+
+// unknownTimestamp is the largest of batches of which some cannot be read: it may
+// be any.
+var unknownTimestamp = timestampAt{ms: math.MaxInt64, base: kafka.NoOffset}
 
 func (t *timestampAt) include(b record.Batch) {
 	// A batch that compaction has emptied keeps the timestamp of its records.

@@ -465,8 +465,13 @@ func (r *rebuild) run(f vfs.File, size, verify int64) error {
 		if err == nil && sc.pos < verify && n > verify-sc.pos {
 			err = sc.bad("batch of %d bytes, %d are left", n, verify-sc.pos)
 		}
+		doubt := false
 		if err == nil && sc.pos >= verify {
 			b, err = sc.batch(true)
+		} else if err == nil && n < sparseBytes { // it is read anyway
+			_, bad := sc.batch(true)
+			doubt = bad != nil
+			b, _, err = sc.header()
 		}
 		if err == errEnd {
 			return nil
@@ -484,6 +489,9 @@ func (r *rebuild) run(f vfs.File, size, verify int64) error {
 			r.each(b)
 		}
 		r.maxTs.include(b)
+		if doubt {
+			r.maxTs = unknownTimestamp
+		}
 		r.lastEpoch = b.LeaderEpoch()
 		before = sc.pos
 		sc.skip(b)

@@ -142,7 +142,7 @@ func (r *recovery) scanSegment(s *segment, synced int64) (*rebuild, *badBatch, e
 		// Readers meet it; the log goes on from the recovery point.
 		r.Damage = &CorruptError{File: s.path, Pos: bad.pos, Offset: bad.offset, Detail: bad.detail}
 		known := len(index)
-		rb, bad, err = try(append(index, entry{offset: p.offset, pos: p.pos, maxTs: rb.maxTs, epoch: kafka.NoLeaderEpoch}), synced)
+		rb, bad, err = try(append(index, entry{offset: p.offset, pos: p.pos, maxTs: unknownTimestamp, epoch: kafka.NoLeaderEpoch}), synced)
 		if rb != nil {
 			rb.kept = known
 		}

@@ -5,6 +5,7 @@ import (
 
 	"chronik/internal/base/kafka"
 	"chronik/internal/base/mutant"
+	"chronik/internal/format/record"
 )
 
 // SegmentInfo describes one segment.
@@ -12,7 +13,7 @@ type SegmentInfo struct {
 	Base         kafka.Offset
 	End          kafka.Offset // the next segment's base, or the end of the log
 	Bytes        int64        // with the header
-	MaxTimestamp int64        // ms, -1 for none
+	MaxTimestamp int64        // ms, -1 for none, or where some cannot be read
 	Created      int64        // ms
 	LastAppend   int64        // ms; of a sealed segment, when the next was made
 	Active       bool
@@ -32,6 +33,9 @@ func (l *Log) Segments() ([]SegmentInfo, error) {
 				Base: s.base, End: l.End(), Bytes: s.size, MaxTimestamp: s.maxTs.ms,
 				Created: s.created, LastAppend: s.lastAppend, Active: true,
 			})
+			if s.maxTs == unknownTimestamp {
+				out[len(out)-1].MaxTimestamp = record.NoTimestamp
+			}
 		})
 		if err != nil {
 			return nil, err

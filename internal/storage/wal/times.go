@@ -32,14 +32,21 @@ func (l *Log) OffsetForTimestamp(ms int64) (TimestampOffset, bool, error) {
 func (l *Log) MaxTimestamp() (TimestampOffset, bool, error) {
 	for {
 		most := noTimestamp
+		var unread *segment
 		before := l.cutsNow()
 		cuts, err := l.eachStats(func(s *segment) {
+			if s.maxTs == unknownTimestamp {
+				unread = s
+			}
 			if s.maxTs.ms > most.ms {
 				most = s.maxTs
 			}
 		})
 		if err == nil && cuts != before {
 			continue
+		}
+		if err == nil && unread != nil {
+			err = &CorruptError{unread.path, 0, unread.base, "some of it could not be read, so its largest timestamp is not known"}
 		}
 		if err != nil || most.ms < 0 {
 			return TimestampOffset{}, false, err
@@ -125,7 +132,7 @@ func (l *Log) cutsNow() uint64 {
 }
 
 // eachStats calls fn, with mu held, for each segment with its largest
-// timestamp known.
+// timestamp learned.
 func (l *Log) eachStats(fn func(*segment)) (cuts uint64, err error) {
 	for i := 0; ; i++ {
 		l.mu.Lock()
@@ -186,8 +193,8 @@ func (l *Log) learnStats(s *segment) error {
 	}
 	defer s.release()
 	s.mu.Lock()
-	most := noTimestamp
-	if n := len(s.index); n > 0 {
+	most := unknownTimestamp // an index without an end is of batches that cannot be read to the end
+	if n := len(s.index); n > 0 && s.index[n-1].pos == size && s.index[n-1].offset == end {
 		most = s.index[n-1].maxTs
 	}
 	s.mu.Unlock()
@@ -288,8 +295,9 @@ func (l *Log) searchSegment(s *segment, size int64, end kafka.Offset, active boo
 		if err == errEnd {
 			return out, false, nil
 		}
-		if err == nil && match(h.MaxTimestamp()) && h.LastOffset() >= start {
-			if h, err = sc.batch(true); err == nil {
+		if err == nil && h.LastOffset() >= start {
+			// Only one that is as it was written is passed over for its time.
+			if h, err = sc.batch(true); err == nil && match(h.MaxTimestamp()) {
 				if out, found, err = firstMatch(h, start, &scratch, match); err == nil && found {
 					return out, true, nil
 				}

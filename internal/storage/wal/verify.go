@@ -232,11 +232,12 @@ func (l *Log) verifyIndex(r *reading) (rebuilt bool, err error) {
 	if sealing {
 		return false, nil // it is written with the next sync
 	}
+	defer l.doubtNoMore(r)
 	b, err := vfs.ReadFile(l.fs, s.indexPath)
 	if err == nil {
 		entries := decodeIndex(b, s.base)
 		n := len(entries)
-		if n > 0 && n*entrySize == len(b) && entries[n-1].pos == size && entries[n-1].offset == end {
+		if n > 0 && n*entrySize == len(b) && entries[n-1].pos == size && entries[n-1].offset == end && entries[n-1].maxTs != unknownTimestamp {
 			return false, nil
 		}
 	}
@@ -258,4 +259,14 @@ func (l *Log) verifyIndex(r *reading) (rebuilt bool, err error) {
 		return false, fmt.Errorf("remove damaged index: %w", err)
 	}
 	return true, l.loadIndex(s, size, end)
+}
+
+// doubtNoMore has the largest timestamp of a sealed segment learned again that
+// could not be read once.
+func (l *Log) doubtNoMore(r *reading) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if s := r.segment; l.cuts == r.cuts && s.maxTs == unknownTimestamp {
+		s.statsKnown = false
+	}
 }
