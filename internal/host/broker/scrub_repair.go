@@ -354,7 +354,7 @@ type mending struct {
 
 func (b *Broker) repairSegment(now time.Time, r *repair, p *partition.Partition, bad offsetRange) {
 	state := b.image.Load().Topic(r.key.topic).Partition(r.key.partition)
-	if state == nil {
+	if state == nil || max(bad.from, p.LogStart()) >= p.LogEnd() { // all of it was truncated, or deleted
 		b.rangeDone(now, r, bad, bad.to)
 		return
 	}
@@ -397,8 +397,6 @@ func (b *Broker) mendFromNext(now time.Time, m *mending) {
 	switch {
 	case errors.Is(err, wal.ErrCompacted):
 		b.mustStartOver(now, m.r)
-	case errors.Is(err, wal.ErrStale) && m.bad.from >= m.p.LogEnd(): // truncated
-		b.rangeDone(now, m.r, m.bad, m.bad.to)
 	case err != nil:
 		b.repairPaused(now, m.r, err.Error())
 	default:

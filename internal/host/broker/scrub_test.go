@@ -279,6 +279,28 @@ func TestRepairGoesOnAfterARestart(t *testing.T) {
 	w.check(want)
 }
 
+// All records are deleted while a replica with a damaged segment is away. There
+// is nothing to be repaired then, and nothing is appended before it is back.
+func TestDamageInWhatWasDeletedNeedsNoRepair(t *testing.T) {
+	w := newWorld(t, 3)
+	w.manySegments()
+	leader := w.partition().Leader
+	victim := leader%3 + 1
+	n := w.nodes[victim]
+	n.kill()
+	w.until("fenced", func() bool { return w.nodes[leader].b.Image().Broker(victim).Fenced })
+	n.edit(n.segments()[1], flip(30))
+	r := w.replicaOf(leader)
+	deleted := false
+	r.DeleteRecords(w.now, r.HighWatermark(), time.Minute, func(r partition.DeleteRecordsResult) { deleted = r.Code == kafka.None })
+	w.until("deleted", func() bool { return deleted })
+	n.start()
+	w.until("whole", w.whole)
+	if c, _, _ := n.b.ScrubCounts(); c.Damages != 1 || c.Repairs != 0 || w.replicaOf(victim).LogStart() != r.LogEnd() {
+		t.Errorf("counts %+v, log start %d, expected %d", c, w.replicaOf(victim).LogStart(), r.LogEnd())
+	}
+}
+
 // What compaction has left on one replica cannot replace what it has left on
 // another: the log is copied as a whole.
 func TestCompactedLogIsCopiedAnew(t *testing.T) {
