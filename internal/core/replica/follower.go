@@ -88,7 +88,7 @@ func (r *Replica) stepFollower(now time.Time, m *Message) {
 	case m.Kind == Reset && (r.start != m.Offset || r.end != m.Offset):
 		to := m.Offset
 		r.cutting = cut{active: true, reset: true, to: to, state: bytes.Clone(m.Records)}
-		r.out.Reset = &to
+		r.out.Reset = &Trim{to, r.cutting.state}
 		return
 	}
 	r.report(State)
@@ -117,7 +117,7 @@ func (r *Replica) onAppend(now time.Time, m *Message) {
 			to := b.BaseOffset()
 			r.cutting = cut{active: true, reset: true, to: to, then: *m}
 			r.cutting.then.Offset = to
-			r.out.Reset = &to
+			r.out.Reset = &Trim{to, r.producers.snapshotAt(to)}
 			return
 		}
 	}

@@ -133,10 +133,10 @@ func (n *node) run(now time.Time) {
 
 func (n *node) act(now time.Time, rd *Ready) {
 	if rd.Reset != nil {
-		n.event("reset to %d", *rd.Reset)
-		n.log = fakeLog{start: *rd.Reset, end: *rd.Reset, synced: *rd.Reset}
+		at := rd.Reset.Start
+		n.event("reset to %d", at)
+		n.log = fakeLog{start: at, end: at, synced: at, snapshot: rd.Reset.State}
 		n.r.Truncated(now, n.log.end)
-		n.log.snapshot, _ = n.r.Snapshot()
 	}
 	if rd.Truncate != nil {
 		n.event("truncate to %d", *rd.Truncate)

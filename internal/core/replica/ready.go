@@ -21,7 +21,7 @@ type EpochStart struct {
 // Ready lists what the caller must now do, in the order of the fields. It is
 // valid until the next call of the Replica's methods that give it input.
 type Ready struct {
-	Reset    *kafka.Offset // drop the whole log and begin at this offset; report with Truncated
+	Reset    *Trim         // drop the whole log and begin there; report with Truncated
 	Truncate *kafka.Offset // drop this offset and all after it; report with Truncated
 	Epoch    *EpochStart   // note the start of a leader epoch durably
 	Write    []byte        // append these batches; report with Written or WriteFailed, sync later and report with Synced
@@ -35,7 +35,8 @@ type Ready struct {
 
 // Trim makes the log start at an offset. Producers are known by what they have
 // written, also by what is gone, so State must be durable before anything is
-// removed: Restore takes it after a restart or a truncation.
+// removed, and in a Reset take the place of what is known otherwise at once with
+// that: Restore takes it after a restart or a truncation.
 type Trim struct {
 	Start kafka.Offset
 	State []byte // a snapshot as of Start; nil if nothing is known of producers

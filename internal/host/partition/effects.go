@@ -184,9 +184,13 @@ func (p *Partition) act(now time.Time, rd *replica.Ready, fx *effects) {
 func (p *Partition) cut(now time.Time, rd *replica.Ready, fx *effects) {
 	var err error
 	if rd.Reset != nil {
-		p.slog.Warn("log reset", "topic", p.opts.Topic, "partition", p.opts.Partition, "end", int64(p.core.End()), "start", int64(*rd.Reset))
+		p.slog.Warn("log reset", "topic", p.opts.Topic, "partition", p.opts.Partition, "end", int64(p.core.End()), "start", int64(rd.Reset.Start))
 		p.untrimmed = nil
-		err = p.log.Reset(*rd.Reset)
+		var state []byte
+		if len(rd.Reset.State) > 0 {
+			state = joinState(rd.Reset.Start, rd.Reset.State)
+		}
+		err = p.log.Reset(rd.Reset.Start, state)
 	} else {
 		p.slog.Info("log truncated", "topic", p.opts.Topic, "partition", p.opts.Partition, "from", int64(p.core.End()), "to", int64(*rd.Truncate))
 		err = p.log.TruncateFrom(*rd.Truncate)
@@ -198,11 +202,6 @@ func (p *Partition) cut(now time.Time, rd *replica.Ready, fx *effects) {
 		err = p.replay(now, from)
 	}
 	p.saved = min(p.saved, p.core.End())
-	if err == nil && rd.Reset != nil && len(p.core.Producers()) > 0 {
-		snapshot, end := p.core.Snapshot() // what it was made from is not in the log
-		// Without it a restart knows less, as after a reset by a leader that knew nobody.
-		_ = p.keepState(p.log.SaveState, end, p.core.HighWatermark(), snapshot, p.log.Truncations())
-	}
 	if err != nil {
 		p.fail(err, fx)
 	}

@@ -2,6 +2,7 @@ package partition
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
@@ -125,6 +126,53 @@ func TestAReplicaThatBeginsAnewKnowsTheProducers(t *testing.T) {
 	c.want("again", n.produce(-1, batchOf(&record.Producer{ID: 5, Sequence: 2}, false, "x")).BaseOffset, 2)
 	c.want("gap", n.produce(-1, batchOf(&record.Producer{ID: 5, Sequence: 4}, false, "x")).Code, kafka.ErrOutOfOrderSequenceNumber)
 	c.want("next", n.produce(-1, batchOf(&record.Producer{ID: 5, Sequence: 3}, false, "x")).BaseOffset, 3)
+}
+
+// Its process may end at any point of it.
+func TestAReplicaThatEndsWhileItBeginsAnewKnowsTheProducers(t *testing.T) {
+	ended := errors.New("process ended")
+	for nth := int64(1); ; nth++ {
+		over := false
+		for _, survival := range []float64{0, 0.5, 1} {
+			c := newCluster(t, 2, DefaultTopicConfig())
+			c.assign(1, 1, 1)
+			for seq := range int32(3) {
+				c.node(1).produce(-1, batchOf(&record.Producer{ID: 5, Sequence: 2 * seq}, false, "x", "y"))
+			}
+			c.node(1).p.DeleteRecords(c.now, 6, time.Second, func(DeleteRecordsResult) {})
+			if nth%2 == 0 { // the leader's log begins within a batch
+				c.node(1).produce(-1, batchOf(&record.Producer{ID: 5, Sequence: 6}, false, "x", "y"))
+				c.node(1).p.DeleteRecords(c.now, 7, time.Second, func(DeleteRecordsResult) {})
+			}
+			n := c.node(2)
+			disk := n.fs.(*vfs.Mem)
+			if err := n.p.Close(c.now); err != nil {
+				t.Fatal(err)
+			}
+			faulty := vfs.NewFaulty(disk)
+			n.fs = faulty
+			n.open()
+			faulty.FailNth((nth+1)/2, ended)
+			before := faulty.Persisted()
+			c.assign(1, 2, 1)
+			c.run(time.Second)
+			over = faulty.Persisted()-before < (nth+1)/2
+			n.fs, n.failed, n.epoch = disk.Crash(rand.New(rand.NewPCG(uint64(nth), 1)), survival), nil, 2
+			n.open()
+			c.assign(1, 3, 1)
+			c.run(5 * time.Second)
+			c.want("log end", n.p.LogEnd(), c.node(1).p.LogEnd())
+			if got, want := fmt.Sprint(n.p.Producers()), fmt.Sprint(c.node(1).p.Producers()); got != want {
+				t.Errorf("call %d, survival %v: knows %s, the leader %s", nth, survival, got, want)
+			}
+		}
+		if over && nth%2 == 1 {
+			if nth < 15 {
+				t.Errorf("over after %d", nth)
+			}
+			return
+		}
+	}
 }
 
 func TestDiskFullIsOvercome(t *testing.T) {

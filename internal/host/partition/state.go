@@ -19,6 +19,11 @@ func splitState(b []byte) (highWatermark kafka.Offset, snapshot []byte) {
 	return kafka.Offset(binary.BigEndian.Uint64(b)), b[stateHeader:]
 }
 
+func joinState(highWatermark kafka.Offset, snapshot []byte) []byte {
+	b := make([]byte, 0, stateHeader+len(snapshot))
+	return append(binary.BigEndian.AppendUint64(b, uint64(highWatermark)), snapshot...)
+}
+
 // loadState finds the newest state of a log that ends at end; nil if there is
 // none, so that the log is replayed from its start.
 func (p *Partition) loadState(end kafka.Offset) []byte {
@@ -57,9 +62,8 @@ func (p *Partition) saveState(durable bool) error {
 // keepState saves or notes the state as of an offset, if the log was truncated
 // only so often.
 func (p *Partition) keepState(save func(kafka.Offset, []byte, uint64) error, at, hw kafka.Offset, snapshot []byte, truncations uint64) error {
-	b := binary.BigEndian.AppendUint64(make([]byte, 0, stateHeader+len(snapshot)), uint64(hw))
 	// Without the lock the log may be truncated, and grow past the end again.
-	err := save(at, append(b, snapshot...), truncations)
+	err := save(at, joinState(hw, snapshot), truncations)
 	if err != nil && !errors.Is(err, wal.ErrStale) {
 		p.slog.Warn("state not saved", "topic", p.opts.Topic, "partition", p.opts.Partition, "error", err)
 	}

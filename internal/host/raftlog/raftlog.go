@@ -141,7 +141,7 @@ func (l *Log) load() (int, error) {
 	if uint64(bounds.End) < next {
 		// The snapshot is newer than all entries: it came from the leader, and
 		// the crash came before the log was emptied for it. Or the log is new.
-		if err := l.wal.Reset(kafka.Offset(next)); err != nil {
+		if err := l.wal.Reset(kafka.Offset(next), nil); err != nil {
 			return 0, fmt.Errorf("begin metadata log at %d: %w", next, err)
 		}
 		return 0, nil
@@ -246,7 +246,7 @@ func (l *Log) ApplySnapshot(now time.Time, snap *raftpb.Snapshot) error {
 		return fmt.Errorf("save snapshot: %w", err)
 	}
 	index := snap.GetMetadata().GetIndex()
-	if err := l.wal.Reset(kafka.Offset(index + 1)); err != nil {
+	if err := l.wal.Reset(kafka.Offset(index+1), nil); err != nil {
 		return fmt.Errorf("empty the log: %w", err)
 	}
 	l.snapshotIndex, l.sinceBytes = index, 0

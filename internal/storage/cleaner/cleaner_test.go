@@ -674,7 +674,7 @@ func TestATrimOrATruncationInterruptsIt(t *testing.T) {
 		case "close":
 			tp.must(tp.log.Close(tp.now))
 		case "reset":
-			tp.must(tp.log.Reset(0))
+			tp.must(tp.log.Reset(0, nil))
 		}
 		for range 1000 {
 			var done bool

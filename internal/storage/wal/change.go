@@ -10,6 +10,7 @@ import (
 	"chronik/internal/base/kafka"
 	"chronik/internal/base/mutant"
 	"chronik/internal/base/vfs"
+	"chronik/internal/storage/statefile"
 )
 
 // TruncateFrom drops the record at the offset and all after it, durably; a
@@ -232,8 +233,11 @@ func (l *Log) Trim(start kafka.Offset) error {
 	return l.pruneStates(start, l.End())
 }
 
-// Reset drops everything, durably, and lets the log begin at start.
-func (l *Log) Reset(start kafka.Offset) error {
+// Reset drops everything, durably, and lets the log begin at start, where the
+// state is what SaveState would keep; nil: none. A crash leaves the log as it
+// was, or one that has the state. On a full disk the state is saved when there
+// is space again since the old log is gone, if then.
+func (l *Log) Reset(start kafka.Offset, state []byte) error {
 	l.changing.Lock()
 	defer l.changing.Unlock()
 	l.syncing.Lock()
@@ -250,18 +254,31 @@ func (l *Log) Reset(start kafka.Offset) error {
 		}
 	}
 	point := position{segment: start, pos: headerSize, offset: start}
+	flags, late := uint16(flagResetting), false
+	if state != nil {
+		err := statefile.Save(l.fs, l.statePath(start), state)
+		if vfs.Broken(err) {
+			return l.fail("reset", err)
+		}
+		if late = err != nil; !late {
+			flags |= flagHasState
+		}
+	}
 	// A crash from here on leaves files of the old log, which the flag tells
 	// Open to remove.
-	if err := l.checkpoint.save(checkpoint{flags: flagResetting, start: start, point: point}); err != nil {
+	if err := l.checkpoint.save(checkpoint{flags: flags, start: start, point: point}); err != nil {
 		return l.fail("reset", err)
 	}
-	if err := l.reset(start, point); err != nil {
+	if err := l.reset(start, point, flags&flagHasState != 0); err != nil {
 		return l.fail("reset", err)
+	}
+	if late {
+		_ = l.saveState(start, state)
 	}
 	return nil
 }
 
-func (l *Log) reset(start kafka.Offset, point position) error {
+func (l *Log) reset(start kafka.Offset, point position, hasState bool) error {
 	l.mu.Lock()
 	removed := slices.Clone(l.segments)
 	held := append(slices.Clone(l.sealed), l.active())
@@ -307,7 +324,7 @@ func (l *Log) reset(start kafka.Offset, point position) error {
 		return err
 	}
 	l.dropped = position{}
-	if err := l.pruneStates(start, -1); err != nil {
+	if err := l.dropStates(start, hasState); err != nil {
 		return err
 	}
 	return l.checkpoint.save(checkpoint{start: start, point: point})

@@ -20,7 +20,8 @@ const checkpointName = "checkpoint"
 //	offset | size | field
 //	     0 |    4 | magic "CHCP"
 //	     4 |    2 | version of the format, 1
-//	     6 |    2 | flags: 1 closed in order, 2 the log is being reset
+//	     6 |    2 | flags: 1 closed in order, 2 the log is being reset, 4 to what
+//	       |      | there is a state of
 //	     8 |   16 | topic id
 //	    24 |    4 | partition
 //	    28 |    4 | reserved, 0
@@ -41,6 +42,7 @@ const (
 
 	flagClosed    = 1
 	flagResetting = 2
+	flagHasState  = 4
 )
 
 // checkpoint is what a slot says.

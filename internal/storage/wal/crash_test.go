@@ -21,6 +21,7 @@ type model struct {
 	end     kafka.Offset
 	synced  kafka.Offset
 	thinned bool // epochs may have lost their batches
+	reset   bool // there is a state of the start
 }
 
 func (m *model) clone() *model {
@@ -43,7 +44,7 @@ func (m *model) truncate(o kafka.Offset) {
 }
 
 func (m *model) trim(o kafka.Offset) {
-	m.start = o
+	m.start, m.reset = o, false
 	m.batches = slices.DeleteFunc(m.batches, func(b record.Batch) bool { return b.LastOffset() < o })
 }
 
@@ -56,7 +57,11 @@ func (m *model) allows(l *Log) error {
 	if b.End < m.synced || b.End > m.end || b.Synced != b.End {
 		return fmt.Errorf("bounds %+v, want an end from %d to %d", b, m.synced, m.end)
 	}
-	if o, s, ok := l.LoadState(b.End + 1000); ok && (o > b.End || !bytes.Equal(s, state(o))) {
+	o, s, ok := l.LoadState(b.End + 1000)
+	if m.reset && (!ok || o < m.start) {
+		return fmt.Errorf("the state that came with the reset to %d is not there, but that of %d", m.start, o)
+	}
+	if ok && (o > b.End || !bytes.Equal(s, state(o))) {
 		return fmt.Errorf("state of offset %d is %q, the log ends at %d", o, s, b.End)
 	}
 	var want []record.Batch
@@ -161,7 +166,8 @@ func (w *workload) trim(o kafka.Offset) error {
 }
 
 func (w *workload) reset(o kafka.Offset) error {
-	return w.step(func(m *model) { *m = model{start: o, end: o, synced: o} }, func() error { return w.l.Reset(o) })
+	return w.step(func(m *model) { *m = model{start: o, end: o, synced: o, reset: true} },
+		func() error { return w.l.Reset(o, state(o)) })
 }
 
 // last is the end of the last batch.

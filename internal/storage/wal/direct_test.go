@@ -304,7 +304,7 @@ func TestWhatManyLogsLeaveInMemoryIsBounded(t *testing.T) {
 		case 1:
 			must(t, l.Close(testNow))
 		case 2:
-			must(t, l.Reset(3))
+			must(t, l.Reset(3, nil))
 		case 3:
 			must(t, l.Delete())
 		case 4:

@@ -97,7 +97,7 @@ func useLog(fs vfs.FS, opts Options) error {
 	}
 	try(func() error { return l.Trim(l.Start() + 60) })
 	try(func() error { return rewriteSecond(l) })
-	try(func() error { return l.Reset(1000) })
+	try(func() error { return l.Reset(1000, nil) })
 	return errors.Join(err, l.Close(testNow))
 }
 

@@ -81,7 +81,7 @@ func TestLogDoesWhatANaiveOneDoes(t *testing.T) {
 			"reset": func(t *rapid.T) {
 				if rapid.IntRange(0, 5).Draw(t, "do") == 0 {
 					o := kafka.Offset(rapid.Int64Range(0, 300).Draw(t, "offset"))
-					fail(l.Reset(o))
+					fail(l.Reset(o, nil))
 					*m = model{start: o, end: o}
 				}
 			},
@@ -256,7 +256,7 @@ func TestReadersSyncersAndAWriterMayRunAtOnce(t *testing.T) {
 			must(t, l.Trim(b.Start+(b.End-b.Start)/2/2*2))
 		case 3:
 			if epoch%20 == 19 {
-				must(t, l.Reset(b.End+10))
+				must(t, l.Reset(b.End+10, nil))
 			}
 		}
 	}

@@ -142,13 +142,7 @@ func (r *recovery) finishReset() error {
 			return err
 		}
 	}
-	for _, o := range l.states {
-		if err := r.remove(l.statePath(o)); err != nil {
-			return err
-		}
-	}
-	l.states = nil
-	if _, err := l.dropNotes(func(kafka.Offset) bool { return true }); err != nil {
+	if err := l.dropStates(r.ck.start, r.ck.flags&flagHasState != 0); err != nil {
 		return err
 	}
 	if err := l.dropCleaned(); err != nil {

@@ -34,6 +34,10 @@ func (l *Log) SaveState(offset kafka.Offset, state []byte, truncations uint64) e
 	if err := l.mayKeepState(offset, truncations); err != nil {
 		return err
 	}
+	return l.saveState(offset, state)
+}
+
+func (l *Log) saveState(offset kafka.Offset, state []byte) error {
 	if err := statefile.Save(l.fs, l.statePath(offset), state); err != nil {
 		return err
 	}
@@ -127,4 +131,28 @@ func (l *Log) pruneStates(start, end kafka.Offset, spare ...kafka.Offset) error 
 		return l.fs.SyncDir(l.dir)
 	}
 	return nil
+}
+
+// dropStates removes all states, durably, but the one at start if that is of the
+// log that begins there now.
+func (l *Log) dropStates(start kafka.Offset, keep bool) error {
+	l.mu.Lock()
+	drop := l.states
+	l.states = nil
+	if keep {
+		l.states = []kafka.Offset{start}
+	}
+	l.mu.Unlock()
+	for _, o := range drop {
+		if keep && o == start {
+			continue
+		}
+		if err := l.fs.Remove(l.statePath(o)); err != nil && !errors.Is(err, vfs.ErrNotExist) {
+			return fmt.Errorf("remove state: %w", err)
+		}
+	}
+	if _, err := l.dropNotes(func(kafka.Offset) bool { return true }); err != nil {
+		return err
+	}
+	return l.fs.SyncDir(l.dir)
 }

@@ -280,7 +280,7 @@ func TestResetEmptiesTheLog(t *testing.T) {
 		l, _ := mustOpen(t, fs, small)
 		fill(t, l, 100, 1)
 		must(t, l.SaveState(20, nil, l.Truncations()))
-		must(t, l.Reset(start))
+		must(t, l.Reset(start, nil))
 		if l.Bounds() != (Bounds{start, start, start}) || l.LastEpoch() != kafka.NoLeaderEpoch {
 			t.Errorf("%+v, epoch %d", l.Bounds(), l.LastEpoch())
 		}
@@ -965,7 +965,7 @@ func TestRewriteIsRefusedWhenItsSegmentsHaveChanged(t *testing.T) {
 				fill(t, l, 1, 2)
 			}
 		case "reset":
-			must(t, l.Reset(0))
+			must(t, l.Reset(0, nil))
 			fill(t, l, 150, 2)
 		}
 		if err := w.Commit(); !errors.Is(err, want) {
@@ -1006,7 +1006,7 @@ func TestCleanedGoesBackWithATruncation(t *testing.T) {
 	if l.Cleaned() != 40 {
 		t.Errorf("cleaned to %d after a restart", l.Cleaned())
 	}
-	must(t, l.Reset(0))
+	must(t, l.Reset(0, nil))
 	fill(t, l, 50, 2)
 	if l.Cleaned() != 0 {
 		t.Errorf("cleaned to %d after a reset", l.Cleaned())
