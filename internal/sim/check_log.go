@@ -287,11 +287,10 @@ func (c *checkers) agree(p *topicPart, n *node, hosted *partition.Partition, lea
 }
 
 // mayForget says whether a node may have lost what it knew of producers whose
-// records are gone: where damage was done, a disk was full or a sync failed, or a
-// process ended just before it wrote that down.
+// records are gone: where damage was done, a disk was full or a sync failed.
 func (c *checkers) mayForget() bool {
 	return c.w.flips.wanted || c.w.faults.has("full disk") ||
-		slices.ContainsFunc(c.w.nodes, func(n *node) bool { return n.disk.failed > 0 || n.cutShort })
+		slices.ContainsFunc(c.w.nodes, func(n *node) bool { return n.disk.failed > 0 })
 }
 
 // contents holds what a replica has against what clients were told.

@@ -60,7 +60,6 @@ type node struct {
 	wipedAt  kafka.Offset // the last of the metadata that any node knew then
 	maimed   bool         // its metadata are damaged, which its next process must notice
 	was      uint32       // its incarnation in the quorum until then
-	cutShort bool         // a process of it has ended in the midst of a call
 	removed  bool         // its removal from the cluster was asked for
 }
 
@@ -259,7 +258,6 @@ func (n *node) perish(power bool, survival float64) {
 	n.w.note(noteProcess, n.index, nowhere, int64(n.life), int64(survival*1000), "ends in the midst of a call")
 	n.life++
 	n.disk.life++
-	n.cutShort = true
 	if n.dark = true; power {
 		n.disk.losePower(survival)
 	}
