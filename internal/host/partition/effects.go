@@ -401,7 +401,7 @@ func (p *Partition) feed(now time.Time, m *replica.Message, fx *effects) {
 		}
 	}
 	if err != nil {
-		p.slog.Error("read for follower failed", "topic", p.opts.Topic, "partition", p.opts.Partition, "offset", int64(m.Offset), "error", err)
+		p.feeds.write(now, p.slog, "read for follower failed", err, "topic", p.opts.Topic, "partition", p.opts.Partition, "offset", int64(m.Offset))
 		p.noteDamage(err)
 		b = b[:0]
 	}

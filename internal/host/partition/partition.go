@@ -44,6 +44,8 @@ type Partition struct {
 	lso      atomic.Int64
 	aborts   atomic.Bool // there are aborted transactions
 	ring     func(now time.Time)
+	reads    complaint // of consumers' reads that failed
+	feeds    complaint // of followers'
 
 	mu        sync.Mutex
 	core      *replica.Replica

@@ -139,7 +139,7 @@ func (p *Partition) readError(now time.Time, err error) kafka.ErrorCode {
 	case errors.Is(err, wal.ErrClosed):
 		return kafka.ErrNotLeaderOrFollower
 	}
-	p.slog.Error("read failed", "topic", p.opts.Topic, "partition", p.opts.Partition, "error", err)
+	p.reads.write(now, p.slog, "read failed", err, "topic", p.opts.Topic, "partition", p.opts.Partition)
 	if vfs.Broken(err) {
 		p.failLater(now, err)
 	}

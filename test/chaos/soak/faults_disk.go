@@ -160,8 +160,41 @@ func (r *run) flipBit() (string, func() error, error) {
 	if err := harm.FlipBit(file, at); err != nil {
 		return "", nil, err
 	}
+	if r.flipped, err = takeFlip(file, at); err != nil {
+		return "", nil, err
+	}
 	return fmt.Sprintf("node %d (%s): byte %d of %s", n.ID, role, at, file), func() error {
 		time.Sleep(time.Duration(r.rng.IntN(500)) * time.Millisecond)
 		return r.up(n)
 	}, nil
+}
+
+// flip is a byte that was damaged.
+type flip struct {
+	file string
+	at   int64
+	is   byte
+}
+
+func takeFlip(file string, at int64) (flip, error) {
+	b, err := readByte(file, at)
+	return flip{file, at, b}, err
+}
+
+// there says whether the damage has not been repaired: until then the node's
+// replica is in sync, and yet has not all of the records.
+func (f flip) there() bool {
+	b, err := readByte(f.file, f.at)
+	return f.file != "" && err == nil && b == f.is
+}
+
+func readByte(file string, at int64) (byte, error) {
+	f, err := os.Open(file)
+	if err != nil {
+		return 0, err
+	}
+	defer f.Close()
+	var b [1]byte
+	_, err = f.ReadAt(b[:], at)
+	return b[0], err
 }

@@ -44,6 +44,9 @@ type run struct {
 	h     history.History
 	load  *workload
 	began time.Time
+	// flipped is the last damage of the schedule's: none is done to another node
+	// before it is repaired.
+	flipped flip
 
 	mu         sync.Mutex
 	events     []event
@@ -277,7 +280,7 @@ func (r *run) strike(ctx context.Context, kinds []kind) {
 	var ends []func() error
 	var names, notes []string
 	for _, k := range kinds {
-		if k.complete && !r.awaitWell(ctx, recoveryMax) {
+		if k.complete && (!r.awaitWell(ctx, recoveryMax) || r.flipped.there()) {
 			continue
 		}
 		note, end, err := k.begin(r)
