@@ -173,11 +173,23 @@ func (b *Broker) beginRepair(now time.Time, r *repair) {
 		return
 	}
 	r.since = now
-	if b.fitness.found[r.key] == nil { // else its log has failed, and is opened again first
-		b.findUnfit(now, r.key, metadata.Damaged, r.why)
-		b.drain(now)
-	}
+	b.findDamaged(now, r)
 	b.awaitUnfit(now, r)
+}
+
+// findDamaged says that the replica is damaged, unless its log has failed, and
+// is opened again first. One that has moved away may come back and be opened as
+// a new one, which nothing found before may prevent.
+func (b *Broker) findDamaged(now time.Time, r *repair) {
+	b.scrub.mu.Lock()
+	over := r.over
+	b.scrub.mu.Unlock()
+	here := b.replicaHere(r.key) && (over || b.Partition(r.key.topic, r.key.partition) != nil)
+	if b.closed || !here || b.repairOf(r.key) != r || b.fitness.found[r.key] != nil {
+		return
+	}
+	b.findUnfit(now, r.key, metadata.Damaged, r.why)
+	b.drain(now)
 }
 
 // awaitUnfit goes on when the replica is out, or may not go. A controller that
@@ -242,13 +254,7 @@ func (b *Broker) repairPaused(now time.Time, r *repair, why string) {
 		b.env.Log.Error("damaged replica cannot be repaired now; nothing was removed", "topic", r.topic, "partition", r.key.partition,
 			"node", b.opts.Node, "damage", r.why, "cause", why)
 	}
-	b.env.Post(func(now time.Time) {
-		// The partition may do without it by now.
-		if !b.closed && b.repairOf(r.key) == r && b.fitness.found[r.key] == nil {
-			b.findUnfit(now, r.key, metadata.Damaged, r.why)
-			b.drain(now)
-		}
-	})
+	b.env.Post(func(now time.Time) { b.findDamaged(now, r) }) // the partition may do without it by now
 	b.wakeRepair(now)
 }
 

@@ -13,6 +13,7 @@ import (
 	"chronik/internal/core/controller"
 	"chronik/internal/format/record"
 	"chronik/internal/host/partition"
+	"chronik/internal/host/peer"
 )
 
 var smallSegments = map[string]string{"segment.bytes": "1048576", "min.insync.replicas": "2"}
@@ -298,6 +299,36 @@ func TestDamageInWhatWasDeletedNeedsNoRepair(t *testing.T) {
 	w.until("whole", w.whole)
 	if c, _, _ := n.b.ScrubCounts(); c.Damages != 1 || c.Repairs != 0 || w.replicaOf(victim).LogStart() != r.LogEnd() {
 		t.Errorf("counts %+v, log start %d, expected %d", c, w.replicaOf(victim).LogStart(), r.LogEnd())
+	}
+}
+
+// A replica moves away while it is repaired, and comes back before that is tried
+// again: as a new one, of which nothing is damaged.
+func TestReplicaThatMovesAwayDuringItsRepairMayComeBack(t *testing.T) {
+	w := newWorld(t, 3)
+	w.manySegments()
+	leader := w.partition().Leader
+	victim := leader%3 + 1
+	n := w.nodes[victim]
+	key := partitionKey{w.replicaOf(victim).TopicID(), 0}
+	reassign := func(replicas ...kafka.NodeID) {
+		done := false
+		w.nodes[leader].b.Control(w.now, controller.AlterPartitionReassignments{Partitions: []controller.Reassignment{
+			{TopicPartition: kafka.TopicPartition{Topic: "t"}, Replicas: replicas}}}, 10*time.Second, func(controller.Response, kafka.ErrorCode) { done = true })
+		w.until("reassigned", func() bool { return done })
+	}
+	w.lose = func(from, _ kafka.NodeID, frame []byte) bool { return from == victim && peer.IsScrub(frame) }
+	n.edit(n.segments()[1], flip(30))
+	n.b.Scrub(w.now, ScrubRequest{Start: true})
+	w.until("a source is asked", func() bool { return len(n.b.scrub.questions.waiting) > 0 })
+	reassign(leader, 6-leader-victim)
+	w.until("gone", func() bool { return w.replicaOf(victim) == nil })
+	w.until("put off", func() bool { return !n.b.scrub.repairing })
+	w.lose = nil
+	reassign(leader, 6-leader-victim, victim)
+	w.until("whole", w.whole)
+	if n.b.fitness.found[key] != nil || w.replicaOf(victim) == nil {
+		t.Error("it is not in use")
 	}
 }
 
