@@ -13,6 +13,9 @@ type clock struct {
 	wall time.Duration // of the wall clock before the monotonic reading, with steps
 }
 
+// differs says whether its wall clock is off by more than a moment.
+func (c clock) differs() bool { return c.wall < -time.Second || c.wall > time.Second }
+
 // epoch is the wall clock of a world at its beginning, in Unix nanoseconds.
 const epoch = 1_800_000_000 * int64(time.Second)
 

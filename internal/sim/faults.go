@@ -98,6 +98,9 @@ func newNemesis(w *world, only []string) *nemesis {
 	if w.plan.relaxed {
 		n.kinds = slices.DeleteFunc(n.kinds, func(k faultKind) bool { return k.unsynced })
 	}
+	if w.plan.ways.expiry && len(only) == 0 {
+		n.kinds = slices.DeleteFunc(n.kinds, func(k faultKind) bool { return k.name == "step clock" })
+	}
 	n.mayMaim = true
 	n.every = 500*millisecond + instant(n.rng.Int64N(int64(10*second)))
 	n.lasting = 200*millisecond + instant(n.rng.Int64N(int64(12*second)))

@@ -3,6 +3,7 @@ package sim
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"chronik/internal/base/kafka"
@@ -138,6 +139,11 @@ func (w *world) draw(o Options) {
 	if p.ways.resets {
 		p.trim()
 	}
+	for i := range p.clocks { // else nothing is forgotten
+		if c := &p.clocks[i]; p.ways.expiry && c.differs() {
+			c.wall = 0
+		}
+	}
 	p.relaxed = len(o.Faults) == 0 && !p.mayLoseDisk && rng.IntN(10) == 0
 }
 
@@ -150,6 +156,7 @@ type ways struct {
 	noteBytes  int64 // bytes until the state of a log's producers is noted; 0: the default, which no run comes to
 	silences   bool  // producers fall silent for a while, some for good
 	resets     bool  // logs soon begin beyond where a node is that was away
+	expiry     bool  // silent producers are looked for, and some records are old
 }
 
 func drawWays(rng *rand.Rand) ways {
@@ -164,6 +171,12 @@ func drawWays(rng *rand.Rand) ways {
 		w.noteBytes = 256 << rng.IntN(6)
 	}
 	w.silences, w.resets = rng.IntN(3) == 0, rng.IntN(5) == 0
+	if w.expiry = rng.IntN(4) == 0; w.expiry {
+		w.silences = true
+		if w.noteBytes == 0 {
+			w.noteBytes = 256 << rng.IntN(6)
+		}
+	}
 	return w
 }
 
@@ -206,17 +219,12 @@ func (p *plan) options(n *node) broker.Options {
 // silent for long enough to be forgotten.
 func (w *world) expireProducers() {
 	if !w.wallClocksDiffer() {
-		w.plan.static["producer.id.expiration.ms"] = fmt.Sprint(int64((w.plan.length + 4*60*second) / millisecond))
+		w.plan.static["producer.id.expiration.ms"] = fmt.Sprint(int64((w.plan.length + 150*second) / millisecond))
 	}
 }
 
 // wallClocksDiffer says whether what one node takes for a minute ago may be
 // hours ago to the next one that is asked.
 func (w *world) wallClocksDiffer() bool {
-	for _, c := range w.plan.clocks {
-		if c.wall < -time.Second || c.wall > time.Second {
-			return true
-		}
-	}
-	return w.faults.has("step clock")
+	return slices.ContainsFunc(w.plan.clocks, clock.differs) || w.faults.has("step clock")
 }

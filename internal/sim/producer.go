@@ -216,6 +216,8 @@ func (ln *lane) append(build *record.Builder, size int) {
 	s := sent{stamp: (epoch+int64(c.w.now))/1e6 + c.rng.Int64N(1000) - 500}
 	if ln.part.topic.kind == aged && c.w.now < c.w.plan.length/2 {
 		s.stamp -= agedMillis
+	} else if c.w.plan.ways.expiry && ln.p.number%2 == 0 {
+		s.stamp -= lateMillis
 	}
 	id := binary.BigEndian.AppendUint64(nil, uint64(makeValue(ln.p.number, ln.number, ln.count)))
 	v := make([]byte, size)

@@ -34,7 +34,8 @@ func (k topicKind) String() string { return topicKindNames[k] }
 const (
 	agedMillis      = 10 * 3600 * 1000
 	retentionMillis = agedMillis / 2
-	keysPerLane     = 5 // of compacted topics
+	lateMillis      = 3600 * 1000 // by how much the clocks of some producers are slow
+	keysPerLane     = 5           // of compacted topics
 )
 
 // topicState is a topic as the clients know it.

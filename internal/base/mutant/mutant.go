@@ -94,6 +94,8 @@ const (
 	EndWhileBehind    // a new leader tells the end before it knows what was committed
 	SessionStarves    // a fetch session always begins with the same partition
 	SessionMarkUntold // a fetch session does not tell of a high watermark alone
+	ExpireByRecord    // producers are forgotten by the time of their last record
+	SeenLost          // a snapshot of producers does not say when they last wrote
 
 	ServeUnloaded        // a group coordinator answers before it has read its log
 	AnswerUncommitted    // a group coordinator answers before its records are committed
@@ -137,7 +139,7 @@ var names = [...]string{
 	"directory-unsynced", "state-unsynced",
 	"all-committed-at-start", "ids-overlap", "eligible-at-minimum", "answer-unapplied", "replicas-as-in-sync",
 	"configs-not-followed", "delete-below-minimum", "session-offset-kept",
-	"duplicate-acked", "epoch-keeps-batches", "expire-early", "sync-of-now", "end-while-behind", "session-starves", "session-mark-untold",
+	"duplicate-acked", "epoch-keeps-batches", "expire-early", "sync-of-now", "end-while-behind", "session-starves", "session-mark-untold", "expire-by-record", "seen-lost",
 	"serve-unloaded", "answer-uncommitted", "commit-from-anyone", "two-leaders", "generation-kept", "sessions-forgotten",
 	"static-rename-unnoted", "static-rename-unlogged", "parked-syncs-lost", "assign-before-revoked", "epoch-kept",
 	"upgrade-forgets", "expire-live", "load-to-gap", "load-committed", "commit-metadata-lost",

@@ -395,12 +395,20 @@ func (ps *producers) abortedIn(from, to kafka.Offset) []AbortedTxn {
 	return found
 }
 
+// lastWrote is what the silence of a producer is counted from.
+func (p *producer) lastWrote() int64 {
+	if mutant.On(mutant.ExpireByRecord) {
+		return p.lastTimestamp
+	}
+	return p.seen
+}
+
 // expire forgets producers that have not written since, and have no open
 // transaction.
 func (ps *producers) expire(since time.Time) {
 	ms := since.UnixMilli()
 	for id, e := range ps.entries {
-		if (e.seen < ms || mutant.On(mutant.ExpireEarly)) && e.txnStart == kafka.NoOffset {
+		if (e.lastWrote() < ms || mutant.On(mutant.ExpireEarly)) && e.txnStart == kafka.NoOffset {
 			delete(ps.entries, id)
 		}
 	}

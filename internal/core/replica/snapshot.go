@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"chronik/internal/base/kafka"
+	"chronik/internal/base/mutant"
 )
 
 // ErrSnapshot means that the bytes are no snapshot of producers.
@@ -216,6 +217,9 @@ func (ps *producers) decode(d *decoder, earlier bool) bool {
 			txnStart: kafka.Offset(d.u64()), lastTimestamp: int64(d.u64()), seen: int64(d.u64()), n: d.u8()}
 		if e.n > batchesKept {
 			return false
+		}
+		if mutant.On(mutant.SeenLost) {
+			e.seen = 0
 		}
 		for i := range e.batches[:e.n] {
 			e.batches[i] = readRun(e.epoch)
