@@ -73,6 +73,7 @@ func (g *simGroup) taken(m *member, p *groupPart) {
 		case o == m || !o.owned[p] || o.superseded && o.slot == m.slot:
 		case o.classic && p.part.topic.deleted: // it names what it has, and the coordinator may know no such topic any more
 		case !o.sure() && g.mayBeAnother(o): // the epochs began anew, and it has not heard
+		case !m.sure() && g.mayBeAnother(m): // what it reads is late, and of an epoch before they began anew
 		case o.overtaken: // by a join of its own that it had given up: it is taken for one that has lost everything
 		case o.inForce == m.epoch:
 			g.w.violate("a partition has one owner per epoch", "%s: both %s and %s own it at epoch %d", p.part, o, m, m.epoch)

@@ -309,7 +309,9 @@ func (m *member) classicHeartbeat() {
 					}
 					if !m.unsynced { // else its time to sync runs
 						m.alive(sent)
-						m.settled = true
+						// The next coordinator knows nothing of a rebalance that had begun, and
+						// waits for nobody.
+						m.settled, m.owes = true, false
 					}
 				}
 				m.classicHeartbeat()
