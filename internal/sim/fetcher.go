@@ -27,6 +27,7 @@ type fetchTold struct {
 	now           sessionMark  // what the node knew when the request was sent; NoOffset: another one leads
 	mark          sessionMark  // what the session has told last
 	passed        int          // answers in a row without any of the records that there were
+	most          int          // partitions that the session has had since
 }
 
 // sessionMark is what a session tells of a partition beside its records.
@@ -58,7 +59,7 @@ func (f *fetcher) heard(t *fetchTold, got *kmsg.FetchResponseTopicPartition) boo
 	w := f.c.c.w
 	switch {
 	case t.r.part.topic.deleted || got != nil && got.ErrorCode != 0:
-		t.mark, t.passed = noMark, 0
+		t.mark, t.passed, t.most = noMark, 0, 0
 		return true
 	case got != nil:
 		t.mark = sessionMark{kafka.Offset(got.HighWatermark), kafka.Offset(got.LogStartOffset)}
@@ -69,11 +70,12 @@ func (f *fetcher) heard(t *fetchTold, got *kmsg.FetchResponseTopicPartition) boo
 		return false
 	}
 	if t.passed++; t.now.highWatermark <= t.next || got != nil && len(got.RecordBatches) > 0 {
-		t.passed = 0
+		t.passed, t.most = 0, 0
 	}
-	if t.passed > len(f.told)+1 {
+	t.most = max(t.most, len(f.told))
+	if t.passed > t.most+1 {
 		w.violate("a fetch session passes over nobody", "%s on node %d: session %d has not told of the records of %s from %d to %d in %d answers, it has %d partitions",
-			f.c.c.name, f.node+1, f.id, t.r.part, t.next, t.now.highWatermark, t.passed, len(f.told))
+			f.c.c.name, f.node+1, f.id, t.r.part, t.next, t.now.highWatermark, t.passed, t.most)
 		return false
 	}
 	return true
@@ -131,7 +133,7 @@ func (f *fetcher) turn() {
 	f.told = nil
 	for _, o := range before { // what stays keeps its place
 		if i := indexOf(want, o.r); i >= 0 {
-			want[i].before, want[i].mark, want[i].passed = true, o.mark, o.passed
+			want[i].before, want[i].mark, want[i].passed, want[i].most = true, o.mark, o.passed, o.most
 			if want[i].next != o.next || want[i].epoch != o.epoch || want[i].leader != o.leader {
 				f.name(req, want[i])
 			}
