@@ -327,18 +327,22 @@ func (b *Broker) reopen(now time.Time, key partitionKey, found *finding) {
 		}
 		b.env.Post(func(now time.Time) {
 			found.opening = false
-			b.reopened(now, key, found, p, rec, err)
+			b.reopened(now, key, t.Name, found, p, rec, err)
 			b.drain(now)
 		})
 	})
 }
 
-func (b *Broker) reopened(now time.Time, key partitionKey, found *finding, p *partition.Partition, rec partition.Recovery, err error) {
+func (b *Broker) reopened(now time.Time, key partitionKey, topic string, found *finding, p *partition.Partition, rec partition.Recovery, err error) {
 	t := b.image.Load().Topic(key.topic)
 	state := t.Partition(key.partition)
 	if b.closed || b.fitness.found[key] != found || state == nil || !state.IsReplica(b.opts.Node) {
 		if err == nil {
 			p.Abandon(now)
+		}
+		if !b.closed && !b.replicaHere(key) { // deleted or moved away meanwhile: what was opened may be a directory made anew
+			b.discardUnopened(topic, key)
+			b.settleGone()
 		}
 		return
 	}

@@ -174,6 +174,55 @@ func TestLeaderWithASlowDiskAnswersNothingUntilItKnowsWhoLeads(t *testing.T) {
 	}
 }
 
+// A failed log is opened again in the background while its topic is deleted: the
+// directory that this makes anew goes, too.
+func TestPartitionThatIsDeletedWhileItIsOpenedAgainLeavesNothing(t *testing.T) {
+	w := newWorld(t, 3)
+	w.create(smallSegments, 5)
+	w.until("in sync", w.whole)
+	n := w.nodes[w.partition().Leader%3+1]
+	p := w.replicaOf(n.id)
+	key := partitionKey{p.TopicID(), 0}
+	n.faults.SetHook(func(op vfs.Op) error {
+		if op.Kind == vfs.OpSync && strings.Contains(op.Name, "t-0") {
+			return syscall.EIO
+		}
+		return nil
+	})
+	w.produce(1)
+	w.until("failed", func() bool { return p.Failure() != nil && w.unfitness(n) == metadata.Failed })
+	n.faults.SetHook(nil)
+	found := n.b.fitness.found[key]
+	for end := w.now.Add(time.Minute); !found.opening && w.now.Before(end); {
+		if len(w.queue) == 0 {
+			w.step()
+			continue
+		}
+		fn := w.queue[0]
+		w.queue = w.queue[1:]
+		fn()
+	}
+	if !found.opening {
+		t.Fatal("is not opened again")
+	}
+	open := w.queue[len(w.queue)-1] // what runs in the background takes its time
+	w.queue = w.queue[:len(w.queue)-1]
+	w.nodes[1].b.Control(w.now, controller.DeleteTopics{Topics: []controller.TopicRef{{Name: "t"}}}, 10*time.Second,
+		func(controller.Response, kafka.ErrorCode) {})
+	dir := n.b.partitionDir("t", 0)
+	gone := func() bool {
+		_, err := n.fs.Stat(dir)
+		return errors.Is(err, vfs.ErrNotExist)
+	}
+	w.until("deleted", func() bool { return n.b.Image().TopicByName("t") == nil && gone() })
+	w.queue = append(w.queue, open)
+	w.step()
+	w.step()
+	if !gone() {
+		t.Error("its files are there")
+	}
+}
+
 // endAt asks a replica for its end as a consumer does.
 func (w *world) endAt(p *partition.Partition) kafka.ErrorCode {
 	return p.ListOffsets(w.now, partition.ListOffsetsRequest{Timestamp: kafka.TimestampLatest, ReplicaID: partition.NoReplicaID, CurrentLeaderEpoch: kafka.NoLeaderEpoch}).Code
