@@ -41,6 +41,9 @@ type history struct {
 	lanes     map[uint64]*lane
 	epochs    []epochSpan          // in the order of epochs
 	synced    map[int]kafka.Offset // by node: up to where its replica was on disk when last seen
+	highest   kafka.Offset         // high watermark of any replica
+	lost      kafka.Offset         // up to where the disk had it that was lost
+	spared    kafka.Offset         // of that: what was committed while nobody knew of the loss
 	leaders   map[kafka.LeaderEpoch]int
 	ledSince  instant // when the last of them was known first
 	states    map[kafka.PartitionEpoch]*metadata.Partition
@@ -91,6 +94,7 @@ func (c *checkers) watch() {
 func (c *checkers) lookAround() {
 	for _, n := range c.w.nodes {
 		if n.up && n.broker != nil && n.broker.Image() != c.images[n.index] {
+			c.unnoticed(n) // by what it knew until now
 			c.images[n.index] = n.broker.Image()
 			c.metadata(n, n.broker.Image())
 		}
@@ -112,6 +116,7 @@ func (c *checkers) look(n *node) {
 		}
 		c.mark(part, n, p)
 	}
+	c.unnoticed(n)
 }
 
 // saw notes up to where a replica is on disk.

@@ -43,6 +43,7 @@ func (c *checkers) mark(p *topicPart, n *node, hosted *partition.Partition) {
 		c.w.violate("log starts do not go back", "%s on node %d: %d after %d", p, n.id, m.start, was.start)
 	}
 	c.marks[hosted] = m
+	p.highest = max(p.highest, m.highWatermark)
 }
 
 // haveCommitted checks that each replica that its leader takes for in sync has
@@ -83,7 +84,7 @@ func (c *checkers) complete(p *topicPart, image *metadata.Image, n *node, hosted
 		if member.broker == nil || s.Offline {
 			continue
 		}
-		if b := image.Broker(id); member.wiped && (b == nil || int64(b.Epoch) <= int64(member.wipedAt)) {
+		if b := image.Broker(id); b == nil && member.wiped || member.lostUnknown(image) {
 			continue // nobody has noticed that its disk is gone
 		}
 		other := member.broker.Partition(p.topic.id, p.number)

@@ -3,6 +3,7 @@ package sim
 import (
 	"bytes"
 	"fmt"
+	"slices"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 
@@ -200,6 +201,11 @@ func (c *checkers) acked(ln *lane, b *batch, base kafka.Offset, ms int64) {
 // onDisk checks that what was acknowledged or read is on enough disks. Of a node that is
 // down it is known how far it was when it ended.
 func (c *checkers) onDisk(p *topicPart, end kafka.Offset, what string) bool {
+	for _, n := range c.w.nodes {
+		if n.broker != nil {
+			c.unnoticed(n)
+		}
+	}
 	copies := 0
 	for _, n := range c.w.nodes {
 		synced := p.synced[n.index]
@@ -207,6 +213,9 @@ func (c *checkers) onDisk(p *topicPart, end kafka.Offset, what string) bool {
 			if hosted := n.broker.Partition(p.topic.id, p.number); hosted != nil {
 				synced = max(synced, c.saw(p, n, hosted))
 			}
+		}
+		if n.wiped {
+			synced = max(synced, p.spared)
 		}
 		if synced >= end {
 			copies++
@@ -217,6 +226,44 @@ func (c *checkers) onDisk(p *topicPart, end kafka.Offset, what string) bool {
 		return false
 	}
 	return true
+}
+
+// wiped takes in that a node has lost its disk. What was committed by then was on
+// it, and so is what a leader commits by what it had answered, until the cluster
+// learns of the loss: one disk less is what replicas are for.
+func (c *checkers) wiped(n *node) {
+	for _, o := range c.w.nodes {
+		if o.broker != nil {
+			c.look(o)
+		}
+	}
+	for _, p := range c.w.load.parts() {
+		p.lost = p.synced[n.index]
+		p.spared = min(p.lost, p.highest)
+		delete(p.synced, n.index)
+	}
+}
+
+// unnoticed notes what a node knows to be committed while, by what it knows of the
+// cluster, one that has lost its disk is in sync.
+func (c *checkers) unnoticed(n *node) {
+	image := c.images[n.index]
+	for _, lost := range c.w.nodes {
+		if image == nil || !lost.wiped || !lost.lostUnknown(image) {
+			continue
+		}
+		for _, hosted := range n.broker.Partitions() {
+			p := c.part(hosted.TopicID(), hosted.Number())
+			if p == nil || p.spared == p.lost {
+				continue
+			}
+			s := hosted.Status()
+			state := image.Topic(p.topic.id).Partition(p.number)
+			if slices.Contains(s.InSync, lost.id) || state != nil && state.IsInSync(lost.id) {
+				p.spared = max(p.spared, min(p.lost, s.HighWatermark))
+			}
+		}
+	}
 }
 
 // stable checks what an answer without an error says of transactions, of which

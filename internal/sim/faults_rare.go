@@ -95,6 +95,7 @@ func (n *nemesis) wipe(t *node) {
 		}
 	}
 	t.disk.mem = vfs.NewMem()
+	n.w.check.wiped(t)
 }
 
 // removeNode has an operator take a node out of the cluster, dead or alive, and

@@ -14,6 +14,7 @@ import (
 	"chronik/internal/api"
 	"chronik/internal/base/kafka"
 	"chronik/internal/base/vfs"
+	"chronik/internal/core/metadata"
 	"chronik/internal/host/broker"
 	"chronik/internal/host/deadline"
 	"chronik/internal/host/fetchsession"
@@ -235,6 +236,13 @@ func (n *node) exit(power bool) {
 		s.ended(power)
 	}
 	n.sessions = nil
+}
+
+// lostUnknown says whether a node has lost its disk and, by an image of the
+// cluster, nobody knows.
+func (n *node) lostUnknown(image *metadata.Image) bool {
+	b := image.Broker(n.id)
+	return n.wiped && b != nil && int64(b.Epoch) <= int64(n.wipedAt)
 }
 
 // kill ends the process as SIGKILL does.
