@@ -214,7 +214,7 @@ func (d *described) created(r *kmsg.CreateTopicsResponse) {
 			continue // or it is gone again
 		}
 		d.same("name of the topic made", rt.Topic, t.Name)
-		if len(t.Partitions) == int(rt.NumPartitions) || t.Partition(0).PartitionEpoch == 0 {
+		if t.Partition(0).PartitionEpoch == 0 { // else it may have been moved or extended since
 			d.same("partitions of "+rt.Topic, rt.NumPartitions, len(t.Partitions))
 			d.same("replicas of "+rt.Topic, rt.ReplicationFactor, len(t.Partition(0).Replicas))
 		} else if rt.NumPartitions > int32(len(t.Partitions)) {
