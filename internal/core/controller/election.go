@@ -47,11 +47,12 @@ func keep(p *metadata.Partition, cause string) wish {
 // partition's state afterwards.
 func (d *draft) change(t *metadata.Topic, i int32, w wish) *metadata.Partition {
 	old := d.partition(t, i)
-	completed := w.completeReassignment(func(n kafka.NodeID) bool {
+	least := d.minInSync(t, old.Replicas, w.replicas)
+	completed := w.completeReassignment(old, least, func(n kafka.NodeID) bool {
 		return slices.Contains(old.InSync, n) && d.mayTakeItselfForLeader(t, i, n)
 	})
 	topicConfig := d.topicConfig(t.Name)
-	minInSync := min(d.minInSync(t, old.Replicas, w.replicas), len(w.replicas))
+	minInSync := min(least, len(w.replicas))
 	if topicConfig.UncleanLeaderElection && w.elect == electClean {
 		w.elect = electUnclean
 	}
@@ -191,7 +192,7 @@ func (d *draft) elect(p, old *metadata.Partition, w wish) (unclean bool) {
 
 // completeReassignment drops the replicas that are to leave once the others
 // have everything, and none that leaves may take itself for the leader.
-func (w *wish) completeReassignment(mayLead func(kafka.NodeID) bool) bool {
+func (w *wish) completeReassignment(old *metadata.Partition, minInSync int, mayLead func(kafka.NodeID) bool) bool {
 	if len(w.adding) == 0 && len(w.removing) == 0 {
 		return false
 	}
@@ -203,6 +204,11 @@ func (w *wish) completeReassignment(mayLead func(kafka.NodeID) bool) bool {
 	}
 	// With fewer replicas than before each of them counts.
 	if len(replicas) < len(w.replicas)-len(w.adding) && slices.ContainsFunc(replicas, missing) {
+		return false
+	}
+	// What was acknowledged stays on as many nodes as it was acknowledged by.
+	all := slices.Concat(w.inSync, w.eligible(old, minInSync))
+	if left := without(all, leaves); len(left) < len(all) && len(left) < min(minInSync, len(replicas)) {
 		return false
 	}
 	if slices.ContainsFunc(w.inSync, func(n kafka.NodeID) bool { return leaves(n) && mayLead(n) }) {

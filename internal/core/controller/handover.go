@@ -167,7 +167,7 @@ func (d *draft) cancelHandsOver(t *metadata.Topic, i int32) bool {
 		return false
 	}
 	w := keep(p, "an operator cancels the reassignment")
-	if w.completeReassignment(func(kafka.NodeID) bool { return true }); len(w.yield) > 0 {
+	if w.completeReassignment(p, d.minInSync(t, p.Replicas), func(kafka.NodeID) bool { return true }); len(w.yield) > 0 {
 		return true // it is done but for a leader that goes: to go back now would take longer than that
 	}
 	w.yield = p.Adding
