@@ -8,6 +8,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"chronik/internal/base/kafka"
+	"chronik/internal/core/metadata"
 	"chronik/internal/format/record"
 	"chronik/internal/host/partition"
 )
@@ -242,6 +243,27 @@ func (c *checkers) wiped(n *node) {
 		p.spared = min(p.lost, p.highest)
 		delete(p.synced, n.index)
 	}
+}
+
+// onlyOn says whether there is a partition that has had no more than this one
+// complete replica, as one that was made while the others were away, and in
+// which nothing is committed: without it only an unclean election gives the
+// partition a leader. What is committed is on others, too, or a promise is broken.
+func (c *checkers) onlyOn(n *node) bool {
+	var image *metadata.Image
+	for _, o := range c.w.nodes {
+		if o.broker != nil && (image == nil || o.broker.Image().Offset() > image.Offset()) {
+			image = o.broker.Image()
+		}
+	}
+	return image != nil && slices.ContainsFunc(c.w.load.parts(), func(p *topicPart) bool {
+		state := image.Topic(p.topic.id).Partition(p.number)
+		if state == nil || p.highest > 0 {
+			return false
+		}
+		complete := slices.Concat(state.InSync, state.EligibleLeader)
+		return len(complete) == 1 && complete[0] == n.id
+	})
 }
 
 // unnoticed notes what a node knows to be committed while, by what it knows of the

@@ -75,6 +75,9 @@ func (n *nemesis) loseDisk() func() {
 		return nil
 	}
 	t := n.target()
+	if n.w.check.onlyOn(t) {
+		return nil
+	}
 	n.wipe(t)
 	return t.start
 }
@@ -106,6 +109,9 @@ func (n *nemesis) removeNode() func() {
 		return nil
 	}
 	t := n.target()
+	if n.w.check.onlyOn(t) {
+		return nil
+	}
 	t.removed = true
 	if n.rng.IntN(3) == 0 {
 		t.kill()
