@@ -100,6 +100,7 @@ func (l *Log) cut(s *segment, at entry, start kafka.Offset) error {
 	l.opened = slices.DeleteFunc(l.opened, func(o *segment) bool { return o == s })
 	s.size, s.maxTs, s.statsKnown = at.pos, at.maxTs, true
 	s.lastEpoch, s.preallocated = unknownEpoch, at.pos
+	s.lastAppend = max(s.lastAppend, l.now) // for all that is known
 	s.behind.forget()
 	l.synced.Store(int64(at.offset))
 	l.end.Store(int64(at.offset))

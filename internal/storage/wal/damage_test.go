@@ -277,3 +277,60 @@ func TestNotedStateOutlivesTheProcess(t *testing.T) {
 	check(fs.Crash(nil, 1), 400)
 	check(fs.Crash(rand.New(rand.NewPCG(1, 1)), 0), 80) // nothing that was not synced is left
 }
+
+// Of the active segment nobody knows after a crash when it was last appended to.
+// Where a damaged batch hides its largest timestamp, it does not count as being
+// as old as its file.
+func TestRetentionSparesTheActiveSegmentWhoseTimesAreDamaged(t *testing.T) {
+	for _, at := range []int{8, 16, record.HeaderSize + 40} { // of the batch: its length, its CRC's, a record
+		fs, opts := vfs.NewMem(), small
+		opts.SegmentBytes, opts.CheckpointBytes, opts.IndexIntervalBytes = 1<<20, 1, 2000
+		l, _ := mustOpen(t, fs, opts)
+		must(t, l.Append(testNow, batchOf(0, 2, 0, testNow.UnixMilli(), 200))) // makes the file
+		now := testNow.Add(2 * time.Hour)
+		var damaged record.Batch
+		for i := range 10 {
+			b := batchOf(l.End(), 2, 0, now.UnixMilli(), 200)
+			must(t, l.Append(now, b))
+			if i == 8 {
+				damaged = b
+			}
+		}
+		must(t, l.Sync())
+		fs = fs.Crash(nil, 1)
+		name := segmentFiles(t, fs)[0]
+		edit(t, fs, name, func(b []byte) []byte { b[bytes.Index(b, damaged)+at] ^= 4; return b })
+		now = now.Add(time.Minute)
+		l, _, err := Open(fs, testDir, testID, opts, now)
+		must(t, err)
+		hour := Retention{Ms: time.Hour.Milliseconds(), Bytes: -1}
+		for _, then := range []time.Time{now, now.Add(50 * time.Minute)} {
+			if start, err := l.RetainFrom(then, hour, l.End()); err != nil || start != 0 {
+				t.Errorf("byte %d: after %v all below %d goes, %v", at, then.Sub(now), start, err)
+			}
+		}
+		if start, err := l.RetainFrom(now.Add(2*time.Hour), hour, l.End()); err != nil || start != l.End() {
+			t.Errorf("byte %d: two hours later all below %d goes, %v", at, start, err)
+		}
+		must(t, l.Close(now))
+	}
+}
+
+// Nor is it when a truncation makes a sealed segment the active one.
+func TestRetentionSparesASegmentThatIsActiveAgain(t *testing.T) {
+	l, _ := mustOpen(t, vfs.NewMem(), small)
+	must(t, l.Append(testNow, batchOf(0, 1, 0, record.NoTimestamp, 200)))
+	now := testNow.Add(2 * time.Hour)
+	for len(l.segments) < 2 {
+		must(t, l.Append(now, batchOf(l.End(), 1, 0, record.NoTimestamp, 200)))
+	}
+	must(t, l.Sync())
+	must(t, l.Close(now))
+	l, _, err := Open(l.fs, testDir, testID, small, now)
+	must(t, err)
+	must(t, l.TruncateFrom(4))
+	if start, err := l.RetainFrom(now, Retention{Ms: time.Hour.Milliseconds(), Bytes: -1}, l.End()); err != nil || start != 0 {
+		t.Errorf("all below %d goes, %v", start, err)
+	}
+	must(t, l.Close(now))
+}

@@ -169,6 +169,7 @@ func (r *recovery) setActive(s *segment, rb *rebuild, broken bool) {
 	if n := len(rb.index); n > 0 {
 		s.sincePos = rb.index[n-1].pos
 	}
+	s.lastAppend = max(s.lastAppend, r.log.now) // for all that is known
 }
 
 // cutTail removes what did not survive: the i-th segment from pos on and all
