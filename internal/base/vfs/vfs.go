@@ -185,3 +185,28 @@ func MkdirAllSync(fsys FS, dir string) error {
 	}
 	return fsys.SyncDir(parent)
 }
+
+// MkdirDurable is MkdirAllSync where what is found does not count as durable: a
+// process that made it may have ended before it had synced the name.
+func MkdirDurable(fsys FS, dir string) error {
+	parent := filepath.Dir(dir)
+	info, err := fsys.Stat(dir)
+	if err == nil && info.Dir {
+		if err = fsys.SyncDir(parent); errors.Is(err, fs.ErrPermission) {
+			return nil // nor could this user have made it
+		}
+		return err
+	}
+	if err != nil && !errors.Is(err, ErrNotExist) {
+		return err
+	}
+	if parent != dir {
+		if err := MkdirDurable(fsys, parent); err != nil {
+			return err
+		}
+	}
+	if err := fsys.MkdirAll(dir); err != nil {
+		return err
+	}
+	return fsys.SyncDir(parent)
+}

@@ -491,3 +491,20 @@ func TestRegionServesDirectWrites(t *testing.T) {
 	}
 	runtime.KeepAlive(r)
 }
+
+// A process may end between making a directory and syncing its name: the next
+// one, which finds it, must not build on it.
+func TestDirectoryThatIsFoundIsMadeDurable(t *testing.T) {
+	mem := NewMem()
+	must(t, mem.MkdirAll("a"))
+	must(t, MkdirDurable(mem, filepath.Join("a", "b")))
+	must(t, MkdirDurable(mem, filepath.Join("a", "b")))
+	f, err := mem.Open(filepath.Join("a", "b", "f"), ReadWrite|Create)
+	must(t, err)
+	must(t, f.Sync())
+	must(t, f.Close())
+	must(t, mem.SyncDir(filepath.Join("a", "b")))
+	if _, err := mem.Crash(nil, 0).Stat(filepath.Join("a", "b", "f")); err != nil {
+		t.Error(err)
+	}
+}

@@ -40,7 +40,7 @@ type identity struct {
 
 func openIdentity(fs vfs.FS, dir string, node kafka.NodeID, rng *rand.Rand) (identity, error) {
 	id := identity{Node: node, fs: fs, dir: dir}
-	if err := vfs.MkdirAllSync(fs, dir); err != nil {
+	if err := vfs.MkdirDurable(fs, dir); err != nil {
 		return id, fmt.Errorf("make data directory %s: %w", dir, err)
 	}
 	var err error

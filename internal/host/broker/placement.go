@@ -93,7 +93,7 @@ func (b *Broker) placeAll(now time.Time) {
 	if b.opening.first {
 		return // under way; place uses the broker epoch that is known by then
 	}
-	if err := vfs.MkdirAllSync(b.env.FS, b.partitionsDir()); err != nil {
+	if err := vfs.MkdirDurable(b.env.FS, b.partitionsDir()); err != nil {
 		b.fail(fmt.Errorf("make %s: %w", b.partitionsDir(), err))
 		return
 	}

@@ -72,7 +72,7 @@ func Exists(fs vfs.FS, dir string) (bool, error) {
 // given the same. A node that joins a cluster later is given no voters; it
 // gets everything from the leader.
 func Bootstrap(fs vfs.FS, dir string, voters []kafka.NodeID, image []byte) error {
-	if err := vfs.MkdirAllSync(fs, dir); err != nil {
+	if err := vfs.MkdirDurable(fs, dir); err != nil {
 		return fmt.Errorf("make %s: %w", dir, err)
 	}
 	snap := &raftpb.Snapshot{Data: image, Metadata: &raftpb.SnapshotMetadata{
