@@ -208,17 +208,24 @@ func (p *Partition) cut(now time.Time, rd *replica.Ready, fx *effects) {
 }
 
 // trim lets the log begin elsewhere. The state goes first, because the batches
-// that it was made from are to go.
+// that it was made from are to go. Where the disk has no room for it, it goes
+// second if what is deleted makes some; else nothing is deleted yet. Both are
+// made up for with the next append that succeeds.
 func (p *Partition) trim(t *replica.Trim, fx *effects) {
-	if t.State != nil {
-		// Trimmed is anyway if that fails: the disk may be full.
-		_ = p.keepState(p.log.SaveState, t.Start, p.core.HighWatermark(), t.State, p.log.Truncations())
+	saved := func() bool {
+		return t.State == nil || p.keepState(p.log.SaveState, t.Start, p.core.HighWatermark(), t.State, p.log.Truncations()) == nil
 	}
+	done := saved()
 	p.untrimmed = nil
-	switch err := p.log.Trim(t.Start); {
-	case err != nil && p.log.Err() != nil:
-		p.fail(err, fx)
-	case err != nil: // a full disk; made up for with the next append that succeeds
+	if done || p.log.Frees(t.Start) {
+		err := p.log.Trim(t.Start)
+		if err != nil && p.log.Err() != nil {
+			p.fail(err, fx)
+			return
+		}
+		done = err == nil && (done || saved())
+	}
+	if !done {
 		p.untrimmed = &replica.Trim{Start: t.Start, State: bytes.Clone(t.State)}
 	}
 }

@@ -266,6 +266,37 @@ func TestDeletionThatIsToldWithoutFilesToOpenIsDurable(t *testing.T) {
 	}
 }
 
+// Nor is a record deleted there that alone tells what a producer has written.
+func TestDeletionOnAFullDiskForgetsNoProducer(t *testing.T) {
+	sent := func(seq int32) []byte {
+		return batchOf(&record.Producer{ID: 5, Sequence: seq}, false, strings.Repeat("x", 3000))
+	}
+	for segments := 1; segments < 4; segments++ {
+		config := DefaultTopicConfig()
+		config.SegmentBytes = 16 << 10
+		c := newCluster(t, 1, config)
+		n := c.node(1)
+		c.assign(1, 1, 1)
+		next := int32(0)
+		for ; ; next++ {
+			if list, err := n.p.log.Segments(); err != nil || len(list) == segments && next > 1 {
+				break
+			}
+			c.want("produce", n.produce(-1, sent(next)).Code, kafka.None)
+		}
+		mem := n.fs.(*vfs.Mem)
+		mem.SetCapacity(mem.Used())
+		n.p.DeleteRecords(c.now, -1, time.Second, func(DeleteRecordsResult) {})
+		c.run(2 * time.Second)
+		mem.SetCapacity(0)
+		n.fs = mem.Crash(rand.New(rand.NewPCG(1, 1)), 1)
+		n.open()
+		c.assign(1, 2, 1)
+		c.want("again", n.produce(-1, sent(next-1)).BaseOffset, kafka.Offset(next-1))
+		c.want("next", n.produce(-1, sent(next)).BaseOffset, kafka.Offset(next))
+	}
+}
+
 func TestFailedSyncTakesThePartitionOffline(t *testing.T) {
 	c := newCluster(t, 1, DefaultTopicConfig())
 	n := c.node(1)
