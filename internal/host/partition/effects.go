@@ -209,23 +209,21 @@ func (p *Partition) cut(now time.Time, rd *replica.Ready, fx *effects) {
 
 // trim lets the log begin elsewhere. The state goes first, because the batches
 // that it was made from are to go. Where the disk has no room for it, it goes
-// second if what is deleted makes some; else nothing is deleted yet. Both are
-// made up for with the next append that succeeds.
+// second: segments that are deleted make some. What fails is made up for with the
+// next append that succeeds; until then a process that ends forgets the producers
+// of what was deleted.
 func (p *Partition) trim(t *replica.Trim, fx *effects) {
 	saved := func() bool {
 		return t.State == nil || p.keepState(p.log.SaveState, t.Start, p.core.HighWatermark(), t.State, p.log.Truncations()) == nil
 	}
 	done := saved()
 	p.untrimmed = nil
-	if done || p.log.Frees(t.Start) {
-		err := p.log.Trim(t.Start)
-		if err != nil && p.log.Err() != nil {
-			p.fail(err, fx)
-			return
-		}
-		done = err == nil && (done || saved())
+	err := p.log.Trim(t.Start)
+	if err != nil && p.log.Err() != nil {
+		p.fail(err, fx)
+		return
 	}
-	if !done {
+	if done = done || saved(); err != nil || !done {
 		p.untrimmed = &replica.Trim{Start: t.Start, State: bytes.Clone(t.State)}
 	}
 }

@@ -266,7 +266,8 @@ func TestDeletionThatIsToldWithoutFilesToOpenIsDurable(t *testing.T) {
 	}
 }
 
-// Nor is a record deleted there that alone tells what a producer has written.
+// What is deleted there makes room for what is to be known of its producers; if
+// it does not, that is saved with the next record.
 func TestDeletionOnAFullDiskForgetsNoProducer(t *testing.T) {
 	sent := func(seq int32) []byte {
 		return batchOf(&record.Producer{ID: 5, Sequence: seq}, false, strings.Repeat("x", 3000))
@@ -289,6 +290,10 @@ func TestDeletionOnAFullDiskForgetsNoProducer(t *testing.T) {
 		n.p.DeleteRecords(c.now, -1, time.Second, func(DeleteRecordsResult) {})
 		c.run(2 * time.Second)
 		mem.SetCapacity(0)
+		if segments == 1 {
+			c.want("space again", n.produce(-1, sent(next)).BaseOffset, kafka.Offset(next))
+			next++
+		}
 		n.fs = mem.Crash(rand.New(rand.NewPCG(1, 1)), 1)
 		n.open()
 		c.assign(1, 2, 1)

@@ -179,13 +179,6 @@ func (l *Log) removeFiles(s *segment) error {
 	return nil
 }
 
-// Frees says whether Trim to start would remove a segment.
-func (l *Log) Frees(start kafka.Offset) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.find(start) > 0
-}
-
 // Trim moves the log start offset up, durably, and gives back the space of
 // segments that are wholly below it. A start that is not above the present one
 // does nothing; ErrOutOfRange means that it is above the end. The segment that
