@@ -313,6 +313,10 @@ func (b *Broker) runRepair(now time.Time, r *repair) {
 	case whole:
 		b.verifyWhole(now, r, p)
 	case bad == offsetRange{}:
+		if err := p.Relearn(now); err != nil {
+			b.repairPaused(now, r, err.Error())
+			return
+		}
 		b.repairEnded(now, r)
 	default:
 		b.repairSegment(now, r, p, bad)

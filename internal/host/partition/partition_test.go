@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -300,6 +301,70 @@ func TestDeletionOnAFullDiskForgetsNoProducer(t *testing.T) {
 		c.want("again", n.produce(-1, sent(next-1)).BaseOffset, kafka.Offset(next-1))
 		c.want("next", n.produce(-1, sent(next)).BaseOffset, kafka.Offset(next))
 	}
+}
+
+// What could not be read when a replica was opened is learned when it is repaired,
+// and no state is saved before, which would be without it.
+func TestARepairedReplicaKnowsTheProducers(t *testing.T) {
+	sent := func(seq int32) []byte {
+		return batchOf(&record.Producer{ID: 5, Sequence: seq}, false, strings.Repeat("x", 3000))
+	}
+	c := newCluster(t, 1, DefaultTopicConfig())
+	n := c.node(1)
+	c.assign(1, 1, 1)
+	var batches []record.Batch
+	for seq := range int32(3) {
+		c.want("produce", n.produce(-1, sent(seq)).BaseOffset, kafka.Offset(seq))
+	}
+	for rest, err := n.p.log.Read(0, 3, 1<<20, nil); len(rest) > 0; {
+		if err != nil {
+			t.Fatal(err)
+		}
+		b, next, err := record.Next(rest)
+		if err != nil {
+			t.Fatal(err)
+		}
+		batches, rest = append(batches, b), next
+	}
+	mem := n.fs.(*vfs.Mem).Crash(rand.New(rand.NewPCG(1, 1)), 1)
+	n.fs = mem
+	list, err := mem.List(n.p.log.Dir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range list {
+		if !strings.HasSuffix(e.Name, ".wal") {
+			continue
+		}
+		f, err := mem.Open(filepath.Join(n.p.log.Dir(), e.Name), vfs.ReadWrite)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := f.WriteAt([]byte{0xff}, 4096+batches[0].Size()+16); err != nil { // its magic
+			t.Fatal(err)
+		}
+	}
+	n.open()
+	c.want("damage", n.p.unlearned, true)
+	c.want("saved", errors.Is(n.p.saveState(true), errUnlearned), true)
+	r, err := n.p.BeginRepair(0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, b := range batches {
+		if err := r.Append(b); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := r.Commit(); err != nil {
+		t.Fatal(err)
+	}
+	if err := n.p.Relearn(c.now); err != nil {
+		t.Fatal(err)
+	}
+	c.assign(1, 2, 1)
+	c.want("again", n.produce(-1, sent(1)).BaseOffset, 1)
+	c.want("next", n.produce(-1, sent(3)).BaseOffset, 3)
 }
 
 func TestFailedSyncTakesThePartitionOffline(t *testing.T) {

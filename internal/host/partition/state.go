@@ -3,6 +3,7 @@ package partition
 import (
 	"encoding/binary"
 	"errors"
+	"time"
 
 	"chronik/internal/base/kafka"
 	"chronik/internal/storage/wal"
@@ -39,6 +40,10 @@ func (p *Partition) loadState(end kafka.Offset) []byte {
 // longer replay, except to forgetAborted.
 func (p *Partition) saveState(durable bool) error {
 	p.mu.Lock()
+	if p.unlearned {
+		p.mu.Unlock()
+		return errUnlearned
+	}
 	snapshot, end := p.core.Snapshot()
 	hw, truncations := p.core.HighWatermark(), p.log.Truncations()
 	unchanged := end == p.saved && (!durable || p.noted == 0)
@@ -57,6 +62,24 @@ func (p *Partition) saveState(durable bool) error {
 		save = p.log.SaveState
 	}
 	return p.keepState(save, end, hw, snapshot, truncations)
+}
+
+// errUnlearned says that a state would not have the producers of batches that
+// could not be read.
+var errUnlearned = errors.New("batches are damaged whose producers are to be known")
+
+// Relearn makes the state of producers from the log again, if batches could not
+// be read when that was last done: they have been repaired since, and a replica
+// that does not know who wrote them would take them twice.
+func (p *Partition) Relearn(now time.Time) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.unlearned || p.closed || p.failure != nil {
+		return nil
+	}
+	_, snapshot := splitState(p.loadState(p.core.End()))
+	from, _ := p.core.Restore(snapshot) // after an error it is the log's start
+	return p.replay(now, from)
 }
 
 // keepState saves or notes the state as of an offset, if the log was truncated
