@@ -166,42 +166,28 @@ func ReadFile(fsys FS, name string) ([]byte, error) {
 }
 
 // MkdirAllSync makes the directory and those above it that are missing, and
-// makes their names durable.
-func MkdirAllSync(fsys FS, dir string) error {
-	parent := filepath.Dir(dir)
-	switch info, err := fsys.Stat(dir); {
-	case err == nil && info.Dir:
-		return nil
-	case err != nil && !errors.Is(err, ErrNotExist):
-		return err
-	}
-	if parent != dir {
-		if err := MkdirAllSync(fsys, parent); err != nil {
-			return err
-		}
-	}
-	if err := fsys.MkdirAll(dir); err != nil {
-		return err
-	}
-	return fsys.SyncDir(parent)
-}
+// makes their names durable. What is found counts as durable.
+func MkdirAllSync(fsys FS, dir string) error { return mkdirAll(fsys, dir, false) }
 
 // MkdirDurable is MkdirAllSync where what is found does not count as durable: a
 // process that made it may have ended before it had synced the name.
-func MkdirDurable(fsys FS, dir string) error {
+func MkdirDurable(fsys FS, dir string) error { return mkdirAll(fsys, dir, true) }
+
+func mkdirAll(fsys FS, dir string, syncFound bool) error {
 	parent := filepath.Dir(dir)
-	info, err := fsys.Stat(dir)
-	if err == nil && info.Dir {
+	switch info, err := fsys.Stat(dir); {
+	case err == nil && info.Dir && !syncFound:
+		return nil
+	case err == nil && info.Dir:
 		if err = fsys.SyncDir(parent); errors.Is(err, fs.ErrPermission) {
 			return nil // nor could this user have made it
 		}
 		return err
-	}
-	if err != nil && !errors.Is(err, ErrNotExist) {
+	case err != nil && !errors.Is(err, ErrNotExist):
 		return err
 	}
 	if parent != dir {
-		if err := MkdirDurable(fsys, parent); err != nil {
+		if err := mkdirAll(fsys, parent, syncFound); err != nil {
 			return err
 		}
 	}

@@ -25,6 +25,19 @@ func (w *world) unfitness(n *worldNode) metadata.Fitness {
 	return metadata.Fit
 }
 
+// failSync has the next sync of a node's replica fail, and the cluster know.
+func (w *world) failSync(n *worldNode, p *partition.Partition) {
+	n.faults.SetHook(func(op vfs.Op) error {
+		if op.Kind == vfs.OpSync && strings.Contains(op.Name, "t-0") {
+			return syscall.EIO
+		}
+		return nil
+	})
+	w.produce(1)
+	w.until("failed", func() bool { return p.Failure() != nil && w.unfitness(n) == metadata.Failed })
+	n.faults.SetHook(nil)
+}
+
 // A disk is slow, and then it fails: its log is opened again all the same, and
 // an operator is told which of the two it is.
 func TestSlowReplicaThatFailsIsOpenedAgain(t *testing.T) {
@@ -35,15 +48,7 @@ func TestSlowReplicaThatFailsIsOpenedAgain(t *testing.T) {
 	p := w.replicaOf(n.id)
 	n.b.noteSlow(w.now, p, 3*time.Second)
 	w.until("slow", func() bool { return w.unfitness(n) == metadata.Slow && w.partition().Leader != n.id })
-	n.faults.SetHook(func(op vfs.Op) error {
-		if op.Kind == vfs.OpSync && strings.Contains(op.Name, "t-0") {
-			return syscall.EIO
-		}
-		return nil
-	})
-	w.produce(1)
-	w.until("failed", func() bool { return p.Failure() != nil && w.unfitness(n) == metadata.Failed })
-	n.faults.SetHook(nil)
+	w.failSync(n, p)
 	want := w.contents(w.partition().Leader)
 	w.until("back in sync", w.whole)
 	w.check(want)
@@ -183,15 +188,7 @@ func TestPartitionThatIsDeletedWhileItIsOpenedAgainLeavesNothing(t *testing.T) {
 	n := w.nodes[w.partition().Leader%3+1]
 	p := w.replicaOf(n.id)
 	key := partitionKey{p.TopicID(), 0}
-	n.faults.SetHook(func(op vfs.Op) error {
-		if op.Kind == vfs.OpSync && strings.Contains(op.Name, "t-0") {
-			return syscall.EIO
-		}
-		return nil
-	})
-	w.produce(1)
-	w.until("failed", func() bool { return p.Failure() != nil && w.unfitness(n) == metadata.Failed })
-	n.faults.SetHook(nil)
+	w.failSync(n, p)
 	found := n.b.fitness.found[key]
 	for end := w.now.Add(time.Minute); !found.opening && w.now.Before(end); {
 		if len(w.queue) == 0 {

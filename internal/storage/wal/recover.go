@@ -80,7 +80,6 @@ type recovery struct {
 	stray    []string                // files that have no use any more
 	replaced []*segment              // by others
 	headers  []segmentHeader
-	changed  bool // files were removed
 	unclean  bool // there may be something above the recovery point
 }
 

@@ -116,7 +116,6 @@ func (r *recovery) segment(base kafka.Offset) *segment {
 }
 
 func (r *recovery) remove(name string) error {
-	r.changed = true
 	if err := r.log.fs.Remove(name); err != nil && !errors.Is(err, vfs.ErrNotExist) {
 		return err
 	}
