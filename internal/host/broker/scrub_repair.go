@@ -254,6 +254,9 @@ func (b *Broker) repairPaused(now time.Time, r *repair, why string) {
 		b.env.Log.Error("damaged replica cannot be repaired now; nothing was removed", "topic", r.topic, "partition", r.key.partition,
 			"node", b.opts.Node, "damage", r.why, "cause", why)
 	}
+	if p := b.Partition(r.key.topic, r.key.partition); p != nil {
+		p.CheckLog(now)
+	}
 	b.env.Post(func(now time.Time) { b.findDamaged(now, r) }) // the partition may do without it by now
 	b.wakeRepair(now)
 }

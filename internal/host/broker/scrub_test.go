@@ -5,6 +5,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -277,6 +278,29 @@ func TestRepairGoesOnAfterARestart(t *testing.T) {
 	if c, _, _ := n.b.ScrubCounts(); c.Repairs != 1 {
 		t.Errorf("counts %+v", c)
 	}
+	w.check(want)
+}
+
+// A log fails while its damage is repaired, and nothing is appended to it that
+// would fail for that: it is opened again all the same.
+func TestLogThatFailsInItsRepairIsOpenedAgain(t *testing.T) {
+	w := newWorld(t, 3)
+	w.manySegments()
+	want := w.contents(1)
+	victim := w.partition().Leader%3 + 1
+	n := w.nodes[victim]
+	failed := false
+	n.faults.SetHook(func(op vfs.Op) error {
+		if op.Kind == vfs.OpSyncDir && strings.HasSuffix(op.Name, "t-0") && !failed {
+			failed = true
+			return syscall.EIO
+		}
+		return nil
+	})
+	n.edit(n.segments()[1], flip(4096+100))
+	w.scrub()
+	w.until("failed", func() bool { return failed })
+	w.until("whole", w.whole)
 	w.check(want)
 }
 

@@ -2,6 +2,7 @@ package partition
 
 import (
 	"errors"
+	"time"
 
 	"chronik/internal/base/kafka"
 	"chronik/internal/core/replica"
@@ -39,6 +40,14 @@ func (p *Partition) Verify(from, limit kafka.Offset, maxBytes int64, sum uint32)
 // BeginRepair is wal.Log.Repair.
 func (p *Partition) BeginRepair(offset kafka.Offset) (*wal.Repair, error) {
 	return p.log.Repair(offset)
+}
+
+// CheckLog takes the partition offline if its log has failed in something that
+// the partition has not asked of it: a repair.
+func (p *Partition) CheckLog(now time.Time) {
+	if err := p.log.Err(); err != nil {
+		p.failLater(now, err)
+	}
 }
 
 // ReadSound reads batches for another replica to repair its log with: whatever
