@@ -33,13 +33,14 @@ func (c *checkers) leads(p *topicPart, n *node, epoch kafka.LeaderEpoch) {
 // while it is open: what is below it is committed, or was deleted.
 func (c *checkers) mark(p *topicPart, n *node, hosted *partition.Partition) {
 	m, was := mark{hosted.HighWatermark(), hosted.LogStart()}, c.marks[hosted]
-	if end := hosted.LogEnd(); m.highWatermark > end && hosted.Failure() == nil { // one that failed in the midst of a reset tells nobody
+	failed := hosted.Failure() != nil // perhaps in the midst of a reset, of which it tells nobody
+	if end := hosted.LogEnd(); m.highWatermark > end && !failed {
 		c.w.violate("high watermarks are within the log", "%s on node %d: %d, but the log ends at %d", p, n.id, m.highWatermark, end)
 	}
 	if m.highWatermark < was.highWatermark {
 		c.w.violate("high watermarks do not go back", "%s on node %d: %d after %d", p, n.id, m.highWatermark, was.highWatermark)
 	}
-	if m.start < was.start {
+	if m.start < was.start && !failed {
 		c.w.violate("log starts do not go back", "%s on node %d: %d after %d", p, n.id, m.start, was.start)
 	}
 	c.marks[hosted] = m

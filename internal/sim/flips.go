@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -205,6 +206,9 @@ func (f *flipper) change(fs *vfs.Mem, name string, others []string) string {
 		var b []byte
 		if b, err = vfs.ReadFile(fs, others[f.rng.IntN(len(others))]); err == nil {
 			_, err = file.WriteAt(b, 0)
+		}
+		if errors.Is(err, vfs.ErrNoSpace) { // the disk has no room for more than there was
+			_, err = file.WriteAt(b[:min(int64(len(b)), size)], 0)
 		}
 	default:
 		at := f.rng.Int64N(size)

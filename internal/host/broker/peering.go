@@ -73,15 +73,20 @@ func init() {
 	}
 }
 
+// envelope carries a request or a response. A request is for the controller of
+// one epoch: one that comes late, to a node that has become the controller again,
+// may have been decided by another, and what was asked for may be over. 0, of
+// earlier releases, is for any.
 type envelope struct {
-	Type string          `json:"type"`
-	Body json.RawMessage `json:"body"`
+	Type  string            `json:"type"`
+	Epoch kafka.LeaderEpoch `json:"epoch,omitempty"`
+	Body  json.RawMessage   `json:"body"`
 }
 
-func appendEnvelope(dst []byte, v any) []byte {
+func appendEnvelope(dst []byte, v any, epoch kafka.LeaderEpoch) []byte {
 	body, err := json.Marshal(v)
 	if err == nil {
-		body, err = json.Marshal(envelope{reflect.TypeOf(v).Name(), body})
+		body, err = json.Marshal(envelope{reflect.TypeOf(v).Name(), epoch, body})
 	}
 	if err != nil {
 		panic(fmt.Sprintf("encode %T for a peer: %v", v, err))
@@ -89,20 +94,20 @@ func appendEnvelope(dst []byte, v any) []byte {
 	return append(dst, body...)
 }
 
-func openEnvelope(data []byte, types map[string]reflect.Type) (any, error) {
+func openEnvelope(data []byte, types map[string]reflect.Type) (any, kafka.LeaderEpoch, error) {
 	var e envelope
 	if err := json.Unmarshal(data, &e); err != nil {
-		return nil, fmt.Errorf("%w: %w", errFrame, err)
+		return nil, 0, fmt.Errorf("%w: %w", errFrame, err)
 	}
 	t, ok := types[e.Type]
 	if !ok {
-		return nil, fmt.Errorf("%w %q", errUnknownType, e.Type)
+		return nil, 0, fmt.Errorf("%w %q", errUnknownType, e.Type)
 	}
 	v := reflect.New(t)
 	if err := json.Unmarshal(e.Body, v.Interface()); err != nil {
-		return nil, fmt.Errorf("%w: %s: %w", errFrame, e.Type, err)
+		return nil, 0, fmt.Errorf("%w: %s: %w", errFrame, e.Type, err)
 	}
-	return v.Elem().Interface(), nil
+	return v.Elem().Interface(), e.Epoch, nil
 }
 
 func (b *Broker) sendRaft(m quorum.Message) {
@@ -115,7 +120,7 @@ func (b *Broker) sendRaft(m quorum.Message) {
 
 func (b *Broker) sendQuestion(to kafka.NodeID, kind byte, id uint64, req controller.Request) {
 	frame := binary.BigEndian.AppendUint64([]byte{kind}, id)
-	b.env.Send(to, ClassControl, appendEnvelope(frame, req))
+	b.env.Send(to, ClassControl, appendEnvelope(frame, req, b.quorumView.Load().Epoch))
 }
 
 func (b *Broker) sendAnswer(to kafka.NodeID, id uint64, r controller.Response, code kafka.ErrorCode, offset kafka.Offset) {
@@ -123,7 +128,7 @@ func (b *Broker) sendAnswer(to kafka.NodeID, id uint64, r controller.Response, c
 	frame = binary.BigEndian.AppendUint16(frame, uint16(code))
 	frame = binary.BigEndian.AppendUint64(frame, uint64(offset))
 	if r != nil {
-		frame = appendEnvelope(frame, r)
+		frame = appendEnvelope(frame, r, 0)
 	}
 	b.env.Send(to, ClassControl, frame)
 }
@@ -153,7 +158,7 @@ func (b *Broker) HandleControl(now time.Time, from kafka.NodeID, frame []byte) e
 		}
 	case (kind == frameQuestion || kind == frameRepeat) && len(body) >= 8:
 		id := binary.BigEndian.Uint64(body)
-		v, err := openEnvelope(body[8:], requestTypes)
+		v, epoch, err := openEnvelope(body[8:], requestTypes)
 		if errors.Is(err, errUnknownType) { // of a later release
 			b.sendAnswer(from, id, nil, kafka.ErrUnsupportedVersion, b.image.Load().Offset())
 			return nil
@@ -161,12 +166,16 @@ func (b *Broker) HandleControl(now time.Time, from kafka.NodeID, frame []byte) e
 		if err != nil {
 			return err
 		}
-		b.hear(now, from, id, v.(controller.Request), kind == frameRepeat)
+		if a := b.active; epoch != 0 && a != nil && a.epoch != epoch {
+			b.sendAnswer(from, id, nil, kafka.ErrNotController, 0)
+		} else {
+			b.hear(now, from, id, v.(controller.Request), kind == frameRepeat)
+		}
 	case kind == frameAnswer && len(body) >= 18:
 		id, code, offset := binary.BigEndian.Uint64(body), kafka.ErrorCode(binary.BigEndian.Uint16(body[8:])), kafka.Offset(binary.BigEndian.Uint64(body[10:]))
 		var r controller.Response
 		if len(body) > 18 {
-			v, err := openEnvelope(body[18:], responseTypes)
+			v, _, err := openEnvelope(body[18:], responseTypes)
 			if err != nil {
 				return err
 			}

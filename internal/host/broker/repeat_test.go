@@ -128,6 +128,37 @@ func TestAQuestionThatComesTwiceIsDecidedOnce(t *testing.T) {
 	}
 }
 
+// A question stays on its way while another controller decides it, and comes when
+// its receiver has become the controller again: what it asks for is over.
+func TestAQuestionThatComesInALaterEpochIsNotDecided(t *testing.T) {
+	w := newWorld(t, 3)
+	w.create(nil, 0)
+	other, first := w.follower()
+	var late []byte
+	w.lose = func(f, t kafka.NodeID, frame []byte) bool {
+		lose := f == other.id && t == first && frame[0] == frameQuestion && bytes.Contains(frame, []byte("IncrementalAlterConfigs"))
+		if lose {
+			late = frame
+		}
+		return lose
+	}
+	answered := w.ask(other, setConfig("retention.ms", "1000000"))
+	w.until("asked", func() bool { return late != nil })
+	w.nodes[first].kill()
+	w.until("another decides", answered)
+	w.lose = nil
+	w.until("set anew", w.ask(other, setConfig("retention.ms", "2000000")))
+	second := w.nodes[other.b.Controller()]
+	delete(second.b.active.heard, other.id) // one that was not asked the same
+	if err := second.b.HandleControl(w.now, other.id, late); err != nil {
+		t.Fatal(err)
+	}
+	w.until("set once more", w.ask(other, setConfig("segment.bytes", "2000000")))
+	if got := w.configAt(second.id, "retention.ms"); got != "2000000" {
+		t.Errorf("retention.ms is %s", got)
+	}
+}
+
 // A repetition whose answer is forgotten is left alone: deciding it anew would
 // answer what is not so. The same number of another process is a new question.
 func TestAForgottenAnswerIsNotMadeUp(t *testing.T) {
@@ -138,7 +169,7 @@ func TestAForgottenAnswerIsNotMadeUp(t *testing.T) {
 	w.until("an answer", func() bool { return got.answers > 0 })
 	number := other.b.asked.next
 	allocate := func(kind byte, number uint64) {
-		frame := appendEnvelope(binary.BigEndian.AppendUint64([]byte{kind}, number), controller.AllocateProducerIDs{Node: other.id, Epoch: other.b.lifecycle.epoch})
+		frame := appendEnvelope(binary.BigEndian.AppendUint64([]byte{kind}, number), controller.AllocateProducerIDs{Node: other.id, Epoch: other.b.lifecycle.epoch}, 0)
 		if err := leader.b.HandleControl(w.now, other.id, frame); err != nil {
 			t.Fatal(err)
 		}
