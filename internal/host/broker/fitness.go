@@ -32,7 +32,6 @@ type finding struct {
 	fitness metadata.Fitness
 	cause   string
 	tries   int       // to open its log again
-	opening bool      // one is under way
 	again   time.Time // the next, or the next look at a slow one; zero: not planned
 }
 
@@ -48,6 +47,9 @@ type fitness struct {
 	found  map[partitionKey]*finding
 	marked map[partitionKey]metadata.Fitness // replicas of this node that the image calls unfit
 	slow   map[partitionKey]slowness
+	// reopening are the partitions in whose directory a log is being opened again.
+	// On a disk that hangs that may outlast what it was for.
+	reopening map[kafka.TopicPartition]bool
 	// offered are the partitions whose lead this node asks to be rid of. Another
 	// may have it before this node knows, so meanwhile it takes itself for fenced.
 	offered map[partitionKey]bool
@@ -282,7 +284,7 @@ func (b *Broker) planReopening(now time.Time) {
 	keys := slices.SortedFunc(maps.Keys(b.fitness.found), partitionKey.compare)
 	for _, key := range keys {
 		found := b.fitness.found[key]
-		if b.fitness.marked[key] == metadata.Fit || found.opening || !found.again.IsZero() {
+		if b.fitness.marked[key] == metadata.Fit || b.reopens(key) || !found.again.IsZero() {
 			continue
 		}
 		if found.fitness == metadata.Slow {
@@ -299,19 +301,30 @@ func (b *Broker) planReopening(now time.Time) {
 	}
 }
 
+// reopens says whether a log is being opened again in a partition's directory,
+// be it that of a replica which is not here any more.
+func (b *Broker) reopens(key partitionKey) bool {
+	t := b.image.Load().Topic(key.topic)
+	return t != nil && b.fitness.reopening[kafka.TopicPartition{Topic: t.Name, Partition: key.partition}]
+}
+
 // reopen opens a failed log afresh, with recovery from what the disk really
 // has. The files are read in the background.
 func (b *Broker) reopen(now time.Time, key partitionKey, found *finding) {
 	found.again = time.Time{}
 	t := b.image.Load().Topic(key.topic)
-	if b.closed || b.fitness.found[key] != found || found.opening || t.Partition(key.partition) == nil {
+	if b.closed || b.fitness.found[key] != found || b.reopens(key) || t.Partition(key.partition) == nil {
 		return
 	}
 	if b.fitness.marked[key] == metadata.Fit {
 		b.reviewFitness(now)
 		return
 	}
-	found.opening = true
+	if b.fitness.reopening == nil {
+		b.fitness.reopening = make(map[kafka.TopicPartition]bool)
+	}
+	tp := kafka.TopicPartition{Topic: t.Name, Partition: key.partition}
+	b.fitness.reopening[tp] = true
 	found.tries++
 	old := b.Partition(key.topic, key.partition)
 	dir, opts := b.partitionDir(t.Name, key.partition), b.partitionOptions(t, key.partition)
@@ -326,7 +339,7 @@ func (b *Broker) reopen(now time.Time, key partitionKey, found *finding) {
 			p, rec, err = partition.Open(now, b.env.FS, dir, opts, partitionEnv{b})
 		}
 		b.env.Post(func(now time.Time) {
-			found.opening = false
+			delete(b.fitness.reopening, tp)
 			b.reopened(now, key, t.Name, found, p, rec, err)
 			b.drain(now)
 		})
@@ -340,10 +353,14 @@ func (b *Broker) reopened(now time.Time, key partitionKey, topic string, found *
 		if err == nil {
 			p.Abandon(now)
 		}
-		if !b.closed && !b.replicaHere(key) { // deleted or moved away meanwhile: what was opened may be a directory made anew
+		if b.closed {
+			return
+		}
+		if !b.replicaHere(key) { // deleted or moved away meanwhile: what was opened may be a directory made anew
 			b.discardUnopened(topic, key)
 			b.settleGone()
 		}
+		b.planReopening(now) // of what has waited for this
 		return
 	}
 	if err != nil {

@@ -3,6 +3,7 @@ package broker
 import (
 	"bytes"
 	"errors"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -179,18 +180,14 @@ func TestLeaderWithASlowDiskAnswersNothingUntilItKnowsWhoLeads(t *testing.T) {
 	}
 }
 
-// A failed log is opened again in the background while its topic is deleted: the
-// directory that this makes anew goes, too.
-func TestPartitionThatIsDeletedWhileItIsOpenedAgainLeavesNothing(t *testing.T) {
-	w := newWorld(t, 3)
-	w.create(smallSegments, 5)
-	w.until("in sync", w.whole)
-	n := w.nodes[w.partition().Leader%3+1]
+// hangReopening has a node's replica fail, and returns what opens its log again
+// in the background: it takes its time.
+func (w *world) hangReopening(n *worldNode) (open func()) {
+	w.t.Helper()
 	p := w.replicaOf(n.id)
 	key := partitionKey{p.TopicID(), 0}
 	w.failSync(n, p)
-	found := n.b.fitness.found[key]
-	for end := w.now.Add(time.Minute); !found.opening && w.now.Before(end); {
+	for end := w.now.Add(time.Minute); !n.b.reopens(key) && w.now.Before(end); {
 		if len(w.queue) == 0 {
 			w.step()
 			continue
@@ -199,24 +196,76 @@ func TestPartitionThatIsDeletedWhileItIsOpenedAgainLeavesNothing(t *testing.T) {
 		w.queue = w.queue[1:]
 		fn()
 	}
-	if !found.opening {
-		t.Fatal("is not opened again")
+	if !n.b.reopens(key) {
+		w.t.Fatal("is not opened again")
 	}
-	open := w.queue[len(w.queue)-1] // what runs in the background takes its time
+	open = w.queue[len(w.queue)-1]
 	w.queue = w.queue[:len(w.queue)-1]
+	return open
+}
+
+func (w *world) deleteTopic() {
+	w.t.Helper()
+	deleted := false
 	w.nodes[1].b.Control(w.now, controller.DeleteTopics{Topics: []controller.TopicRef{{Name: "t"}}}, 10*time.Second,
-		func(controller.Response, kafka.ErrorCode) {})
+		func(controller.Response, kafka.ErrorCode) { deleted = true })
+	w.until("deleted", func() bool { return deleted && w.partition() == nil })
+}
+
+// A failed log is opened again in the background while its topic is deleted: the
+// directory that this makes anew goes, too.
+func TestPartitionThatIsDeletedWhileItIsOpenedAgainLeavesNothing(t *testing.T) {
+	w := newWorld(t, 3)
+	w.create(smallSegments, 5)
+	w.until("in sync", w.whole)
+	n := w.nodes[w.partition().Leader%3+1]
+	open := w.hangReopening(n)
 	dir := n.b.partitionDir("t", 0)
 	gone := func() bool {
 		_, err := n.fs.Stat(dir)
 		return errors.Is(err, vfs.ErrNotExist)
 	}
-	w.until("deleted", func() bool { return n.b.Image().TopicByName("t") == nil && gone() })
+	w.deleteTopic()
+	w.until("gone", gone)
 	w.queue = append(w.queue, open)
 	w.step()
 	w.step()
 	if !gone() {
 		t.Error("its files are there")
+	}
+}
+
+// A failed log is opened again on a disk that hangs, and meanwhile its directory
+// comes to hold another replica: that one is opened when the first has been given up.
+func TestLogIsNotOpenedWhereOneIsBeingOpenedAgain(t *testing.T) {
+	for name, replace := range map[string]func(w *world, n *worldNode){
+		"moved away and back": func(w *world, n *worldNode) {
+			others := slices.DeleteFunc([]kafka.NodeID{1, 2, 3}, func(id kafka.NodeID) bool { return id == n.id })
+			w.move(others...)
+			w.until("moved away", func() bool { return !w.partition().IsReplica(n.id) })
+			w.move(append(others, n.id)...)
+		},
+		"deleted and made again": func(w *world, _ *worldNode) {
+			w.deleteTopic()
+			w.create(smallSegments, 1)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, 3)
+			w.create(smallSegments, 5)
+			w.until("in sync", w.whole)
+			n := w.nodes[w.partition().Leader%3+1]
+			open := w.hangReopening(n)
+			replace(w, n)
+			for end := w.now.Add(time.Minute); w.now.Before(end); w.step() {
+				if w.replicaOf(n.id) != nil {
+					t.Fatal("two logs have one directory")
+				}
+			}
+			w.queue = append(w.queue, open)
+			w.until("in sync", w.whole)
+			w.check(w.contents(w.partition().Leader))
+		})
 	}
 }
 
@@ -230,6 +279,20 @@ func (w *world) loseReports(n *worldNode) {
 	w.lose = func(from, _ kafka.NodeID, frame []byte) bool {
 		return from == n.id && frame[0] == frameQuestion && bytes.Contains(frame, []byte("ReportReplicas"))
 	}
+}
+
+// move has the partition moved to these nodes.
+func (w *world) move(replicas ...kafka.NodeID) {
+	w.t.Helper()
+	to := controller.Reassignment{TopicPartition: kafka.TopicPartition{Topic: "t"}, Replicas: replicas}
+	answered := false
+	w.nodes[1].b.Control(w.now, controller.AlterPartitionReassignments{Partitions: []controller.Reassignment{to}}, 10*time.Second, func(r controller.Response, code kafka.ErrorCode) {
+		answered = true
+		if code != kafka.None || r.(controller.AlterPartitionReassignmentsResult).Partitions[0].Error != kafka.None {
+			w.t.Errorf("move: %v %+v", code, r)
+		}
+	})
+	w.until("answered", func() bool { return answered })
 }
 
 // createOn makes the topic t with one partition on these nodes, and fills it.

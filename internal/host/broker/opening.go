@@ -198,7 +198,8 @@ func (b *Broker) tellActsOn(now time.Time) {
 func (b *Broker) openNew(now time.Time, d *metadata.Delta) *partitionEdit {
 	var here []placed
 	for _, p := range d.Partitions {
-		if p.New != nil && p.New.IsReplica(b.opts.Node) && b.Partition(p.Topic, p.Partition) == nil && b.fitness.found[partitionKey{p.Topic, p.Partition}] == nil {
+		key := partitionKey{p.Topic, p.Partition}
+		if p.New != nil && p.New.IsReplica(b.opts.Node) && b.Partition(p.Topic, p.Partition) == nil && b.fitness.found[key] == nil && !b.reopens(key) {
 			here = append(here, placed{d.To.Topic(p.Topic), p.Partition, p.New})
 		}
 	}

@@ -431,6 +431,9 @@ func (b *Broker) place(now time.Time, e *partitionEdit, t *metadata.Topic, numbe
 	key := partitionKey{t.ID, number}
 	p := e.open[key]
 	if p == nil {
+		if b.fitness.found[key] == nil && b.reopens(key) {
+			b.findUnfit(now, key, metadata.Failed, "a log is still being opened in its directory")
+		}
 		if b.fitness.found[key] != nil {
 			return // reopen tries again
 		}

@@ -32,7 +32,7 @@ func (b *Broker) startOver(now time.Time, r *repair) {
 		b.repairEnded(now, r)
 		return
 	}
-	if f := b.fitness.found[r.key]; f != nil && f.opening {
+	if b.reopens(r.key) {
 		b.repairPaused(now, r, "")
 		return
 	}
