@@ -206,9 +206,7 @@ func (w *wish) completeReassignment(old *metadata.Partition, minInSync int, mayL
 	if len(replicas) < len(w.replicas)-len(w.adding) && slices.ContainsFunc(replicas, missing) {
 		return false
 	}
-	// What was acknowledged stays on as many nodes as it was acknowledged by.
-	all := slices.Concat(w.inSync, w.eligible(old, minInSync))
-	if left := without(all, leaves); len(left) < len(all) && len(left) < min(minInSync, len(replicas)) {
+	if losesCopies(slices.Concat(w.inSync, w.eligible(old, minInSync)), leaves, min(minInSync, len(replicas))) {
 		return false
 	}
 	if slices.ContainsFunc(w.inSync, func(n kafka.NodeID) bool { return leaves(n) && mayLead(n) }) {
@@ -217,6 +215,13 @@ func (w *wish) completeReassignment(old *metadata.Partition, minInSync int, mayL
 	}
 	w.inSync, w.replicas, w.adding, w.removing = inSync, replicas, nil, nil
 	return true
+}
+
+// losesCopies says whether some leave of those who have what was acknowledged, and
+// fewer stay than it was acknowledged by.
+func losesCopies(have []kafka.NodeID, leaves func(kafka.NodeID) bool, least int) bool {
+	stay := without(have, leaves)
+	return len(stay) < len(have) && len(stay) < least
 }
 
 func (d *draft) tell(topic string, i int32, old, p *metadata.Partition, cause string, unclean, completed bool) {

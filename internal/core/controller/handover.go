@@ -160,7 +160,7 @@ func (d *draft) handsOverLeads(node kafka.NodeID, cause string) (waits bool) {
 func (d *draft) cancelHandsOver(t *metadata.Topic, i int32) bool {
 	p := d.partition(t, i)
 	isNew := func(n kafka.NodeID) bool { return slices.Contains(p.Adding, n) }
-	if len(without(p.InSync, isNew)) == 0 {
+	if len(without(p.InSync, isNew)) == 0 || d.cancelLosesCopies(t, p) {
 		return false // refused, or an unclean election, which may lose more
 	}
 	if !slices.ContainsFunc(p.Adding, func(n kafka.NodeID) bool { return p.IsInSync(n) && d.mayTakeItselfForLeader(t, i, n) }) {

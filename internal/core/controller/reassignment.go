@@ -104,11 +104,22 @@ func (d *draft) cancelReassignment(t *metadata.Topic, i int32) Status {
 				"Without the joining replicas the partition would need an unclean leader election, which its topic does not allow.")
 		}
 		w.elect = electUnclean
+	} else if d.cancelLosesCopies(t, p) {
+		return status(kafka.ErrInvalidReplicaAssignment, fmt.Sprintf("Without the joining replicas fewer than min.insync.replicas nodes would have what was acknowledged. "+
+			"Have the partition moved to %v instead: the joining replicas go when those have it.", w.replicas))
 	}
 	d.event(Event{Kind: "reassignment cancelled", Topic: t.Name, Partition: i, Node: p.Leader,
 		Detail: fmt.Sprintf("replicas %v to %v", p.Replicas, w.replicas), Cause: w.cause})
 	d.change(t, i, w)
 	return Status{}
+}
+
+// cancelLosesCopies says whether some of those who have what was acknowledged are
+// only joining, and the others who have it are too few.
+func (d *draft) cancelLosesCopies(t *metadata.Topic, p *metadata.Partition) bool {
+	isNew := func(n kafka.NodeID) bool { return slices.Contains(p.Adding, n) }
+	stay := without(p.Replicas, isNew)
+	return losesCopies(slices.Concat(p.InSync, p.EligibleLeader), isNew, min(d.minInSync(t, p.Replicas), len(stay)))
 }
 
 func (d *draft) listReassignments(r ListPartitionReassignments) ListPartitionReassignmentsResult {
