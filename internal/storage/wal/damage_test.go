@@ -334,3 +334,52 @@ func TestRetentionSparesASegmentThatIsActiveAgain(t *testing.T) {
 	}
 	must(t, l.Close(now))
 }
+
+// When the segment was made that follows one without timestamps is in its header.
+// If that is damaged or gone, the records before it are not taken for old.
+func TestRetentionSparesWhatADamagedHeaderFollows(t *testing.T) {
+	for what, damage := range map[string]func(fs vfs.FS, name string){
+		"damaged": func(fs vfs.FS, name string) { edit(t, fs, name, func(b []byte) []byte { b[30] ^= 1; return b }) },
+		"gone":    func(fs vfs.FS, name string) { must(t, fs.Remove(name)) },
+	} {
+		l, _ := mustOpen(t, vfs.NewMem(), small)
+		for len(l.segments) < 4 {
+			must(t, l.Append(testNow, batchOf(l.End(), 1, 0, record.NoTimestamp, 200)))
+		}
+		batches := readAll(t, l, 1<<20)
+		must(t, l.Sync())
+		must(t, l.Close(testNow))
+		damage(l.fs, segmentFiles(t, l.fs)[1])
+		now := testNow.Add(time.Minute)
+		l, r, err := Open(l.fs, testDir, testID, small, now)
+		must(t, err)
+		if len(r.Damages) != 1 {
+			t.Fatalf("%s: damages %v", what, r.Damages)
+		}
+		hour := Retention{Ms: time.Hour.Milliseconds(), Bytes: -1}
+		check := func(when string) {
+			t.Helper()
+			if start, err := l.RetainFrom(now, hour, l.End()); err != nil && !errors.Is(err, ErrCorrupt) || start != 0 {
+				t.Errorf("%s, %s: all below %d goes, %v", what, when, start, err)
+			}
+		}
+		check("damaged")
+		w, err := l.Repair(r.Damages[0].Offset)
+		must(t, err)
+		for _, b := range batches {
+			if b.BaseOffset() >= w.From() && b.BaseOffset() < w.To() {
+				must(t, w.Append(b))
+			}
+		}
+		must(t, w.Commit())
+		check("repaired")
+		must(t, l.Close(now))
+		l, _, err = Open(l.fs, testDir, testID, small, now)
+		must(t, err)
+		check("opened again")
+		if start, err := l.RetainFrom(now.Add(2*time.Hour), hour, l.End()); err != nil || start != l.End() {
+			t.Errorf("%s: two hours later all below %d goes, %v", what, start, err)
+		}
+		must(t, l.Close(now))
+	}
+}

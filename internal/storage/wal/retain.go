@@ -14,7 +14,7 @@ type SegmentInfo struct {
 	End          kafka.Offset // the next segment's base, or the end of the log
 	Bytes        int64        // with the header
 	MaxTimestamp int64        // ms, -1 for none, or where some cannot be read
-	Created      int64        // ms
+	Created      int64        // ms, 0 if it is not known
 	LastAppend   int64        // ms; of a sealed segment, when the next was made
 	Active       bool
 }
@@ -27,7 +27,7 @@ func (l *Log) Segments() ([]SegmentInfo, error) {
 		before := l.cutsNow()
 		cuts, err := l.eachStats(func(s *segment) {
 			if n := len(out); n > 0 {
-				out[n-1].End, out[n-1].LastAppend, out[n-1].Active = s.base, s.created, false
+				out[n-1].End, out[n-1].Active = s.base, false
 			}
 			out = append(out, SegmentInfo{
 				Base: s.base, End: l.End(), Bytes: s.size, MaxTimestamp: s.maxTs.ms,
@@ -41,6 +41,11 @@ func (l *Log) Segments() ([]SegmentInfo, error) {
 			return nil, err
 		}
 		if before == cuts {
+			for i := len(out) - 2; i >= 0; i-- {
+				if out[i].LastAppend = out[i+1].Created; out[i].LastAppend == 0 { // its header is damaged, or was
+					out[i].LastAppend = out[i+1].LastAppend
+				}
+			}
 			return out, nil
 		}
 	}
