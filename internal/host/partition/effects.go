@@ -214,7 +214,7 @@ func (p *Partition) cut(now time.Time, rd *replica.Ready, fx *effects) {
 // of what was deleted.
 func (p *Partition) trim(t *replica.Trim, fx *effects) {
 	saved := func() bool {
-		return t.State == nil || p.unlearned || p.keepState(p.log.SaveState, t.Start, p.core.HighWatermark(), t.State, p.log.Truncations()) == nil
+		return t.State == nil || p.unlearned() || p.keepState(p.log.SaveState, t.Start, p.core.HighWatermark(), t.State, p.log.Truncations()) == nil
 	}
 	done := saved()
 	p.untrimmed = nil

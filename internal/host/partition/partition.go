@@ -68,7 +68,7 @@ type Partition struct {
 	noted     int64               // bytes appended to the last state noted since one was saved durably
 	saveSize  int64               // of the last state saved
 	found     []*wal.CorruptError // damage that nobody was told of
-	unlearned bool                // there was damage when the core's state of producers was made
+	lost      kafka.Offset        // end of what could not be read when the core's state of producers was made; 0: all could
 }
 
 // settings are what follows from the topic's configs.
@@ -179,9 +179,13 @@ func (p *Partition) recover(now time.Time, rec *Recovery) error {
 // replay gives the batches from an offset on to the core. What is damaged is
 // left out: its readers will be told.
 func (p *Partition) replay(now time.Time, from kafka.Offset) error {
-	p.unlearned = false
+	p.lost = 0
+	damaged := false
 	return p.log.Headers(from, p.core.End(), wal.HeaderVisitor{
 		Batch: func(header record.Batch, whole func() (record.Batch, error)) error {
+			if damaged {
+				p.lost, damaged = header.BaseOffset(), false
+			}
 			p.saveNext += header.Size()
 			if header.IsControl() {
 				b, err := whole()
@@ -196,7 +200,7 @@ func (p *Partition) replay(now time.Time, from kafka.Offset) error {
 		Damaged: func(d *wal.CorruptError) {
 			p.slog.Error("damaged batches left out of producers' state", "topic", p.opts.Topic, "partition", p.opts.Partition, "error", d)
 			p.found = append(p.found, d)
-			p.unlearned = true
+			p.lost, damaged = p.core.End(), true
 			p.core.ReplayLost()
 		},
 	})

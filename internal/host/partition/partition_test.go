@@ -303,16 +303,16 @@ func TestDeletionOnAFullDiskForgetsNoProducer(t *testing.T) {
 	}
 }
 
-// What could not be read when a replica was opened is learned when it is repaired,
-// and no state is saved before, which would be without it.
-func TestARepairedReplicaKnowsTheProducers(t *testing.T) {
-	sent := func(seq int32) []byte {
+// unlearned is a node that was opened with damage in the second of three batches
+// of one producer, which are returned with what makes one.
+func unlearned(t *testing.T) (n *node, batches []record.Batch, sent func(seq int32) []byte) {
+	t.Helper()
+	sent = func(seq int32) []byte {
 		return batchOf(&record.Producer{ID: 5, Sequence: seq}, false, strings.Repeat("x", 3000))
 	}
 	c := newCluster(t, 1, DefaultTopicConfig())
-	n := c.node(1)
+	n = c.node(1)
 	c.assign(1, 1, 1)
-	var batches []record.Batch
 	for seq := range int32(3) {
 		c.want("produce", n.produce(-1, sent(seq)).BaseOffset, kafka.Offset(seq))
 	}
@@ -345,26 +345,94 @@ func TestARepairedReplicaKnowsTheProducers(t *testing.T) {
 		}
 	}
 	n.open()
-	c.want("damage", n.p.unlearned, true)
-	c.want("saved", errors.Is(n.p.saveState(true), errUnlearned), true)
+	return n, batches, sent
+}
+
+// repair mends the first segment.
+func (n *node) repair(batches []record.Batch) {
+	n.c.t.Helper()
 	r, err := n.p.BeginRepair(0)
 	if err != nil {
-		t.Fatal(err)
+		n.c.t.Fatal(err)
 	}
 	for _, b := range batches {
 		if err := r.Append(b); err != nil {
-			t.Fatal(err)
+			n.c.t.Fatal(err)
 		}
 	}
 	if err := r.Commit(); err != nil {
+		n.c.t.Fatal(err)
+	}
+}
+
+// What could not be read when a replica was opened is learned when it is repaired,
+// and no state is saved before, which would be without it.
+func TestARepairedReplicaKnowsTheProducers(t *testing.T) {
+	n, batches, sent := unlearned(t)
+	n.c.want("damage", n.p.unlearned(), true)
+	n.c.want("saved", errors.Is(n.p.saveState(true), errUnlearned), true)
+	n.repair(batches)
+	if err := n.p.Relearn(n.c.now); err != nil {
 		t.Fatal(err)
 	}
-	if err := n.p.Relearn(c.now); err != nil {
+	n.c.assign(1, 2, 1)
+	n.c.want("again", n.produce(-1, sent(1)).BaseOffset, 1)
+	n.c.want("next", n.produce(-1, sent(3)).BaseOffset, 3)
+}
+
+// Nor is a replica used whose producers could be learned in part only.
+func TestAReplicaThatCannotLearnTheProducersIsNotUsed(t *testing.T) {
+	n, batches, sent := unlearned(t)
+	mem := n.fs.(*vfs.Mem)
+	faulty := vfs.NewFaulty(mem)
+	n.fs = faulty
+	n.open()
+	n.repair(batches)
+	faulty.SetHook(func(op vfs.Op) error {
+		if op.Kind == vfs.OpRead && strings.Contains(op.Name, ".wal") {
+			return syscall.EIO
+		}
+		return nil
+	})
+	n.c.want("learned", errors.Is(n.p.Relearn(n.c.now), syscall.EIO), true)
+	faulty.SetHook(nil)
+	if err := n.p.Relearn(n.c.now); err != nil {
 		t.Fatal(err)
 	}
+	if n.failed != nil {
+		n.p.Abandon(n.c.now)
+		n.open()
+	}
+	n.c.assign(1, 2, 1)
+	n.c.want("again", n.produce(-1, sent(1)).BaseOffset, 1)
+	n.c.want("next", n.produce(-1, sent(3)).BaseOffset, 3)
+}
+
+// What a repair does not find is told before the replica counts as repaired.
+func TestDamageThatIsMetWhileLearningIsTold(t *testing.T) {
+	n, _, _ := unlearned(t)
+	n.damaged = nil
+	if err := n.p.Relearn(n.c.now); err != nil {
+		t.Fatal(err)
+	}
+	n.c.want("damages", len(n.damaged), 1)
+}
+
+// Batches that cannot be read, and were never repaired, are deleted: from then on
+// all is known that can be.
+func TestDamageThatIsDeletedKeepsNoStateFromBeingSaved(t *testing.T) {
+	n, _, sent := unlearned(t)
+	c := n.c
 	c.assign(1, 2, 1)
-	c.want("again", n.produce(-1, sent(1)).BaseOffset, 1)
-	c.want("next", n.produce(-1, sent(3)).BaseOffset, 3)
+	c.want("produce", n.produce(-1, sent(3)).BaseOffset, 3)
+	n.p.DeleteRecords(c.now, -1, time.Second, func(DeleteRecordsResult) {})
+	c.run(time.Second)
+	c.want("log start", n.p.LogStart(), 4)
+	n.fs = n.fs.(*vfs.Mem).Crash(rand.New(rand.NewPCG(1, 1)), 1)
+	n.open()
+	c.assign(1, 3, 1)
+	c.want("again", n.produce(-1, sent(3)).BaseOffset, 3)
+	c.want("next", n.produce(-1, sent(4)).BaseOffset, 4)
 }
 
 func TestFailedSyncTakesThePartitionOffline(t *testing.T) {

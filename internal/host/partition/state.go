@@ -40,7 +40,7 @@ func (p *Partition) loadState(end kafka.Offset) []byte {
 // longer replay, except to forgetAborted.
 func (p *Partition) saveState(durable bool) error {
 	p.mu.Lock()
-	if p.unlearned {
+	if p.unlearned() {
 		p.mu.Unlock()
 		return errUnlearned
 	}
@@ -68,18 +68,27 @@ func (p *Partition) saveState(durable bool) error {
 // could not be read.
 var errUnlearned = errors.New("batches are damaged whose producers are to be known")
 
+// unlearned says whether there are such batches, as far as they have not been
+// deleted.
+func (p *Partition) unlearned() bool { return p.lost > p.core.Start() }
+
 // Relearn makes the state of producers from the log again, if batches could not
 // be read when that was last done: they have been repaired since, and a replica
-// that does not know who wrote them would take them twice.
+// that does not know who wrote them would take them twice. Damage that is met is
+// told before it returns.
 func (p *Partition) Relearn(now time.Time) error {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if !p.unlearned || p.closed || p.failure != nil {
+	fx := p.enter()
+	defer p.leave(now, fx)
+	if !p.unlearned() || p.usable() != nil {
 		return nil
 	}
 	_, snapshot := splitState(p.loadState(p.core.End()))
 	from, _ := p.core.Restore(snapshot) // after an error it is the log's start
-	return p.replay(now, from)
+	err := p.replay(now, from)
+	if err != nil { // what the core knows now is a part of it
+		p.fail(err, fx)
+	}
+	return err
 }
 
 // keepState saves or notes the state as of an offset, if the log was truncated
