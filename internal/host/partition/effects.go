@@ -207,23 +207,25 @@ func (p *Partition) cut(now time.Time, rd *replica.Ready, fx *effects) {
 	}
 }
 
-// trim lets the log begin elsewhere. The state goes first, because the batches
-// that it was made from are to go. Where the disk has no room for it, it goes
-// second: segments that are deleted make some. What fails is made up for with the
-// next append that succeeds; until then a process that ends forgets the producers
-// of what was deleted.
+// trim lets the log begin elsewhere. What fails, as on a full disk, is made up for
+// with the next append that succeeds; until then a process that ends may forget
+// the producers of what was deleted.
 func (p *Partition) trim(t *replica.Trim, fx *effects) {
-	saved := func() bool {
-		return t.State == nil || p.unlearned() || p.keepState(p.log.SaveState, t.Start, p.core.HighWatermark(), t.State, p.log.Truncations()) == nil
+	var state []byte
+	if t.State != nil && !p.unlearned() {
+		state = joinState(p.core.HighWatermark(), t.State)
 	}
-	done := saved()
+	news := p.untrimmed == nil
 	p.untrimmed = nil
-	err := p.log.Trim(t.Start)
-	if err != nil && p.log.Err() != nil {
+	err := p.log.Trim(t.Start, state)
+	switch {
+	case err == nil:
+	case p.log.Err() != nil:
 		p.fail(err, fx)
-		return
-	}
-	if done = done || saved(); err != nil || !done {
+	default:
+		if news { // each append may try it; one line for all
+			p.slog.Warn("log not trimmed, or not with its state; tried again with each append", "topic", p.opts.Topic, "partition", p.opts.Partition, "start", int64(t.Start), "error", err)
+		}
 		p.untrimmed = &replica.Trim{Start: t.Start, State: bytes.Clone(t.State)}
 	}
 }

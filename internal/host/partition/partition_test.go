@@ -303,6 +303,36 @@ func TestDeletionOnAFullDiskForgetsNoProducer(t *testing.T) {
 	}
 }
 
+// Appends may go on for long where a file of its own finds no space.
+func TestStateThatCannotBeSavedDoesNotFillTheLog(t *testing.T) {
+	c := newCluster(t, 1, DefaultTopicConfig())
+	n := c.node(1)
+	var lines bytes.Buffer
+	n.log = slog.New(slog.NewTextHandler(&lines, nil))
+	faulty := vfs.NewFaulty(vfs.NewMem())
+	n.fs = faulty
+	n.open()
+	c.assign(1, 1, 1)
+	sent := func(seq int32) []byte { return batchOf(&record.Producer{ID: 5, Sequence: seq}, false, "x") }
+	n.produce(-1, sent(0))
+	faulty.SetHook(func(op vfs.Op) error {
+		if op.Kind == vfs.OpCreate && strings.Contains(op.Name, "state_") {
+			return vfs.ErrNoSpace
+		}
+		return nil
+	})
+	n.p.DeleteRecords(c.now, -1, time.Second, func(DeleteRecordsResult) {})
+	for seq := range int32(20) {
+		c.want("produce", n.produce(-1, sent(seq+1)).Code, kafka.None)
+	}
+	c.want("lines", strings.Count(lines.String(), "\n"), 1)
+	faulty.SetHook(nil)
+	c.want("space again", n.produce(-1, sent(21)).Code, kafka.None)
+	if at, _, ok := n.p.log.LoadState(1); !ok || at != 1 {
+		t.Errorf("state at %d", at)
+	}
+}
+
 // unlearned is a node that was opened with damage in the second of three batches
 // of one producer, which are returned with what makes one.
 func unlearned(t *testing.T) (n *node, batches []record.Batch, sent func(seq int32) []byte) {

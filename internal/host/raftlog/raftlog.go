@@ -272,7 +272,7 @@ func (l *Log) Compact(now time.Time, index uint64, conf *raftpb.ConfState, data 
 			return fmt.Errorf("compact entries up to %d: %w", index-keep, err)
 		}
 	}
-	if err := l.wal.Trim(kafka.Offset(index + 1)); err != nil {
+	if err := l.wal.Trim(kafka.Offset(index+1), nil); err != nil {
 		return fmt.Errorf("trim metadata log to %d: %w", index+1, err)
 	}
 	return nil

@@ -668,7 +668,7 @@ func TestATrimOrATruncationInterruptsIt(t *testing.T) {
 		}
 		switch cut {
 		case "trim":
-			tp.must(tp.log.Trim(100))
+			tp.must(tp.log.Trim(100, nil))
 		case "truncate":
 			tp.must(tp.log.TruncateFrom(10))
 		case "close":

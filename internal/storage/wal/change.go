@@ -181,23 +181,52 @@ func (l *Log) removeFiles(s *segment) error {
 
 // Trim moves the log start offset up, durably, and gives back the space of
 // segments that are wholly below it. A start that is not above the present one
-// does nothing; ErrOutOfRange means that it is above the end. The segment that
+// does not; ErrOutOfRange means that it is above the end. The segment that
 // contains the new start keeps what is below it; that is the active one, too,
 // where the new start is the end and another segment cannot be made: the disk is
 // full, or too many files are open.
-func (l *Log) Trim(start kafka.Offset) error {
+//
+// The state is what SaveState would keep at the start; nil: none. It is on disk
+// before anything goes. If it cannot be saved, as on a full disk, that is tried
+// again when segments are gone; an error then is of the state alone, and Trim with
+// the same makes up for it.
+func (l *Log) Trim(start kafka.Offset, state []byte) error {
 	l.changing.Lock()
 	defer l.changing.Unlock()
-	l.syncing.Lock()
-	defer l.syncing.Unlock()
 	if err := l.usable(); err != nil {
 		return err
 	}
-	if start <= l.Start() {
-		return nil
-	}
 	if start > l.End() {
 		return fmt.Errorf("trim to %d: %w: log ends at %d", start, ErrOutOfRange, l.End())
+	}
+	save := func() error {
+		if state == nil || start < l.Start() {
+			return nil
+		}
+		err := l.saveState(start, state)
+		if vfs.Broken(err) {
+			return l.fail("trim", err)
+		}
+		return err
+	}
+	unsaved := save()
+	if l.Err() != nil || start <= l.Start() {
+		return unsaved
+	}
+	if err := l.trim(start); err != nil {
+		return err
+	}
+	if unsaved != nil {
+		return save()
+	}
+	return nil
+}
+
+func (l *Log) trim(start kafka.Offset) error {
+	l.syncing.Lock()
+	defer l.syncing.Unlock()
+	if err := l.Err(); err != nil { // of a Sync meanwhile
+		return err
 	}
 	if err := l.sync(); err != nil {
 		return err

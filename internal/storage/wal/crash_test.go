@@ -21,7 +21,7 @@ type model struct {
 	end     kafka.Offset
 	synced  kafka.Offset
 	thinned bool // epochs may have lost their batches
-	reset   bool // there is a state of the start
+	stated  bool // there is a state of the start
 }
 
 func (m *model) clone() *model {
@@ -44,7 +44,7 @@ func (m *model) truncate(o kafka.Offset) {
 }
 
 func (m *model) trim(o kafka.Offset) {
-	m.start, m.reset = o, false
+	m.start, m.stated = o, false
 	m.batches = slices.DeleteFunc(m.batches, func(b record.Batch) bool { return b.LastOffset() < o })
 }
 
@@ -58,8 +58,8 @@ func (m *model) allows(l *Log) error {
 		return fmt.Errorf("bounds %+v, want an end from %d to %d", b, m.synced, m.end)
 	}
 	o, s, ok := l.LoadState(b.End + 1000)
-	if m.reset && (!ok || o < m.start) {
-		return fmt.Errorf("the state that came with the reset to %d is not there, but that of %d", m.start, o)
+	if m.stated && (!ok || o < m.start) {
+		return fmt.Errorf("the state that came with the start at %d is not there, but that of %d", m.start, o)
 	}
 	if ok && (o > b.End || !bytes.Equal(s, state(o))) {
 		return fmt.Errorf("state of offset %d is %q, the log ends at %d", o, s, b.End)
@@ -162,11 +162,11 @@ func (w *workload) truncate(o kafka.Offset) error {
 }
 
 func (w *workload) trim(o kafka.Offset) error {
-	return w.step(func(m *model) { m.trim(o); m.synced = m.end }, func() error { return w.l.Trim(o) })
+	return w.step(func(m *model) { m.trim(o); m.synced, m.stated = m.end, true }, func() error { return w.l.Trim(o, state(o)) })
 }
 
 func (w *workload) reset(o kafka.Offset) error {
-	return w.step(func(m *model) { *m = model{start: o, end: o, synced: o, reset: true} },
+	return w.step(func(m *model) { *m = model{start: o, end: o, synced: o, stated: true} },
 		func() error { return w.l.Reset(o, state(o)) })
 }
 

@@ -95,7 +95,7 @@ func useLog(fs vfs.FS, opts Options) error {
 	for range 60 {
 		try(func() error { o := l.End(); return l.Append(testNow, batchOf(o, 2, 0, int64(o)*10, 200)) })
 	}
-	try(func() error { return l.Trim(l.Start() + 60) })
+	try(func() error { return l.Trim(l.Start()+60, nil) })
 	try(func() error { return rewriteSecond(l) })
 	try(func() error { return l.Reset(1000, nil) })
 	return errors.Join(err, l.Close(testNow))

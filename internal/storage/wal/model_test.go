@@ -75,7 +75,7 @@ func TestLogDoesWhatANaiveOneDoes(t *testing.T) {
 			},
 			"trim": func(t *rapid.T) {
 				o := offset("offset")
-				fail(l.Trim(o))
+				fail(l.Trim(o, nil))
 				m.trim(o)
 			},
 			"reset": func(t *rapid.T) {
@@ -253,7 +253,7 @@ func TestReadersSyncersAndAWriterMayRunAtOnce(t *testing.T) {
 		case 1:
 			must(t, l.TruncateFrom((b.End-41)/2*2))
 		case 2:
-			must(t, l.Trim(b.Start+(b.End-b.Start)/2/2*2))
+			must(t, l.Trim(b.Start+(b.End-b.Start)/2/2*2, nil))
 		case 3:
 			if epoch%20 == 19 {
 				must(t, l.Reset(b.End+10, nil))

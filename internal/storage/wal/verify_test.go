@@ -333,7 +333,7 @@ func TestSegmentWithTheLogStartIsRepairedFromThere(t *testing.T) {
 	fs := vfs.NewMem()
 	l, batches := verifiable(t, fs)
 	start := batches[5].BaseOffset() + 1
-	must(t, l.Trim(start))
+	must(t, l.Trim(start, nil))
 	edit(t, fs, l.segments[0].path, func(b []byte) []byte { b[headerSize+2500] ^= 1; return b })
 	damaged, _, _ := verifyAll(t, l)
 	if len(damaged) != 1 || damaged[0].SegmentBase >= start {

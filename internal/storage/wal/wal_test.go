@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -243,7 +244,7 @@ func TestTrimMovesTheStartAndGivesSpaceBack(t *testing.T) {
 	fill(t, l, 50, 1)
 	fill(t, l, 50, 2)
 	before := l.Size()
-	must(t, l.Trim(121))
+	must(t, l.Trim(121, nil))
 	if l.Start() != 121 || l.Size() >= before {
 		t.Errorf("start %d, size %d of %d", l.Start(), l.Size(), before)
 	}
@@ -256,7 +257,7 @@ func TestTrimMovesTheStartAndGivesSpaceBack(t *testing.T) {
 	if _, err := l.Read(121, 200, 1, nil); err != nil {
 		t.Errorf("read at the start: %v", err)
 	}
-	if err := l.Trim(201); !errors.Is(err, ErrOutOfRange) {
+	if err := l.Trim(201, nil); !errors.Is(err, ErrOutOfRange) {
 		t.Errorf("trim above the end: %v", err)
 	}
 	// No Close: the start is durable.
@@ -264,7 +265,7 @@ func TestTrimMovesTheStartAndGivesSpaceBack(t *testing.T) {
 	if l.Bounds() != (Bounds{121, 200, 200}) {
 		t.Errorf("after a crash: %+v", l.Bounds())
 	}
-	must(t, l.Trim(200))
+	must(t, l.Trim(200, nil))
 	if s, err := l.Segments(); err != nil || len(s) != 1 || s[0].Base != 200 {
 		t.Errorf("segments after trimming all: %+v %v", s, err)
 	}
@@ -430,9 +431,9 @@ func TestTimestampsAreFound(t *testing.T) {
 	must(t, l.Close(testNow))
 	l, _ = mustOpen(t, fs, small)
 	check()
-	must(t, l.Trim(301))
+	must(t, l.Trim(301, nil))
 	check()
-	must(t, l.Trim(596))
+	must(t, l.Trim(596, nil))
 	if got, ok, err := l.MaxTimestamp(); err != nil || !ok || got.Timestamp != ms(199)+2 {
 		t.Errorf("max timestamp above 596: %+v %t %v", got, ok, err)
 	}
@@ -836,7 +837,7 @@ func TestStatesAreKeptAndPruned(t *testing.T) {
 	if o, _, ok := l.LoadState(1000); !ok || o != 80 {
 		t.Errorf("with the newest damaged: %d %t", o, ok)
 	}
-	must(t, l.Trim(150))
+	must(t, l.Trim(150, nil))
 	if o, _, _ := l.LoadState(1000); o == 80 || len(l.states) != 1 {
 		t.Errorf("after Trim: %v", l.states)
 	}
@@ -857,8 +858,7 @@ func TestTheStateAtTheLogStartIsKept(t *testing.T) {
 		if !after {
 			save(60, 80, 100)
 		}
-		save(20)
-		must(t, l.Trim(20))
+		must(t, l.Trim(20, []byte("20")))
 		save(40, 70, 90, 110)
 		must(t, l.Close(testNow))
 		l, _ = mustOpen(t, fs, small)
@@ -866,6 +866,82 @@ func TestTheStateAtTheLogStartIsKept(t *testing.T) {
 		if o, b, ok := l.LoadState(l.End()); !ok || o != 20 || string(b) != "20" {
 			t.Errorf("saved later ones: %v: found %d %q %t", after, o, b, ok)
 		}
+	}
+}
+
+// Others save later ones all the time.
+func TestTheStateOfATrimIsKeptWhateverElseIsSaved(t *testing.T) {
+	fs := vfs.NewMem()
+	l, _ := mustOpen(t, fs, small)
+	fill(t, l, 200, 0)
+	done := make(chan error)
+	stop := make(chan struct{})
+	go func() {
+		for o := kafka.Offset(201); ; o++ {
+			select {
+			case <-stop:
+				done <- nil
+				return
+			default:
+				if err := l.SaveState(o, state(o), l.Truncations()); err != nil {
+					done <- err
+					return
+				}
+				o = 200 + o%200
+			}
+		}
+	}()
+	for start := kafka.Offset(2); start < 200; start += 2 {
+		must(t, l.Trim(start, state(start)))
+		if o, b, ok := l.LoadState(start); !ok || o != start || !bytes.Equal(b, state(o)) {
+			t.Fatalf("trimmed to %d: found %d %q %t", start, o, b, ok)
+		}
+	}
+	close(stop)
+	must(t, <-done)
+}
+
+// On a full disk the state is saved when the segments are gone, or when Trim is
+// called again.
+func TestTrimOnAFullDiskSavesItsStateLater(t *testing.T) {
+	for _, start := range []kafka.Offset{10, 200} {
+		fs := vfs.NewMem()
+		l, _ := mustOpen(t, fs, small)
+		fill(t, l, 100, 0)
+		must(t, l.Sync())
+		fs.SetCapacity(fs.Used())
+		late := start == 10 // no segment goes
+		if err := l.Trim(start, state(start)); errors.Is(err, vfs.ErrNoSpace) != late || l.Start() != start {
+			t.Errorf("trim to %d: %v, the log begins at %d", start, err, l.Start())
+		}
+		fs.SetCapacity(0)
+		if late {
+			if _, _, ok := l.LoadState(1000); ok {
+				t.Error("there is a state")
+			}
+			must(t, l.Trim(start, state(start)))
+		}
+		l, _ = mustOpen(t, fs.Crash(rand.New(rand.NewPCG(1, 1)), 0), small)
+		if o, b, ok := l.LoadState(1000); !ok || o != start || !bytes.Equal(b, state(o)) || l.Start() != start {
+			t.Errorf("trimmed to %d: found %d %q %t, the log begins at %d", start, o, b, ok, l.Start())
+		}
+	}
+}
+
+// A disk that fails is fatal, as everywhere.
+func TestTrimFailsTheLogWhenItsStateMeetsABrokenDisk(t *testing.T) {
+	faulty := vfs.NewFaulty(vfs.NewMem())
+	l, _ := mustOpen(t, faulty, small)
+	fill(t, l, 100, 0)
+	must(t, l.Sync())
+	faulty.SetHook(func(op vfs.Op) error {
+		if op.Kind == vfs.OpSync && strings.Contains(op.Name, statePrefix) {
+			return syscall.EIO
+		}
+		return nil
+	})
+	if err := l.Trim(100, state(100)); !errors.Is(err, ErrFailed) || l.Err() == nil || l.Start() != 0 {
+		t.Errorf("%v, the log begins at %d", err, l.Start())
 	}
 }
 
@@ -958,7 +1034,7 @@ func TestRewriteIsRefusedWhenItsSegmentsHaveChanged(t *testing.T) {
 		case "none", "active":
 			want = nil
 		case "trim":
-			must(t, l.Trim(s[2].Base))
+			must(t, l.Trim(s[2].Base, nil))
 		case "truncate and append":
 			must(t, l.TruncateFrom(s[2].Base))
 			for l.End() < s[4].Base {
