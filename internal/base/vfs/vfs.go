@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"path/filepath"
+	"syscall"
 	"unsafe"
 )
 
@@ -179,10 +180,14 @@ func mkdirAll(fsys FS, dir string, syncFound bool) error {
 	case err == nil && info.Dir && !syncFound:
 		return nil
 	case err == nil && info.Dir:
-		if err = fsys.SyncDir(parent); errors.Is(err, fs.ErrPermission) {
-			return nil // nor could this user have made it
+		err = fsys.SyncDir(parent)
+		switch {
+		case errors.Is(err, fs.ErrPermission): // nor could this user have made it
+		case errors.Is(err, syscall.EINVAL), errors.Is(err, errors.ErrUnsupported): // a mount point, below what knows no sync
+		default:
+			return err
 		}
-		return err
+		return nil
 	case err != nil && !errors.Is(err, ErrNotExist):
 		return err
 	}

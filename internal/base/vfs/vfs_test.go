@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -506,5 +507,29 @@ func TestDirectoryThatIsFoundIsMadeDurable(t *testing.T) {
 	must(t, mem.SyncDir(filepath.Join("a", "b")))
 	if _, err := mem.Crash(nil, 0).Stat(filepath.Join("a", "b", "f")); err != nil {
 		t.Error(err)
+	}
+}
+
+// One that is found above which nothing can be synced is used: it was before.
+func TestDirectoryBelowOneThatCannotBeSyncedIsUsed(t *testing.T) {
+	for _, why := range []error{syscall.EACCES, syscall.EINVAL, syscall.ENOTSUP} {
+		faulty := NewFaulty(NewMem())
+		must(t, faulty.MkdirAll(filepath.Join("a", "b")))
+		faulty.SetHook(func(op Op) error {
+			if op.Kind == OpSyncDir {
+				return why
+			}
+			return nil
+		})
+		must(t, MkdirDurable(faulty, filepath.Join("a", "b")))
+		if err := MkdirDurable(faulty, filepath.Join("a", "b", "c")); !errors.Is(err, why) {
+			t.Errorf("one that was made and not synced: %v", err)
+		}
+	}
+	faulty := NewFaulty(NewMem())
+	must(t, faulty.MkdirAll("a"))
+	faulty.FailNth(1, syscall.EIO)
+	if err := MkdirDurable(faulty, "a"); !errors.Is(err, syscall.EIO) {
+		t.Errorf("on a broken disk: %v", err)
 	}
 }
