@@ -245,7 +245,7 @@ func (b *Broker) discardUnopened(topic string, key partitionKey) {
 }
 
 func (b *Broker) move(from, to string) error {
-	if err := vfs.MkdirAllSync(b.env.FS, path.Dir(to)); err != nil {
+	if err := vfs.MkdirDurable(b.env.FS, path.Dir(to)); err != nil {
 		return err
 	}
 	if err := b.env.FS.Rename(from, to); err != nil {

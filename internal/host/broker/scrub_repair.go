@@ -367,7 +367,7 @@ type mending struct {
 
 func (b *Broker) repairSegment(now time.Time, r *repair, p *partition.Partition, bad offsetRange) {
 	state := b.image.Load().Topic(r.key.topic).Partition(r.key.partition)
-	if state == nil || max(bad.from, p.LogStart()) >= p.LogEnd() { // all of it was truncated, or deleted
+	if state == nil || max(bad.from, p.LogStart()) >= p.LogEnd() || bad.to <= p.LogBase() { // all of it was truncated, or deleted
 		b.rangeDone(now, r, bad, bad.to)
 		return
 	}

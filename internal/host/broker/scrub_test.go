@@ -15,6 +15,7 @@ import (
 	"chronik/internal/format/record"
 	"chronik/internal/host/partition"
 	"chronik/internal/host/peer"
+	"chronik/internal/storage/wal"
 )
 
 var smallSegments = map[string]string{"segment.bytes": "1048576", "min.insync.replicas": "2"}
@@ -323,6 +324,60 @@ func TestDamageInWhatWasDeletedNeedsNoRepair(t *testing.T) {
 	w.until("whole", w.whole)
 	if c, _, _ := n.b.ScrubCounts(); c.Damages != 1 || c.Repairs != 0 || w.replicaOf(victim).LogStart() != r.LogEnd() {
 		t.Errorf("counts %+v, log start %d, expected %d", c, w.replicaOf(victim).LogStart(), r.LogEnd())
+	}
+}
+
+// Nor where others follow, and nobody has a good copy of it.
+func TestDamageThatWasDeletedNeedsNoRepair(t *testing.T) {
+	w := newWorld(t, 1)
+	w.create(map[string]string{"segment.ms": "200"}, 2)
+	for range 6 {
+		w.now = w.now.Add(300 * time.Millisecond)
+		w.produce(2)
+	}
+	n := w.nodes[1]
+	n.kill()
+	n.edit(n.segments()[1], flip(30))
+	n.start()
+	w.until("put off", func() bool {
+		c, _, _ := n.b.ScrubCounts()
+		return n.ready && c.Failures == 1
+	})
+	r := w.replicaOf(1)
+	deleted := false
+	r.DeleteRecords(w.now, r.HighWatermark()-3, time.Minute, func(r partition.DeleteRecordsResult) { deleted = r.Code == kafka.None })
+	w.until("deleted", func() bool { return deleted })
+	w.until("nothing to be repaired", func() bool { return len(n.b.scrub.repairs) == 0 })
+	if c, _, _ := n.b.ScrubCounts(); c.Damages != 1 || c.Repairs != 0 {
+		t.Errorf("counts %+v", c)
+	}
+}
+
+// A process may end between making the directory for what is set aside and syncing
+// its name: the next one must not lose in it what it sets aside.
+func TestWhatIsSetAsideSurvivesPowerLoss(t *testing.T) {
+	w := newWorld(t, 1)
+	n := w.nodes[1]
+	if err := n.fs.MkdirAll(n.b.asideDir()); err != nil {
+		t.Fatal(err)
+	}
+	id := wal.Identity{TopicID: kafka.TopicID{9}}
+	dir := n.b.partitionDir("old", 0)
+	l, _, err := wal.Open(n.fs, dir, id, wal.Options{}, w.now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	bd := record.NewBuilder(record.BuilderOptions{})
+	bd.Append(w.now.UnixMilli(), nil, []byte("x"))
+	if err := l.Append(w.now, bd.Build()); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Close(w.now); err != nil {
+		t.Fatal(err)
+	}
+	n.b.setAside(dir, "old-0", id)
+	if _, ok, err := wal.ReadIdentity(n.fs.Crash(nil, 0), path.Join(n.b.asideDir(), "old-0."+id.TopicID.String())); !ok || err != nil {
+		t.Errorf("it is gone: %v", err)
 	}
 }
 

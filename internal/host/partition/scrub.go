@@ -37,6 +37,9 @@ func (p *Partition) Verify(from, limit kafka.Offset, maxBytes int64, sum uint32)
 	return piece, err
 }
 
+// LogBase is wal.Log.Base.
+func (p *Partition) LogBase() kafka.Offset { return p.log.Base() }
+
 // BeginRepair is wal.Log.Repair.
 func (p *Partition) BeginRepair(offset kafka.Offset) (*wal.Repair, error) {
 	return p.log.Repair(offset)

@@ -248,6 +248,13 @@ func (l *Log) Bounds() Bounds {
 // Start is the log start offset.
 func (l *Log) Start() kafka.Offset { return kafka.Offset(l.start.Load()) }
 
+// Base is where the first segment begins: at the log start offset or before it.
+func (l *Log) Base() kafka.Offset {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.segments[0].base
+}
+
 // End is the offset that follows the last that is written.
 func (l *Log) End() kafka.Offset { return kafka.Offset(l.end.Load()) }
 
