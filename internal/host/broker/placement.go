@@ -137,18 +137,33 @@ func (b *Broker) sortOut(image *metadata.Image) {
 		if !e.Dir {
 			continue
 		}
+		want, isHere := here[e.Name]
 		id, ok, err := wal.ReadIdentity(b.env.FS, dir)
-		if err != nil {
-			b.env.Log.Warn("partition directory not understood", "dir", dir, "err", err)
-			continue // opening it, if it belongs here, says more
-		}
 		if !ok {
-			continue // made, but nothing was ever written
+			nothing, herr := wal.HoldsNothing(b.env.FS, dir)
+			switch {
+			case nothing && herr == nil && isHere: // opening it begins anew
+			case nothing && herr == nil:
+				b.removeEmpty(dir)
+			case err != nil:
+				b.env.Log.Warn("partition directory not understood", "dir", dir, "err", err) // opening it, if it belongs here, says more
+			}
+			continue
 		}
-		if want, ok := here[e.Name]; !ok || b.givesWay(id, want.topic, want.topic.Partition(want.number)) {
+		if !isHere || b.givesWay(id, want.topic, want.topic.Partition(want.number)) {
 			b.clear(dir, id)
 		}
 	}
+}
+
+// removeEmpty removes the directory of a log that a loss of power has left nothing
+// of: it does not say whether its topic was deleted.
+func (b *Broker) removeEmpty(dir string) {
+	if err := b.env.FS.RemoveAll(dir); err != nil {
+		b.env.Log.Error("empty partition directory could not be removed", "dir", dir, "err", err)
+		return
+	}
+	b.env.Log.Info("empty partition directory removed: the cluster does not place it here", "dir", dir)
 }
 
 // givesWay says whether a directory that should hold a partition of t may be

@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"errors"
 	"fmt"
 	"path"
 	"slices"
@@ -378,6 +379,48 @@ func TestWhatIsSetAsideSurvivesPowerLoss(t *testing.T) {
 	n.b.setAside(dir, "old-0", id)
 	if _, ok, err := wal.ReadIdentity(n.fs.Crash(nil, 0), path.Join(n.b.asideDir(), "old-0."+id.TopicID.String())); !ok || err != nil {
 		t.Errorf("it is gone: %v", err)
+	}
+}
+
+// A loss of power leaves the names of a new log and nothing in them, and its topic
+// is deleted before the node is back.
+func TestDirectoryOfWhichNothingIsLeftIsRemoved(t *testing.T) {
+	w := newWorld(t, 1)
+	n := w.nodes[1]
+	newLog := func(name string, synced bool) string {
+		t.Helper()
+		dir := n.b.partitionDir(name, 0)
+		l, _, err := wal.Open(n.fs, dir, wal.Identity{TopicID: kafka.TopicID{9}}, wal.Options{}, w.now)
+		if err == nil && synced {
+			bd := record.NewBuilder(record.BuilderOptions{})
+			bd.Append(w.now.UnixMilli(), nil, []byte("x"))
+			err = errors.Join(l.Append(w.now, bd.Build()), l.TruncateFrom(0)) // which its checkpoint tells of
+		}
+		if err = errors.Join(err, n.fs.SyncDir(dir), n.fs.SyncDir(n.b.partitionsDir())); err != nil {
+			t.Fatal(err)
+		}
+		return dir
+	}
+	empty, full := newLog("empty", false), newLog("full", true)
+	dirs := n.b.partitionsDir()
+	disk := n.fs
+	n.kill()
+	n.fs = disk.Crash(nil, 0)
+	if list, err := n.fs.List(empty); err != nil || len(list) == 0 {
+		t.Fatal(list, err)
+	}
+	segment := path.Join(full, "segment_00000000000000000000.wal")
+	f, err := n.fs.Open(segment, vfs.ReadWrite|vfs.Truncate) // damaged: it held something
+	if err = errors.Join(err, f.Close()); err != nil {
+		t.Fatal(err)
+	}
+	n.start()
+	w.until("ready", func() bool { return n.ready })
+	if list, err := n.fs.List(dirs); err != nil || len(list) != 1 || list[0].Name != path.Base(full) {
+		t.Errorf("left: %v, %v", list, err)
+	}
+	if got := strings.Count(w.log.String(), "not understood"); got != 1 {
+		t.Errorf("%d are not understood", got)
 	}
 }
 

@@ -1,6 +1,7 @@
 package wal
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -46,4 +47,37 @@ func readIdentity(fs vfs.FS, name string) (Identity, error) {
 		return Identity{}, &CorruptError{name, 0, 0, err.Error()}
 	}
 	return h.id, nil
+}
+
+// HoldsNothing says whether dir is of a log of which nothing is left and of which
+// nothing says that there was anything, as after a loss of power before its first
+// Sync: no segment has a byte, the checkpoint, if there is one, is as it was made,
+// and there is nothing else in it. Whose it was cannot be known.
+func HoldsNothing(fs vfs.FS, dir string) (bool, error) {
+	entries, err := fs.List(dir)
+	if err != nil {
+		return false, fmt.Errorf("list %s: %w", dir, err)
+	}
+	for _, e := range entries {
+		name := filepath.Join(dir, e.Name)
+		switch base, _, isSegment := parseSegmentName(e.Name, segmentSuffix); {
+		case e.Dir:
+			return false, nil
+		case isSegment:
+			if info, err := fs.Stat(name); err != nil || info.Size > 0 || base > 0 {
+				return false, err
+			}
+		case e.Name == checkpointName:
+			b, err := vfs.ReadFile(fs, name)
+			if err != nil {
+				return false, err
+			}
+			if ck, _, found := decodeCheckpoint(b); found && ck.seq > firstSeq || !found && len(bytes.Trim(b, "\x00")) > 0 {
+				return false, nil
+			}
+		default:
+			return false, nil
+		}
+	}
+	return true, nil
 }

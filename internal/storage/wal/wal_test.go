@@ -347,6 +347,56 @@ func TestDeleteLeavesNothing(t *testing.T) {
 	}
 }
 
+// What may be removed though nobody knows whose it was.
+func TestOnlyALogOfWhichNothingIsLeftHoldsNothing(t *testing.T) {
+	emptied := func(fs *vfs.Mem) {
+		for _, name := range segmentFiles(t, fs) {
+			edit(t, fs, name, func([]byte) []byte { return nil })
+		}
+	}
+	for what, c := range map[string]struct {
+		use  func(l *Log) error
+		harm func(fs *vfs.Mem)
+		want bool
+	}{
+		"as it was made":   {want: true},
+		"appended to":      {use: func(l *Log) error { return l.Append(testNow, batchOf(0, 2, 0, 0, 200)) }, want: true},
+		"synced":           {use: func(l *Log) error { return errors.Join(l.Append(testNow, batchOf(0, 2, 0, 0, 200)), l.Sync()) }},
+		"synced and empty": {use: func(l *Log) error { return l.Sync() }},
+		"reset":            {use: func(l *Log) error { return l.Reset(10, nil) }, harm: emptied},
+		"truncated":        {use: func(l *Log) error { fill(t, l, 1, 0); return l.TruncateFrom(0) }, harm: emptied},
+		"more segments":    {use: func(l *Log) error { fill(t, l, 100, 0); return l.Sync() }, harm: emptied},
+		"a state":          {use: func(l *Log) error { return l.SaveState(0, state(0), l.Truncations()) }},
+		"something else": {harm: func(fs *vfs.Mem) {
+			f, err := fs.Open(filepath.Join(testDir, "README"), vfs.ReadWrite|vfs.Create)
+			must(t, errors.Join(err, f.Close()))
+		}},
+		"a damaged checkpoint": {harm: func(fs *vfs.Mem) {
+			f, err := fs.Open(filepath.Join(testDir, checkpointName), vfs.ReadWrite|vfs.Create)
+			must(t, err)
+			_, err = f.WriteAt([]byte("?"), 600)
+			must(t, errors.Join(err, f.Close()))
+		}},
+	} {
+		fs := vfs.NewMem()
+		l, _ := mustOpen(t, fs, small)
+		if c.use != nil {
+			must(t, c.use(l))
+		}
+		must(t, errors.Join(fs.SyncDir(testDir), fs.SyncDir(filepath.Dir(testDir))))
+		if nothing, err := HoldsNothing(fs, testDir); nothing || err != nil {
+			t.Errorf("%s, before the loss of power: %v, %v", what, nothing, err)
+		}
+		fs = fs.Crash(nil, 0)
+		if c.harm != nil {
+			c.harm(fs)
+		}
+		if nothing, err := HoldsNothing(fs, testDir); nothing != c.want || err != nil {
+			t.Errorf("%s: %v, %v", what, nothing, err)
+		}
+	}
+}
+
 func TestEpochEndsAreKnown(t *testing.T) {
 	fs := vfs.NewMem()
 	l, _ := mustOpen(t, fs, small)
