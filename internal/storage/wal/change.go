@@ -210,7 +210,10 @@ func (l *Log) Trim(start kafka.Offset, state []byte) error {
 		return err
 	}
 	unsaved := save()
-	if l.Err() != nil || start <= l.Start() {
+	if err := l.Err(); err != nil { // of a Sync meanwhile, too
+		return err
+	}
+	if start <= l.Start() {
 		return unsaved
 	}
 	if err := l.trim(start); err != nil {

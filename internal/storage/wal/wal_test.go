@@ -995,6 +995,27 @@ func TestTrimFailsTheLogWhenItsStateMeetsABrokenDisk(t *testing.T) {
 	}
 }
 
+// So is one that fails in a Sync meanwhile: nothing was trimmed.
+func TestTrimTellsThatTheLogHasFailedMeanwhile(t *testing.T) {
+	faulty := vfs.NewFaulty(vfs.NewMem())
+	l, _ := mustOpen(t, faulty, small)
+	fill(t, l, 100, 0)
+	faulty.SetHook(func(op vfs.Op) error {
+		switch {
+		case op.Kind == vfs.OpCreate && strings.Contains(op.Name, statePrefix):
+			if err := l.Sync(); !errors.Is(err, syscall.EIO) {
+				t.Errorf("synced: %v", err)
+			}
+		case op.Kind == vfs.OpSync && strings.HasSuffix(op.Name, segmentSuffix):
+			return syscall.EIO
+		}
+		return nil
+	})
+	if err := l.Trim(100, state(100)); !errors.Is(err, ErrFailed) || l.Start() != 0 {
+		t.Errorf("%v, the log begins at %d", err, l.Start())
+	}
+}
+
 func TestDumpTellsWhatIsThere(t *testing.T) {
 	fs := vfs.NewMem()
 	l, _ := mustOpen(t, fs, small)
