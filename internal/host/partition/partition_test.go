@@ -129,6 +129,41 @@ func TestAReplicaThatBeginsAnewKnowsTheProducers(t *testing.T) {
 	c.want("next", n.produce(-1, batchOf(&record.Producer{ID: 5, Sequence: 3}, false, "x")).BaseOffset, 3)
 }
 
+// On a full disk that is saved with the next record for which there is space.
+func TestAReplicaThatBeginsAnewOnAFullDiskKnowsTheProducers(t *testing.T) {
+	c := newCluster(t, 2, DefaultTopicConfig())
+	c.assign(1, 1, 1)
+	for seq := range int32(3) {
+		c.node(1).produce(-1, batchOf(&record.Producer{ID: 5, Sequence: seq}, false, "x"))
+	}
+	c.node(1).p.DeleteRecords(c.now, -1, time.Second, func(DeleteRecordsResult) {})
+	n := c.node(2)
+	disk := n.fs.(*vfs.Mem)
+	if err := n.p.Close(c.now); err != nil {
+		t.Fatal(err)
+	}
+	faulty := vfs.NewFaulty(disk)
+	faulty.SetHook(func(op vfs.Op) error {
+		if op.Kind == vfs.OpCreate && strings.Contains(op.Name, "state_") {
+			return vfs.ErrNoSpace
+		}
+		return nil
+	})
+	n.fs = faulty
+	n.open()
+	c.assign(1, 2, 1)
+	c.run(time.Second)
+	c.want("log start", n.p.LogStart(), 3)
+	faulty.SetHook(nil)
+	c.node(1).produce(-1, batchOf(nil, false, "y"))
+	c.run(time.Second)
+	c.want("log end", n.p.LogEnd(), 4)
+	n.fs = disk.Crash(rand.New(rand.NewPCG(1, 1)), 1)
+	n.open()
+	c.assign(2, 3, 2)
+	c.want("again", n.produce(-1, batchOf(&record.Producer{ID: 5, Sequence: 2}, false, "x")).BaseOffset, 2)
+}
+
 // Its process may end at any point of it.
 func TestAReplicaThatEndsWhileItBeginsAnewKnowsTheProducers(t *testing.T) {
 	ended := errors.New("process ended")
