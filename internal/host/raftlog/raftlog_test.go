@@ -72,8 +72,9 @@ func read(t *testing.T, l *Log) state {
 	if s.snap, err = l.Snapshot(); err != nil {
 		t.Fatal(err)
 	}
-	first, last := l.SnapshotIndex()+1, uint64(0)
-	if last, err = l.LastIndex(); err != nil {
+	first := l.SnapshotIndex() + 1
+	last, err := l.LastIndex()
+	if err != nil {
 		t.Fatal(err)
 	}
 	if first <= last {
