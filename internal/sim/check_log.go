@@ -250,9 +250,34 @@ func (c *checkers) replicas(p *topicPart) {
 	if len(all) > 0 {
 		p.starts = all[0].start
 	}
+	c.newestFound(p)
 	if p.topic.kind == compacted {
 		for i := range all {
 			c.lastOfEachKey(p, &all[i])
+		}
+	}
+}
+
+// newestFound checks that the leader finds the record with the largest timestamp,
+// now that all are committed: what was truncated does not count.
+func (c *checkers) newestFound(p *topicPart) {
+	for _, n := range c.w.nodes {
+		hosted := n.broker.Partition(p.topic.id, p.number)
+		if hosted == nil {
+			continue
+		}
+		if _, leads := hosted.Leads(); !leads {
+			continue
+		}
+		most := record.NoTimestamp
+		for o := hosted.LogStart(); o < min(hosted.HighWatermark(), kafka.Offset(len(p.truth))); o++ {
+			if s := p.sent(o); s != nil {
+				most = max(most, s.stamp)
+			}
+		}
+		got := hosted.ListOffsets(n.time(), partition.ListOffsetsRequest{Timestamp: kafka.TimestampMax, ReplicaID: partition.NoReplicaID, CurrentLeaderEpoch: kafka.NoLeaderEpoch})
+		if p.topic.kind != compacted && (got.Code != kafka.None || got.Timestamp < most) {
+			c.w.violate("records are found by time", "%s: node %d finds none later than %d (%v), but there is one of %d", p, n.id, got.Timestamp, got.Code, most)
 		}
 	}
 }

@@ -77,7 +77,11 @@ func (r *Replica) stepFollower(now time.Time, m *Message) {
 		r.report(State)
 		return
 	}
-	r.follower = following{lostAt: r.follower.lostAt}
+	if m.BrokerEpoch == r.brokerEpoch {
+		r.follower = following{lostAt: r.follower.lostAt}
+	} else { // the leader is to know yet that this is not the process that it has asked
+		r.follower.lost = false
+	}
 	switch {
 	case m.Kind == Truncate:
 		if to := r.truncation(m.Epoch, m.Offset); to < r.end {
