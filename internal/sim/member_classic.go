@@ -49,8 +49,11 @@ func (m *member) classicJoin() {
 				m.classicJoined(r, err)
 			}
 		})
-		if m.instance != "" && m.id == "" {
+		switch {
+		case m.instance != "" && m.id == "":
 			k.late = func() { m.slot.outrunAt = m.g.w.now }
+		case m.g.kind == groupMixed:
+			k.late = func() { m.durable = false } // a consumer group waits for its sync, which this one knows nothing of
 		}
 	})
 }

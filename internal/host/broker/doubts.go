@@ -122,6 +122,9 @@ func (b *Broker) PeerUp(now time.Time, peer kafka.NodeID) {
 		b.env.Send(peer, ClassControl, []byte{frameAgain})
 	}
 	b.asked.askAgain(b, peer)
+	if !b.closed && b.quorumView.Load().Leader == peer {
+		b.tellActsOn(now) // or answers would wait for the next change of the metadata
+	}
 }
 
 // reviewDoubts publishes whom this node doubts, and has those called who wait

@@ -82,6 +82,27 @@ func TestALostQuestionIsAskedAgainWithANewConnection(t *testing.T) {
 	}
 }
 
+// What a node has applied is lost with its connection, and nothing more is to be
+// applied: clients wait for it all the same.
+func TestWhatIsAppliedIsToldAgainWithANewConnection(t *testing.T) {
+	w := newWorld(t, 3)
+	other, controllerID := w.follower()
+	leader := w.nodes[controllerID]
+	w.lose = func(f, _ kafka.NodeID, frame []byte) bool { return f == other.id && frame[0] == frameApplied }
+	begin := w.now
+	got := w.createAt(leader)
+	for range 50 {
+		w.step()
+	}
+	if got.answers > 0 {
+		t.Fatal("nobody waits")
+	}
+	w.lose = nil
+	other.b.PeerDown(w.now, leader.id, false)
+	other.b.PeerUp(w.now, leader.id)
+	w.wantSoon(begin, got)
+}
+
 // Connections break while their frames are on the way, too: then the question
 // comes twice, in any order, and is decided once.
 func TestAQuestionThatComesTwiceIsDecidedOnce(t *testing.T) {
