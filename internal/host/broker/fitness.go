@@ -434,6 +434,9 @@ func (b *Broker) noteFailure(now time.Time, p *partition.Partition, err error) {
 	if b.closed || b.Partition(key.topic, key.partition) != p {
 		return
 	}
+	if isCorrupt(err) { // it is damaged where it is to be cut, and opened again it would be
+		b.noteUnopened(now, key, p.Topic(), err)
+	}
 	b.findUnfit(now, key, metadata.Failed, err.Error())
 	b.drain(now)
 }

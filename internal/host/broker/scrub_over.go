@@ -59,6 +59,7 @@ func (b *Broker) startOver(now time.Time, r *repair) {
 	}
 	edit.open[r.key] = p
 	b.publish(edit)
+	delete(b.fitness.found, r.key) // that was of the log before
 	p.SetFenced(now, b.lifecycle.lapsed)
 	p.Assign(now, b.assignment(state))
 	s := &b.scrub

@@ -108,8 +108,8 @@ func (b *Broker) newRepair(key partitionKey, topic, why string) *repair {
 	return r
 }
 
-// noteUnopened has a log set aside that cannot be opened because of what is on
-// the disk. The controller has been told. It runs on the control loop.
+// noteUnopened has a log set aside that cannot be opened, or cut, because of what
+// is on the disk. The controller is told. It runs on the control loop.
 func (b *Broker) noteUnopened(now time.Time, key partitionKey, topic string, err error) {
 	if !errors.Is(err, wal.ErrCorrupt) && !errors.Is(err, wal.ErrForeign) {
 		return

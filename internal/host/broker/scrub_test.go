@@ -306,6 +306,30 @@ func TestLogThatFailsInItsRepairIsOpenedAgain(t *testing.T) {
 	w.check(want)
 }
 
+// A leader that was cut off has records that its successor has not, and they are in
+// a segment that is damaged, where the log cannot be cut: it is copied anew.
+func TestLogThatCannotBeCutForDamageIsCopiedAnew(t *testing.T) {
+	w := newWorld(t, 3)
+	w.create(map[string]string{"min.insync.replicas": "2"}, 5)
+	w.until("in sync", w.whole)
+	old := w.partition().Leader
+	n := w.nodes[old]
+	w.lose = func(from, _ kafka.NodeID, _ []byte) bool { return from == old }
+	bd := record.NewBuilder(record.BuilderOptions{})
+	bd.Append(w.now.UnixMilli(), []byte("key"), []byte("value"))
+	w.replicaOf(old).Produce(w.now, partition.ProduceRequest{Records: bd.Build(), Acks: -1, Timeout: time.Minute}, func(partition.ProduceResult) {})
+	other := w.nodes[old%3+1]
+	w.until("another leads", func() bool {
+		leader := other.b.Image().TopicByName("t").Partition(0).Leader
+		return leader != old && leader != kafka.NoNode
+	})
+	n.edit(n.segments()[0], func(b []byte) { clear(b[4096:]) })
+	w.lose = func(from, _ kafka.NodeID, frame []byte) bool { return from == old && peer.IsScrub(frame) } // a repair comes too late
+	w.until("copied anew", func() bool { c, _, _ := n.b.ScrubCounts(); return c.StartedOver == 1 })
+	w.until("whole", w.whole)
+	w.check(w.contents(other.id))
+}
+
 // All records are deleted while a replica with a damaged segment is away. There
 // is nothing to be repaired then, and nothing is appended before it is back.
 func TestDamageInWhatWasDeletedNeedsNoRepair(t *testing.T) {
