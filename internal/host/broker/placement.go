@@ -145,8 +145,8 @@ func (b *Broker) sortOut(image *metadata.Image) {
 			case nothing && herr == nil && isHere: // opening it begins anew
 			case nothing && herr == nil:
 				b.removeEmpty(dir)
-			case err != nil:
-				b.env.Log.Warn("partition directory not understood", "dir", dir, "err", err) // opening it, if it belongs here, says more
+			case err != nil || herr != nil:
+				b.env.Log.Warn("partition directory not understood", "dir", dir, "err", errors.Join(err, herr)) // opening it, if it belongs here, says more
 			}
 			continue
 		}
