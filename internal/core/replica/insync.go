@@ -13,8 +13,8 @@ import (
 type pendingChange struct {
 	active bool
 	seq    uint64
-	set    []kafka.NodeID
-	again  time.Time // zero while an answer is awaited: when to ask again
+	set    []InSyncMember // with the processes that had caught up when the wish came up
+	again  time.Time      // zero while an answer is awaited: when to ask again
 }
 
 // changeTimeout is how long the answer of a controller is waited for before
@@ -26,7 +26,7 @@ func (r *Replica) markInSync() {
 	c := &r.leader.change
 	for _, f := range r.leader.followers {
 		f.inSync = slices.Contains(r.assignment.InSync, f.node)
-		f.wanted = c.active && slices.Contains(c.set, f.node)
+		f.wanted = c.active && slices.ContainsFunc(c.set, func(m InSyncMember) bool { return m.Node == f.node })
 	}
 }
 
@@ -45,7 +45,7 @@ func (r *Replica) reviewInSync(now time.Time) {
 	}
 	l.changeAt = time.Time{}
 	if r.assignment.Recovering {
-		r.wish(now, slices.Clone(r.assignment.InSync))
+		r.wish(now, r.members(r.assignment.InSync))
 		return
 	}
 	lost, joined := 0, 0
@@ -73,7 +73,22 @@ func (r *Replica) reviewInSync(now time.Time) {
 			set = append(set, node)
 		}
 	}
-	r.wish(now, set)
+	r.wish(now, r.members(set))
+}
+
+// members names the processes of the nodes that this leader knows.
+func (r *Replica) members(nodes []kafka.NodeID) []InSyncMember {
+	set := make([]InSyncMember, 0, len(nodes))
+	for _, node := range nodes {
+		m := InSyncMember{node, r.brokerEpoch}
+		for _, f := range r.leader.followers {
+			if f.node == node {
+				m.Epoch = f.seenEpoch
+			}
+		}
+		set = append(set, m)
+	}
+	return set
 }
 
 // lags says whether a member of the in-sync set must leave it.
@@ -92,22 +107,15 @@ func (r *Replica) joins(now time.Time, f *follower) bool {
 		(!r.lags(now, f) && f.synced >= r.leader.epochStart || mutant.On(mutant.JoinBeforeEpochStart))
 }
 
-func (r *Replica) wish(now time.Time, set []kafka.NodeID) {
+// wish asks for an in-sync set. One that is repeated names the same processes: a
+// new one of a node may have less than the one before had.
+func (r *Replica) wish(now time.Time, set []InSyncMember) {
 	l := &r.leader
 	l.changeSeq++
 	l.change = pendingChange{active: true, seq: l.changeSeq, set: set, again: now.Add(changeTimeout)}
 	r.markInSync()
-	change := &InSyncChange{Seq: l.changeSeq, LeaderEpoch: r.assignment.LeaderEpoch, PartitionEpoch: r.assignment.PartitionEpoch}
-	for _, node := range set {
-		m := InSyncMember{node, r.brokerEpoch}
-		for _, f := range l.followers {
-			if f.node == node {
-				m.Epoch = f.seenEpoch
-			}
-		}
-		change.InSync = append(change.InSync, m)
-	}
-	r.out.InSync = change
+	r.out.InSync = &InSyncChange{Seq: l.changeSeq, LeaderEpoch: r.assignment.LeaderEpoch, PartitionEpoch: r.assignment.PartitionEpoch,
+		InSync: slices.Clone(set)}
 }
 
 // InSyncResult takes in the controller's answer. A refusal that newer metadata

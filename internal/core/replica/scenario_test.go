@@ -110,8 +110,11 @@ func (s *scenario) run(t *testing.T, d *datadriven.TestData) string {
 		res := InSyncResult{Seq: c.Seq, LeaderEpoch: c.LeaderEpoch, PartitionEpoch: c.PartitionEpoch + 1}
 		for _, m := range c.InSync {
 			res.InSync = append(res.InSync, m.Node)
+			if m.Epoch != s.node(m.Node).incarn { // KIP-903
+				res.Code = kafka.ErrIneligibleReplica
+			}
 		}
-		res.Code = kafka.ErrorCode(intArg(d, "code", 0))
+		res.Code = kafka.ErrorCode(intArg(d, "code", int(res.Code)))
 		n.r.InSyncResult(s.now, res)
 	case "delete-records":
 		s.node(id).r.DeleteRecords(s.now, Ticket(intArg(d, "ticket", 0)), kafka.Offset(intArg(d, "offset", 0)), s.now.Add(time.Minute))
