@@ -125,7 +125,7 @@ func (r *Replica) onAppend(now time.Time, m *Message) {
 			return
 		}
 	}
-	own := r.epochs.before(r.end)
+	own := r.LastEpoch()
 	known := own != kafka.NoLeaderEpoch && m.Epoch != kafka.NoLeaderEpoch
 	if first > r.end || first == r.end && known && own != m.Epoch {
 		r.loseThread(now)
@@ -149,7 +149,7 @@ func (r *Replica) onAppend(now time.Time, m *Message) {
 // rising offsets, of epochs that do not go back nor beyond the leader's.
 func (r *Replica) fitting(m *Message) (records []byte, end kafka.Offset, ok bool) {
 	records, end = m.Records, r.end
-	epoch := r.epochs.before(r.end)
+	epoch := r.LastEpoch()
 	for rest := m.Records; len(rest) > 0; {
 		b, next, err := record.Next(rest)
 		if err != nil || b.LastOffsetDelta() < 0 || b.BaseOffset() < 0 {

@@ -255,6 +255,9 @@ func (r *Replica) Written(now time.Time) {
 	for rest := w.records; len(rest) > 0; {
 		b, next, err := record.Next(rest)
 		invariant.Check(err == nil, "writes what is no batch")
+		if n := len(r.epochs); r.start == r.end && n > 0 && r.epochs[n-1].Epoch > b.LeaderEpoch() {
+			r.epochs = r.epochs[:0] // what was before an empty log was of another history
+		}
 		r.epochs.assign(b.LeaderEpoch(), b.BaseOffset())
 		r.producers.apply(now, b, r.highWatermark)
 		rest = next
