@@ -81,7 +81,7 @@ func (r *Replica) updateFollowers(now time.Time) {
 		f := &follower{node: node, epoch: kafka.NoBrokerEpoch, seenEpoch: kafka.NoBrokerEpoch}
 		for _, b := range r.assignment.Brokers {
 			if b.Node == node {
-				f.seenEpoch = b.Epoch
+				f.seenEpoch, f.active = b.Epoch, b.Active
 			}
 		}
 		if slices.Contains(r.assignment.InSync, node) {
@@ -99,11 +99,17 @@ func (r *Replica) updateBrokers(now time.Time, brokers []Broker) {
 		return
 	}
 	for _, f := range r.leader.followers {
+		was := f.active
 		f.active, f.epoch = false, kafka.NoBrokerEpoch
 		for _, b := range brokers {
 			if b.Node == f.node {
 				f.active, f.epoch = b.Active, b.Epoch
 			}
+		}
+		// Its log may have failed meanwhile, or been set aside, and its word of that
+		// be lost: what it has told before counts no more.
+		if f.active && !was {
+			r.ask(now, f, Probe, 0, 0)
 		}
 	}
 	r.markInSync()

@@ -518,6 +518,44 @@ func TestCompactedLogIsCopiedAnew(t *testing.T) {
 	}
 }
 
+// A log is set aside, and its leader does not hear of it from its node, by whose
+// last word all is there. The replica is in sync when it is copied anew, and not before.
+func TestLogThatIsSetAsideCountsWhenItsLeaderHasAskedAnew(t *testing.T) {
+	w := newWorld(t, 3)
+	w.create(map[string]string{"cleanup.policy": "compact", "segment.ms": "200", "min.cleanable.dirty.ratio": "0.01", "max.compaction.lag.ms": "1000"}, 2)
+	for range 20 {
+		w.now = w.now.Add(300 * time.Millisecond)
+		w.produce(2)
+	}
+	leader := w.partition().Leader
+	victim := leader%3 + 1
+	n := w.nodes[victim]
+	compacted := func() string {
+		for _, s := range n.segments() {
+			if len(path.Base(s)) > len("segment_00000000000000000000.wal") {
+				return s
+			}
+		}
+		return ""
+	}
+	w.until("compacted", func() bool { return compacted() != "" })
+	w.until("in sync", w.whole)
+	w.lose = func(from, to kafka.NodeID, frame []byte) bool {
+		_, _, _, _, err := peer.Decode(frame)
+		return from == victim && to == leader && err == nil
+	}
+	n.edit(compacted(), flip(4096+100))
+	n.b.Scrub(w.now, ScrubRequest{Start: true})
+	w.until("set aside", func() bool { c, _, _ := n.b.ScrubCounts(); return c.StartedOver == 1 })
+	for end := w.now.Add(5 * time.Second); w.now.Before(end); w.step() {
+		if has := w.replicaOf(victim).LogEnd(); w.partition().IsInSync(victim) && has < w.replicaOf(leader).HighWatermark() {
+			t.Fatalf("it is in sync, and ends at %d", has)
+		}
+	}
+	w.lose = nil
+	w.until("copied anew", w.whole)
+}
+
 // While it is the whole in-sync set, the leader of a compacted log is in use
 // though it is damaged. It is copied anew once another has all of it.
 func TestCompactedLogOfTheLastInSyncIsCopiedAnewLater(t *testing.T) {
