@@ -169,6 +169,7 @@ func (r *Replica) Assign(now time.Time, a Assignment) {
 	}
 	newEpoch := a.LeaderEpoch > old.LeaderEpoch
 	newState := newEpoch || a.PartitionEpoch > old.PartitionEpoch
+	skipped := a.PartitionEpoch > old.PartitionEpoch+1
 	a.Replicas, a.InSync, a.Brokers = slices.Clone(a.Replicas), slices.Clone(a.InSync), slices.Clone(a.Brokers)
 	a.Adding, a.Removing = slices.Clone(a.Adding), slices.Clone(a.Removing)
 	newLeader := a.Leader != old.Leader
@@ -193,6 +194,9 @@ func (r *Replica) Assign(now time.Time, a Assignment) {
 		r.lead(now, was == Leader)
 	case role == Leader && newState:
 		r.leader.change = pendingChange{}
+		for _, f := range r.leader.followers {
+			f.active = f.active && (!skipped || slices.Contains(a.InSync, f.node)) // else it may have been away in between
+		}
 		r.updateFollowers(now)
 	case role == Leader:
 		r.updateBrokers(now, a.Brokers)

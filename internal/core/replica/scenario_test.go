@@ -100,7 +100,11 @@ func (s *scenario) run(t *testing.T, d *datadriven.TestData) string {
 		if d.HasArg("lose") {
 			n.log.truncate(n.log.synced)
 		}
-		n.incarn += 100
+		if d.HasArg("anew") { // the same process begins with an empty log
+			n.log = fakeLog{}
+		} else {
+			n.incarn += 100
+		}
 		n.boot(s.now)
 	case "save": // what is known of producers, for the next restart
 		s.node(id).log.snapshot, _ = s.node(id).r.Snapshot()
