@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -66,6 +67,16 @@ func someArguments(what, hint string) cobra.PositionalArgs {
 	}
 }
 
+// ofKafka are flags of Kafka's tools that hands still type, and ours.
+var ofKafka = map[string]string{
+	"bootstrap-server":   "bootstrap",
+	"broker-list":        "bootstrap",
+	"replication-factor": "replicas",
+	"if-not-exists":      "if-missing",
+	"add-config":         "config",
+	"compression-codec":  "compression",
+}
+
 // flagError says in our words what is wrong with the flags given.
 func flagError(cmd *cobra.Command, err error) error {
 	var invalid *pflag.InvalidValueError
@@ -83,7 +94,11 @@ func flagError(cmd *cobra.Command, err error) error {
 		}
 		var all []string
 		cmd.Flags().VisitAll(func(f *pflag.Flag) { all = append(all, "--"+f.Name) })
-		if meant := config.Nearest(name, all); meant != "" {
+		meant := "--" + ofKafka[unknown.GetSpecifiedName()]
+		if !slices.Contains(all, meant) {
+			meant = config.Nearest(name, all)
+		}
+		if meant != "" {
 			return usage("there is no flag %s; did you mean %s?", name, meant)
 		}
 		return usage("there is no flag %s", name)

@@ -296,8 +296,19 @@ func (w *workload) script(fs vfs.FS) (err error) {
 	return err
 }
 
+// exhaustive says that a test meets every call or every bit, in one goroutine:
+// -short, with which the race detector runs, has nothing to find in it.
+func exhaustive(t *testing.T) {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("-short: every case is tried without it")
+	}
+}
+
 // ways are those to write: through the page cache, past it, and in turns.
 func ways(t *testing.T, test func(t *testing.T, opts Options)) {
+	t.Helper()
+	exhaustive(t)
 	for name, least := range map[string]int64{"cached": -1, "direct": 1, "in turns": 1000} {
 		t.Run(name, func(t *testing.T) {
 			opts := small

@@ -62,6 +62,7 @@ func damagedAndMore(t *testing.T, interval int64, gap kafka.Offset, at int, bit 
 // offsets, and nowhere else: no reader gets a wrong batch, waits for one that
 // is there, or misses one silently.
 func TestEveryFlippedBitOfAHeaderIsMetByItsReaders(t *testing.T) {
+	exhaustive(t)
 	for _, gap := range []kafka.Offset{0, 1} {
 		for _, at := range []int{40, 98, 99} { // in a sealed segment, in the active one, the last
 			step := 1
@@ -153,6 +154,7 @@ func TestHeadersAreVisitedAroundDamage(t *testing.T) {
 // The newest record of what cannot be read is not known: a time is not looked up
 // past it, nor is a segment too old because of what is left of it.
 func TestTimesAreNotLookedUpPastDamage(t *testing.T) {
+	exhaustive(t)
 	dropIndices := func(fs vfs.FS) {
 		for _, name := range segmentFiles(t, fs) {
 			if err := fs.Remove(strings.TrimSuffix(name, segmentSuffix) + indexSuffix); err != nil && !errors.Is(err, vfs.ErrNotExist) {
