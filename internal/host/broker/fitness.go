@@ -153,7 +153,7 @@ func (b *Broker) fitnessReports() []controller.ReplicaReport {
 		}
 	}
 	for key := range f.marked {
-		if p := b.Partition(key.topic, key.partition); f.found[key] == nil && p != nil && p.Failure() == nil {
+		if p := b.Partition(key.topic, key.partition); f.found[key] == nil && p != nil && p.Failure() == nil && !b.justDamaged(key) {
 			reports = append(reports, controller.ReplicaReport{Topic: key.topic, Partition: key.partition, Fitness: metadata.Fit, Cause: "it can be used"})
 		}
 	}
@@ -381,8 +381,8 @@ func (b *Broker) reopened(now time.Time, key partitionKey, topic string, found *
 	p.SetBrokerEpoch(now, b.lifecycle.epoch)
 	p.SetFenced(now, b.lifecycle.lapsed)
 	p.Assign(now, b.assignment(state))
-	b.findFit(now, key)
 	b.noteFound(p, rec)
+	b.findFit(now, key)
 }
 
 // noteSlow takes the word of a partition that this node leads that its disk is

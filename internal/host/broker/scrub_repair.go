@@ -172,7 +172,9 @@ func (b *Broker) beginRepair(now time.Time, r *repair) {
 	if b.closed {
 		return
 	}
+	b.scrub.mu.Lock()
 	r.since = now
+	b.scrub.mu.Unlock()
 	b.findDamaged(now, r)
 	b.awaitUnfit(now, r)
 }
@@ -286,6 +288,15 @@ func (b *Broker) repairOf(key partitionKey) *repair {
 	b.scrub.mu.Lock()
 	defer b.scrub.mu.Unlock()
 	return b.scrub.repairs[key]
+}
+
+// justDamaged says whether damage was met of which the control loop has still to
+// learn: the replica is not fit, whatever else it finds.
+func (b *Broker) justDamaged(key partitionKey) bool {
+	b.scrub.mu.Lock()
+	defer b.scrub.mu.Unlock()
+	r := b.scrub.repairs[key]
+	return r != nil && r.since.IsZero()
 }
 
 // runRepair does the next thing about a replica.

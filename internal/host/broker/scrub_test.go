@@ -283,6 +283,48 @@ func TestRepairGoesOnAfterARestart(t *testing.T) {
 	w.check(want)
 }
 
+// A replica that is opened again, be it by another process, with damage in it is not
+// called fit before it is repaired.
+func TestReplicaThatIsOpenedWithDamageIsNotCalledFit(t *testing.T) {
+	for _, restart := range []bool{false, true} {
+		w := newWorld(t, 3)
+		w.manySegments()
+		leader := w.partition().Leader
+		n := w.nodes[leader%3+1]
+		unfit := func() bool { return w.nodes[leader].b.Image().TopicByName("t").Partition(0).IsUnfit(n.id) }
+		w.lose = func(from, _ kafka.NodeID, frame []byte) bool {
+			_, rest, err := peer.DecodeScrub(frame)
+			return from == n.id && peer.IsScrub(frame) && err == nil && len(rest) == 0
+		}
+		n.edit(n.segments()[1], flip(30))
+		if restart {
+			n.b.Scrub(w.now, ScrubRequest{Start: true})
+			w.until("unfit", unfit)
+			n.kill()
+			w.until("fenced", func() bool { return w.nodes[leader].b.Image().Broker(n.id).Fenced })
+			n.start()
+		} else {
+			failed := false
+			n.faults.SetHook(func(op vfs.Op) error {
+				if op.Kind == vfs.OpSync && strings.Contains(op.Name, "t-0") && !failed {
+					failed = true
+					return syscall.EIO
+				}
+				return nil
+			})
+			bd := record.NewBuilder(record.BuilderOptions{})
+			bd.Append(w.now.UnixMilli(), nil, []byte("x"))
+			w.replicaOf(leader).Produce(w.now, partition.ProduceRequest{Records: bd.Build(), Acks: 1, Timeout: time.Minute}, func(partition.ProduceResult) {})
+		}
+		w.until("put off", func() bool { c, _, _ := n.b.ScrubCounts(); return n.ready && c.Failures > 0 })
+		if strings.Contains(w.log.String(), "replica returned") || !unfit() {
+			t.Errorf("restart %t: it was called fit\n%s", restart, w.log.String())
+		}
+		w.lose = nil
+		w.until("whole", w.whole)
+	}
+}
+
 // A log fails while its damage is repaired, and nothing is appended to it that
 // would fail for that: it is opened again all the same.
 func TestLogThatFailsInItsRepairIsOpenedAgain(t *testing.T) {
