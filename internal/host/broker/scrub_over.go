@@ -47,7 +47,10 @@ func (b *Broker) startOver(now time.Time, r *repair) {
 		p.Abandon(now)
 	}
 	dir := b.partitionDir(t.Name, r.key.partition)
-	aside, err := b.putAside(dir, t.ID)
+	var err error
+	if r.aside == "" { // else what is there now is what could not be begun
+		r.aside, err = b.putAside(dir, t.ID)
+	}
 	var p *partition.Partition
 	if err == nil {
 		p, err = b.openPartition(now, dir, b.partitionOptions(t, r.key.partition))
@@ -72,8 +75,9 @@ func (b *Broker) startOver(now time.Time, r *repair) {
 	r.ranges, r.whole, r.over = nil, false, false
 	s.mu.Unlock()
 	b.env.Log.Warn("damaged log was set aside; it is copied anew from the leader", "topic", t.Name, "partition", r.key.partition,
-		"node", own, "leader", state.Leader, "damage", r.why, "moved_to", aside)
-	b.forgetAside(now, r.key, aside)
+		"node", own, "leader", state.Leader, "damage", r.why, "moved_to", r.aside)
+	b.forgetAside(now, r.key, r.aside)
+	r.aside = ""
 	b.repairEnded(now, r)
 }
 

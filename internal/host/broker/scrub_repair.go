@@ -30,7 +30,8 @@ type repair struct {
 	ranges []offsetRange // each begins in a bad segment
 	whole  bool          // the whole log is to be verified first, from next on
 	next   kafka.Offset
-	over   bool // the log is to be set aside
+	over   bool   // the log is to be set aside
+	aside  string // where it was; the control loop's
 	since  time.Time
 	again  time.Time // the next attempt; zero: now
 	tries  int

@@ -520,27 +520,35 @@ func TestReplicaThatMovesAwayDuringItsRepairMayComeBack(t *testing.T) {
 	}
 }
 
+// compactedLogs makes the topic with a compacted segment on each node, and returns
+// what names a node's.
+func (w *world) compactedLogs() func(n *worldNode) string {
+	w.t.Helper()
+	w.create(map[string]string{"cleanup.policy": "compact", "segment.ms": "200", "min.cleanable.dirty.ratio": "0.01", "max.compaction.lag.ms": "1000"}, 2)
+	for range 20 {
+		w.now = w.now.Add(300 * time.Millisecond)
+		w.produce(2)
+	}
+	compacted := func(n *worldNode) string {
+		for _, s := range n.segments() {
+			if len(path.Base(s)) > len("segment_00000000000000000000.wal") {
+				return s
+			}
+		}
+		return ""
+	}
+	w.until("compacted", func() bool {
+		return compacted(w.nodes[1]) != "" && compacted(w.nodes[2]) != "" && compacted(w.nodes[3]) != "" && w.whole()
+	})
+	return compacted
+}
+
 // What compaction has left on one replica cannot replace what it has left on
 // another: the log is copied as a whole.
 func TestCompactedLogIsCopiedAnew(t *testing.T) {
 	for _, leads := range []bool{false, true} {
 		w := newWorld(t, 3)
-		w.create(map[string]string{"cleanup.policy": "compact", "segment.ms": "200", "min.cleanable.dirty.ratio": "0.01", "max.compaction.lag.ms": "1000"}, 2)
-		for range 20 {
-			w.now = w.now.Add(300 * time.Millisecond)
-			w.produce(2)
-		}
-		compacted := func(n *worldNode) string {
-			for _, s := range n.segments() {
-				if len(path.Base(s)) > len("segment_00000000000000000000.wal") {
-					return s
-				}
-			}
-			return ""
-		}
-		w.until("compacted", func() bool {
-			return compacted(w.nodes[1]) != "" && compacted(w.nodes[2]) != "" && compacted(w.nodes[3]) != ""
-		})
+		compacted := w.compactedLogs()
 		victim := w.partition().Leader
 		if !leads {
 			victim = victim%3 + 1
@@ -564,29 +572,15 @@ func TestCompactedLogIsCopiedAnew(t *testing.T) {
 // last word all is there. The replica is in sync when it is copied anew, and not before.
 func TestLogThatIsSetAsideCountsWhenItsLeaderHasAskedAnew(t *testing.T) {
 	w := newWorld(t, 3)
-	w.create(map[string]string{"cleanup.policy": "compact", "segment.ms": "200", "min.cleanable.dirty.ratio": "0.01", "max.compaction.lag.ms": "1000"}, 2)
-	for range 20 {
-		w.now = w.now.Add(300 * time.Millisecond)
-		w.produce(2)
-	}
+	compacted := w.compactedLogs()
 	leader := w.partition().Leader
 	victim := leader%3 + 1
 	n := w.nodes[victim]
-	compacted := func() string {
-		for _, s := range n.segments() {
-			if len(path.Base(s)) > len("segment_00000000000000000000.wal") {
-				return s
-			}
-		}
-		return ""
-	}
-	w.until("compacted", func() bool { return compacted() != "" })
-	w.until("in sync", w.whole)
 	w.lose = func(from, to kafka.NodeID, frame []byte) bool {
 		_, _, _, _, err := peer.Decode(frame)
 		return from == victim && to == leader && err == nil
 	}
-	n.edit(compacted(), flip(4096+100))
+	n.edit(compacted(n), flip(4096+100))
 	n.b.Scrub(w.now, ScrubRequest{Start: true})
 	w.until("set aside", func() bool { c, _, _ := n.b.ScrubCounts(); return c.StartedOver == 1 })
 	for end := w.now.Add(5 * time.Second); w.now.Before(end); w.step() {
@@ -596,6 +590,38 @@ func TestLogThatIsSetAsideCountsWhenItsLeaderHasAskedAnew(t *testing.T) {
 	}
 	w.lose = nil
 	w.until("copied anew", w.whole)
+}
+
+// No log can be made where the damaged one was, as on a full disk: what was set aside
+// is one log, and goes when its copy is in sync.
+func TestLogThatCannotBeBegunAnewIsSetAsideOnce(t *testing.T) {
+	w := newWorld(t, 3)
+	compacted := w.compactedLogs()
+	n := w.nodes[w.partition().Leader%3+1]
+	n.faults.SetHook(func(op vfs.Op) error {
+		if op.Kind == vfs.OpCreate && strings.Contains(op.Name, "partitions/t-0") {
+			return vfs.ErrNoSpace
+		}
+		return nil
+	})
+	n.edit(compacted(n), flip(4096+100))
+	n.b.Scrub(w.now, ScrubRequest{Start: true})
+	w.until("set aside", func() bool { return w.replicaOf(n.id) == nil })
+	for until := w.now.Add(2 * time.Minute); w.now.Before(until); w.step() {
+	}
+	aside := func() int {
+		list, err := n.fs.List(n.b.asideDir())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(list)
+	}
+	if got := aside(); got != 1 {
+		t.Errorf("%d logs were set aside", got)
+	}
+	n.faults.SetHook(nil)
+	w.until("whole", w.whole)
+	w.until("what was set aside is removed", func() bool { return aside() == 0 })
 }
 
 // While it is the whole in-sync set, the leader of a compacted log is in use
