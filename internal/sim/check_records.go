@@ -250,12 +250,7 @@ func (c *checkers) wiped(n *node) {
 // which nothing is committed: without it only an unclean election gives the
 // partition a leader. What is committed is on others, too, or a promise is broken.
 func (c *checkers) onlyOn(n *node) bool {
-	var image *metadata.Image
-	for _, o := range c.w.nodes {
-		if o.broker != nil && (image == nil || o.broker.Image().Offset() > image.Offset()) {
-			image = o.broker.Image()
-		}
-	}
+	image := c.newestImage()
 	return image != nil && slices.ContainsFunc(c.w.load.parts(), func(p *topicPart) bool {
 		state := image.Topic(p.topic.id).Partition(p.number)
 		if state == nil || p.highest > 0 {
@@ -264,6 +259,17 @@ func (c *checkers) onlyOn(n *node) bool {
 		complete := slices.Concat(state.InSync, state.EligibleLeader)
 		return len(complete) == 1 && complete[0] == n.id
 	})
+}
+
+// newestImage is that of the node that knows most, or nil.
+func (c *checkers) newestImage() *metadata.Image {
+	var image *metadata.Image
+	for _, o := range c.w.nodes {
+		if o.broker != nil && (image == nil || o.broker.Image().Offset() > image.Offset()) {
+			image = o.broker.Image()
+		}
+	}
+	return image
 }
 
 // unnoticed notes what a node knows to be committed while, by what it knows of the

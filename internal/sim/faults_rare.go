@@ -6,6 +6,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"chronik/internal/base/kafka"
 	"chronik/internal/base/vfs"
 	"chronik/internal/storage/statefile"
 )
@@ -74,12 +75,55 @@ func (n *nemesis) loseDisk() func() {
 	if !n.mayLose() {
 		return nil
 	}
+	if len(n.w.nodes) > 3 && n.rng.IntN(2) == 0 {
+		if undo := n.loseLastButOne(); undo != nil {
+			return undo
+		}
+	}
 	t := n.target()
 	if n.w.check.onlyOn(t) {
 		return nil
 	}
 	n.wipe(t)
 	return t.start
+}
+
+// loseLastButOne has one of the last two replicas that have all of a partition be
+// lost with its node's disk, and come back while the other is away: it must not
+// lead. The third is there, too, but for a while was not, so that it is not in
+// sync; the other nodes are a quorum with it.
+func (n *nemesis) loseLastButOne() func() {
+	image := n.w.check.newestImage()
+	var all [][]kafka.NodeID
+	for _, p := range n.w.load.parts() {
+		if image == nil || image.Topic(p.topic.id).Partition(p.number) == nil {
+			continue
+		}
+		if state := image.Topic(p.topic.id).Partition(p.number); len(state.Replicas) == 3 && len(state.InSync) == 3 && !state.Reassigning() {
+			all = append(all, state.InSync)
+		}
+	}
+	if len(all) == 0 {
+		return nil
+	}
+	inSync, order := all[n.rng.IntN(len(all))], n.rng.Perm(3)
+	at := func(i int) *node { return n.w.nodes[inSync[order[i]]-1] }
+	behind, empty, other := at(0), at(1), at(2)
+	behind.kill()
+	n.w.after(n.between(100*millisecond, 3*second), func() {
+		if n.w.calm() || !n.mayLose() || n.w.check.onlyOn(empty) {
+			return
+		}
+		n.wipe(empty)
+		other.kill()
+		n.w.after(n.between(millisecond, 300*millisecond), behind.start)
+		n.w.after(n.between(millisecond, second), empty.start)
+	})
+	return func() {
+		behind.start()
+		empty.start()
+		other.start()
+	}
 }
 
 // mayLose says whether what is on one node may be given up, as it was on no

@@ -40,6 +40,7 @@ var hunts = map[mutant.Mutant][]string{
 	mutant.SnapshotWithoutProducerIDs: {"kill all", "kill"},
 	mutant.AllCommittedAtStart:        {"kill all", "lose power everywhere", "kill"},
 	mutant.EligibleAtMinimum:          {"kill", "isolate"},
+	mutant.EmptyEligible:              {"lose disk"},
 
 	mutant.ServeUnloaded:     {"kill", "stop"},
 	mutant.AnswerUncommitted: {"isolate", "kill", "pause"},

@@ -86,6 +86,7 @@ const (
 	ConfigsNotFollowed  // partitions are not told of configs that change
 	DeleteBelowMinimum  // deletions are acknowledged with fewer in sync than the minimum
 	SessionOffsetKept   // fetch sessions keep the offset that they began with
+	EmptyEligible       // a node that comes back with an empty disk is taken for what it was
 
 	DuplicateAcked    // a batch that comes again is acknowledged though it is not committed yet
 	EpochKeepsBatches // a producer's batches of the epoch before pass for those of the next
@@ -138,7 +139,7 @@ var names = [...]string{
 	"follower-uncommitted", "epoch-of-now", "lag-ignored", "compact-never", "retain-forever", "index-epochs-lost",
 	"directory-unsynced", "state-unsynced",
 	"all-committed-at-start", "ids-overlap", "eligible-at-minimum", "answer-unapplied", "replicas-as-in-sync",
-	"configs-not-followed", "delete-below-minimum", "session-offset-kept",
+	"configs-not-followed", "delete-below-minimum", "session-offset-kept", "empty-eligible",
 	"duplicate-acked", "epoch-keeps-batches", "expire-early", "sync-of-now", "end-while-behind", "session-starves", "session-mark-untold", "expire-by-record", "seen-lost",
 	"serve-unloaded", "answer-uncommitted", "commit-from-anyone", "two-leaders", "generation-kept", "sessions-forgotten",
 	"static-rename-unnoted", "static-rename-unlogged", "parked-syncs-lost", "assign-before-revoked", "epoch-kept",

@@ -79,7 +79,7 @@ func (d *draft) registerBroker(r RegisterBroker) RegisterBrokerResult {
 	// It registers with nothing in sync: the process before is gone, and what
 	// the new one has is known when it has caught up.
 	d.setBroker(state)
-	erased := old == nil || old.Directory != r.Directory
+	erased := old == nil || old.Directory != r.Directory && !mutant.On(mutant.EmptyEligible)
 	cause := fmt.Sprintf("node %d registered with a new process", r.Node)
 	switch {
 	case old == nil:
