@@ -191,6 +191,7 @@ func (p *Partition) cut(now time.Time, rd *replica.Ready, fx *effects) {
 			state = joinState(rd.Reset.Start, rd.Reset.State)
 		}
 		err = p.log.Reset(rd.Reset.Start, state)
+		p.lost = 0
 		if at, _, _ := p.log.LoadState(rd.Reset.Start); err == nil && state != nil && at != rd.Reset.Start { // the disk is full
 			p.untrimmed = &replica.Trim{Start: rd.Reset.Start, State: bytes.Clone(rd.Reset.State)}
 		}

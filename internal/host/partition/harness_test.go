@@ -198,6 +198,20 @@ func (n *node) produce(acks int16, records []byte) *ProduceResult {
 
 const pendingCode kafka.ErrorCode = -99
 
+// told has a node do what a leader, node 9, tells it in an epoch.
+func (n *node) told(epoch kafka.LeaderEpoch, messages ...replica.Message) {
+	n.p.Assign(n.c.now, replica.Assignment{LeaderEpoch: epoch, PartitionEpoch: kafka.PartitionEpoch(epoch) * 100, Leader: 9, Replicas: []kafka.NodeID{1, 9}, InSync: []kafka.NodeID{9}})
+	for i := range messages {
+		messages[i].LeaderEpoch, messages[i].Session, messages[i].BrokerEpoch = epoch, 7, n.epoch
+		n.p.HandleMessage(n.c.now, 9, &messages[i])
+	}
+}
+
+func stamped(b []byte, offset kafka.Offset, epoch kafka.LeaderEpoch) []byte {
+	record.Stamp(b, offset, epoch)
+	return b
+}
+
 // values reads all that a consumer may see from an offset on.
 func (n *node) values(from kafka.Offset, isolation Isolation) string {
 	var out string

@@ -500,6 +500,21 @@ func TestDamageThatIsDeletedKeepsNoStateFromBeingSaved(t *testing.T) {
 	c.want("next", n.produce(-1, sent(4)).BaseOffset, 4)
 }
 
+// A log that begins anew has nothing of what could not be read in the one before.
+func TestALogThatBeginsAnewHasNoDamage(t *testing.T) {
+	n, _, sent := unlearned(t)
+	n.told(2,
+		replica.Message{Kind: replica.Reset, Offset: 0},
+		replica.Message{Kind: replica.Append, Offset: 0, Epoch: kafka.NoLeaderEpoch, Records: stamped(sent(0), 0, 2), HighWatermark: 1},
+		replica.Message{Kind: replica.Append, Offset: 1, Epoch: 2, HighWatermark: 1, LogStart: 1, NeedsAck: true})
+	n.c.want("log start", n.p.LogStart(), 1)
+	if err := n.p.Relearn(n.c.now); err != nil {
+		t.Fatal(err)
+	}
+	n.c.assign(1, 3, 1)
+	n.c.want("again", n.produce(-1, sent(0)).BaseOffset, 0)
+}
+
 func TestFailedSyncTakesThePartitionOffline(t *testing.T) {
 	c := newCluster(t, 1, DefaultTopicConfig())
 	n := c.node(1)
