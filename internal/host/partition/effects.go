@@ -155,6 +155,9 @@ func (p *Partition) act(now time.Time, rd *replica.Ready, fx *effects) {
 		p.write(now, rd.Write, fx)
 	}
 	if rd.Trim != nil && p.usable() == nil {
+		if p.unlearned() { // it would be without those who wrote what is damaged
+			rd.Trim.State = nil
+		}
 		p.trim(rd.Trim, fx)
 	}
 	for i := range rd.Send {
@@ -194,6 +197,7 @@ func (p *Partition) cut(now time.Time, rd *replica.Ready, fx *effects) {
 		p.lost = 0
 		if at, _, _ := p.log.LoadState(rd.Reset.Start); err == nil && state != nil && at != rd.Reset.Start { // the disk is full
 			p.untrimmed = &replica.Trim{Start: rd.Reset.Start, State: bytes.Clone(rd.Reset.State)}
+			p.saved = kafka.NoOffset
 		}
 	} else {
 		p.slog.Info("log truncated", "topic", p.opts.Topic, "partition", p.opts.Partition, "from", int64(p.core.End()), "to", int64(*rd.Truncate))
@@ -216,7 +220,7 @@ func (p *Partition) cut(now time.Time, rd *replica.Ready, fx *effects) {
 // the producers of what was deleted.
 func (p *Partition) trim(t *replica.Trim, fx *effects) {
 	var state []byte
-	if t.State != nil && !p.unlearned() {
+	if t.State != nil {
 		state = joinState(p.core.HighWatermark(), t.State)
 	}
 	news := p.untrimmed == nil

@@ -164,6 +164,38 @@ func TestAReplicaThatBeginsAnewOnAFullDiskKnowsTheProducers(t *testing.T) {
 	c.want("again", n.produce(-1, batchOf(&record.Producer{ID: 5, Sequence: 2}, false, "x")).BaseOffset, 2)
 }
 
+// Or when its process ends, with nothing appended since.
+func TestAReplicaThatBeganAnewOnAFullDiskSavesTheProducersWhenItIsClosed(t *testing.T) {
+	c := newCluster(t, 1, DefaultTopicConfig())
+	n := c.node(1)
+	c.assign(1, 1, 1)
+	sent := func(seq int32) []byte { return batchOf(&record.Producer{ID: 5, Sequence: seq}, false, "x") }
+	c.want("produce", n.produce(-1, sent(0)).BaseOffset, 0)
+	state, _ := n.p.core.Snapshot()
+	c.want("produce", n.produce(-1, sent(1)).BaseOffset, 1)
+	if err := n.p.Close(c.now); err != nil {
+		t.Fatal(err)
+	}
+	faulty := vfs.NewFaulty(n.fs.(*vfs.Mem))
+	faulty.SetHook(func(op vfs.Op) error {
+		if op.Kind == vfs.OpCreate && strings.Contains(op.Name, "state_") {
+			return vfs.ErrNoSpace
+		}
+		return nil
+	})
+	n.fs = faulty
+	n.open()
+	n.told(2, replica.Message{Kind: replica.Reset, Offset: 1, Records: state})
+	c.want("log start", n.p.LogStart(), 1)
+	faulty.SetHook(nil)
+	if err := n.p.Close(c.now); err != nil {
+		t.Fatal(err)
+	}
+	n.open()
+	c.assign(1, 3, 1)
+	c.want("again", n.produce(-1, sent(0)).BaseOffset, 0)
+}
+
 // Its process may end at any point of it.
 func TestAReplicaThatEndsWhileItBeginsAnewKnowsTheProducers(t *testing.T) {
 	ended := errors.New("process ended")
@@ -365,6 +397,43 @@ func TestStateThatCannotBeSavedDoesNotFillTheLog(t *testing.T) {
 	c.want("space again", n.produce(-1, sent(21)).Code, kafka.None)
 	if at, _, ok := n.p.log.LoadState(1); !ok || at != 1 {
 		t.Errorf("state at %d", at)
+	}
+}
+
+// A truncation finds what was to be saved with a trim, though there was no space.
+func TestATruncationKnowsTheProducersOfATrimThatCouldNotSaveThem(t *testing.T) {
+	c := newCluster(t, 1, DefaultTopicConfig())
+	n := c.node(1)
+	mem := n.fs.(*vfs.Mem)
+	faulty := vfs.NewFaulty(mem)
+	n.fs = faulty
+	n.open()
+	c.assign(1, 1, 1)
+	sent := func(seq int32) []byte { return batchOf(&record.Producer{ID: 5, Sequence: seq}, false, "x") }
+	for seq := range int32(3) {
+		c.want("produce", n.produce(-1, sent(seq)).BaseOffset, kafka.Offset(seq))
+	}
+	faulty.SetHook(func(op vfs.Op) error {
+		if op.Kind == vfs.OpCreate && strings.Contains(op.Name, "state_") {
+			return vfs.ErrNoSpace
+		}
+		return nil
+	})
+	n.p.DeleteRecords(c.now, 2, time.Second, func(DeleteRecordsResult) {})
+	c.want("log start", n.p.LogStart(), 2)
+	n.told(2, replica.Message{Kind: replica.Truncate, Epoch: 1, Offset: 2})
+	c.want("log end", n.p.LogEnd(), 2)
+	faulty.SetHook(nil)
+	n.told(3, replica.Message{Kind: replica.Probe},
+		replica.Message{Kind: replica.Append, Offset: 2, Epoch: 1, Records: stamped(batchOf(nil, false, "y"), 2, 3), HighWatermark: 3})
+	c.want("log end", n.p.LogEnd(), 3)
+	n.fs = mem.Crash(rand.New(rand.NewPCG(1, 1)), 1)
+	for _, again := range []bool{false, true} {
+		if again {
+			n.open()
+		}
+		c.assign(1, 4, 1)
+		c.want("again", n.produce(-1, sent(1)).BaseOffset, 1)
 	}
 }
 

@@ -25,10 +25,14 @@ func joinState(highWatermark kafka.Offset, snapshot []byte) []byte {
 	return append(binary.BigEndian.AppendUint64(b, uint64(highWatermark)), snapshot...)
 }
 
-// loadState finds the newest state of a log that ends at end; nil if there is
-// none, so that the log is replayed from its start.
+// loadState finds the newest state of a log that ends at end, be it one that
+// could not be saved; nil if there is none, so that the log is replayed from its
+// start.
 func (p *Partition) loadState(end kafka.Offset) []byte {
-	_, b, ok := p.log.LoadState(end)
+	at, b, ok := p.log.LoadState(end)
+	if u := p.untrimmed; u != nil && u.State != nil && (!ok || at < u.Start) {
+		return joinState(p.core.HighWatermark(), u.State)
+	}
 	if !ok {
 		return nil
 	}
