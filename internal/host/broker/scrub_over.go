@@ -19,28 +19,47 @@ import (
 // another replica leads and this one counts for nothing. It runs on the control
 // loop.
 func (b *Broker) startOver(now time.Time, r *repair) {
-	t := b.image.Load().Topic(r.key.topic)
-	state := t.Partition(r.key.partition)
-	own := b.opts.Node
-	if b.closed {
+	if b.closed || !b.mayStartOver(now, r) {
 		return
 	}
-	if state == nil || !state.IsReplica(own) {
+	// What this node knows may be old. When it has the answer, it acts on the image
+	// in which this replica is unfit.
+	b.tellDamaged(now, r, func(now time.Time, granted bool) {
+		switch {
+		case b.closed:
+		case !granted:
+			b.repairPaused(now, r, "the controller has not said that others can do without it")
+		case b.mayStartOver(now, r):
+			b.beginAnew(now, r)
+		}
+	})
+}
+
+// mayStartOver says whether another replica leads, and this one counts for
+// nothing, as far as this node knows. Else it ends the run.
+func (b *Broker) mayStartOver(now time.Time, r *repair) bool {
+	state := b.image.Load().Topic(r.key.topic).Partition(r.key.partition)
+	own := b.opts.Node
+	switch {
+	case state == nil || !state.IsReplica(own):
 		b.scrub.mu.Lock()
 		r.ranges, r.whole = nil, false
 		b.scrub.mu.Unlock()
 		b.repairEnded(now, r)
-		return
-	}
-	if b.reopens(r.key) {
+	case b.reopens(r.key):
 		b.repairPaused(now, r, "")
-		return
-	}
-	if state.Leader == kafka.NoNode || state.Leader == own || state.IsInSync(own) || slices.Contains(state.EligibleLeader, own) {
-		b.tellDamaged(now, r)
+	case state.Leader == kafka.NoNode || state.Leader == own || state.IsInSync(own) || slices.Contains(state.EligibleLeader, own):
+		b.tellDamaged(now, r, func(time.Time, bool) {})
 		b.repairPaused(now, r, "no other replica leads the partition and has all of it")
-		return
+	default:
+		return true
 	}
+	return false
+}
+
+func (b *Broker) beginAnew(now time.Time, r *repair) {
+	t := b.image.Load().Topic(r.key.topic)
+	state := t.Partition(r.key.partition)
 	edit := b.editPartitions()
 	if p := edit.open[r.key]; p != nil {
 		delete(edit.open, r.key)
@@ -75,19 +94,22 @@ func (b *Broker) startOver(now time.Time, r *repair) {
 	r.ranges, r.whole, r.over = nil, false, false
 	s.mu.Unlock()
 	b.env.Log.Warn("damaged log was set aside; it is copied anew from the leader", "topic", t.Name, "partition", r.key.partition,
-		"node", own, "leader", state.Leader, "damage", r.why, "moved_to", r.aside)
+		"node", b.opts.Node, "leader", state.Leader, "damage", r.why, "moved_to", r.aside)
 	b.forgetAside(now, r.key, r.aside)
 	r.aside = ""
 	b.repairEnded(now, r)
 }
 
 // tellDamaged has the controller know that what this replica had acknowledged is
-// lost, so that it is not taken for one that has it. It is not heard where no
-// other is in sync.
-func (b *Broker) tellDamaged(now time.Time, r *repair) {
+// lost, so that it is not taken for one that has it, and says whether it is so now.
+// It is not heard where no other is in sync.
+func (b *Broker) tellDamaged(now time.Time, r *repair, done func(now time.Time, granted bool)) {
 	req := controller.ReportReplicas{Node: b.opts.Node, Epoch: b.lifecycle.epoch, Replicas: []controller.ReplicaReport{
 		{Topic: r.key.topic, Partition: r.key.partition, Fitness: metadata.Damaged, Cause: r.why}}}
-	b.ask(now, req, fitnessTimeout, false, func(time.Time, controller.Response, kafka.ErrorCode) {})
+	b.ask(now, req, fitnessTimeout, false, func(now time.Time, answer controller.Response, code kafka.ErrorCode) {
+		res, _ := answer.(controller.ReportReplicasResult)
+		done(now, code == kafka.None && res.Error == kafka.None && len(res.Replicas) == 1 && res.Replicas[0].Error == kafka.None)
+	})
 }
 
 // putAside moves a log that cannot be used out of the way.

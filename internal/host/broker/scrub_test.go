@@ -13,6 +13,7 @@ import (
 	"chronik/internal/base/kafka"
 	"chronik/internal/base/vfs"
 	"chronik/internal/core/controller"
+	"chronik/internal/core/metadata"
 	"chronik/internal/format/record"
 	"chronik/internal/host/partition"
 	"chronik/internal/host/peer"
@@ -520,6 +521,16 @@ func TestReplicaThatMovesAwayDuringItsRepairMayComeBack(t *testing.T) {
 	}
 }
 
+// compactedName names a compacted segment of a node, if it has one.
+func (w *world) compactedName(n *worldNode) string {
+	for _, s := range n.segments() {
+		if len(path.Base(s)) > len("segment_00000000000000000000.wal") {
+			return s
+		}
+	}
+	return ""
+}
+
 // compactedLogs makes the topic with a compacted segment on each node, and returns
 // what names a node's.
 func (w *world) compactedLogs() func(n *worldNode) string {
@@ -529,14 +540,7 @@ func (w *world) compactedLogs() func(n *worldNode) string {
 		w.now = w.now.Add(300 * time.Millisecond)
 		w.produce(2)
 	}
-	compacted := func(n *worldNode) string {
-		for _, s := range n.segments() {
-			if len(path.Base(s)) > len("segment_00000000000000000000.wal") {
-				return s
-			}
-		}
-		return ""
-	}
+	compacted := w.compactedName
 	w.until("compacted", func() bool {
 		return compacted(w.nodes[1]) != "" && compacted(w.nodes[2]) != "" && compacted(w.nodes[3]) != "" && w.whole()
 	})
@@ -622,6 +626,47 @@ func TestLogThatCannotBeBegunAnewIsSetAsideOnce(t *testing.T) {
 	n.faults.SetHook(nil)
 	w.until("whole", w.whole)
 	w.until("what was set aside is removed", func() bool { return aside() == 0 })
+}
+
+// A node does not hear that its replica is in sync, and then leads: it does not set
+// the only copy of what is acknowledged aside by what it knew before.
+func TestNodeThatDoesNotKnowThatItsReplicaCountsDoesNotSetItAside(t *testing.T) {
+	w := newWorld(t, 5)
+	w.create(map[string]string{"cleanup.policy": "compact", "segment.ms": "200", "min.cleanable.dirty.ratio": "0.01", "max.compaction.lag.ms": "1000"}, 2)
+	for range 20 {
+		w.now = w.now.Add(300 * time.Millisecond)
+		w.produce(2)
+	}
+	c := w.nodes[w.nodes[1].b.Controller()]
+	state := func() *metadata.Partition { return c.b.Image().TopicByName("t").Partition(0) }
+	leader := c.id%5 + 1
+	n := w.nodes[leader%5+1]
+	w.nodes[1].b.Control(w.now, controller.AlterPartitionReassignments{Partitions: []controller.Reassignment{
+		{TopicPartition: kafka.TopicPartition{Topic: "t"}, Replicas: []kafka.NodeID{leader, n.id}}}}, 10*time.Second, func(controller.Response, kafka.ErrorCode) {})
+	w.until("two replicas", func() bool { return len(state().Replicas) == 2 && len(state().InSync) == 2 && state().Leader == leader })
+	w.until("compacted", func() bool { return w.compactedName(n) != "" })
+	n.kill()
+	w.until("alone", func() bool { return slices.Equal(state().InSync, []kafka.NodeID{leader}) })
+	w.lose = func(from, to kafka.NodeID, frame []byte) bool {
+		_, _, _, _, err := peer.Decode(frame)
+		return from == n.id && to == leader && err == nil
+	}
+	n.start()
+	w.until("ready", func() bool { return n.ready })
+	w.deaf, w.lose = n.id, nil
+	w.until("in sync", func() bool { return len(state().InSync) == 2 })
+	w.nodes[leader].kill()
+	w.until("leads", func() bool { return state().Leader == n.id })
+	end := w.replicaOf(n.id).LogEnd()
+	n.edit(w.compactedName(n), flip(4096+100))
+	n.b.Scrub(w.now, ScrubRequest{Start: true})
+	for until := w.now.Add(20 * time.Second); w.now.Before(until); w.step() {
+	}
+	w.deaf = 0
+	w.until("it knows", func() bool { _, leads := w.replicaOf(n.id).Leads(); return leads })
+	if got := w.replicaOf(n.id).LogEnd(); got < end {
+		t.Errorf("it leads with a log that ends at %d of %d", got, end)
+	}
 }
 
 // While it is the whole in-sync set, the leader of a compacted log is in use
