@@ -40,7 +40,8 @@ func (b *Bucket) fill(now time.Time) {
 	case b.at.IsZero():
 		b.at = now
 	case passed > 0:
-		b.have, b.at = min(b.have+float64(b.rate)*passed.Seconds(), b.most()), now
+		// Converted, so that no processor multiplies and adds in one: all get the same.
+		b.have, b.at = min(b.have+float64(float64(b.rate)*passed.Seconds()), b.most()), now
 	}
 }
 
