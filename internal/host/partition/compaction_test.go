@@ -366,7 +366,7 @@ func TestNothingIsCompactedUntilWhatIsForgottenIsSaved(t *testing.T) {
 		t.Fatal("not compacted", err)
 	}
 	run.Abort()
-	if at, _, ok := n.p.log.LoadState(n.p.LogEnd()); !ok || at != n.p.LogEnd() {
+	if at, _, ok, _ := n.p.log.LoadState(n.p.LogEnd()); !ok || at != n.p.LogEnd() {
 		t.Errorf("state at %d", at)
 	}
 }

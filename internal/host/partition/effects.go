@@ -195,7 +195,7 @@ func (p *Partition) cut(now time.Time, rd *replica.Ready, fx *effects) {
 		}
 		err = p.log.Reset(rd.Reset.Start, state)
 		p.lost = 0
-		if at, _, _ := p.log.LoadState(rd.Reset.Start); err == nil && state != nil && at != rd.Reset.Start { // the disk is full
+		if at, _, _, _ := p.log.LoadState(rd.Reset.Start); err == nil && state != nil && at != rd.Reset.Start { // the disk is full
 			p.untrimmed = &replica.Trim{Start: rd.Reset.Start, State: bytes.Clone(rd.Reset.State)}
 			p.saved = kafka.NoOffset
 		}
@@ -204,10 +204,13 @@ func (p *Partition) cut(now time.Time, rd *replica.Ready, fx *effects) {
 		err = p.log.TruncateFrom(*rd.Truncate)
 	}
 	if err == nil && p.core.Truncated(now, p.log.End()) {
-		_, snapshot := splitState(p.loadState(p.core.End()))
-		// After an error from is the log's start: all of it is replayed.
-		from, _ := p.core.Restore(snapshot)
-		err = p.replay(now, from)
+		var state []byte
+		if state, err = p.loadState(p.core.End()); err == nil {
+			_, snapshot := splitState(state)
+			// After an error from is the log's start: all of it is replayed.
+			from, _ := p.core.Restore(snapshot)
+			err = p.replay(now, from)
+		}
 	}
 	p.saved = min(p.saved, p.core.End())
 	if err != nil {

@@ -151,7 +151,10 @@ func Open(now time.Time, fs vfs.FS, dir string, opts Options, env Env) (*Partiti
 // recover makes the core from the log.
 func (p *Partition) recover(now time.Time, rec *Recovery) error {
 	b := p.log.Bounds()
-	state := p.loadState(b.End)
+	state, err := p.loadState(b.End)
+	if err != nil {
+		return err
+	}
 	highWatermark, snapshot := splitState(state)
 	epochs := make([]replica.EpochStart, 0, 8)
 	for _, e := range p.log.Epochs() {

@@ -395,7 +395,7 @@ func TestStateThatCannotBeSavedDoesNotFillTheLog(t *testing.T) {
 	c.want("lines", strings.Count(lines.String(), "\n"), 1)
 	faulty.SetHook(nil)
 	c.want("space again", n.produce(-1, sent(21)).Code, kafka.None)
-	if at, _, ok := n.p.log.LoadState(1); !ok || at != 1 {
+	if at, _, ok, _ := n.p.log.LoadState(1); !ok || at != 1 {
 		t.Errorf("state at %d", at)
 	}
 }
@@ -433,6 +433,40 @@ func TestATruncationKnowsTheProducersOfATrimThatCouldNotSaveThem(t *testing.T) {
 			n.open()
 		}
 		c.assign(1, 4, 1)
+		c.want("again", n.produce(-1, sent(1)).BaseOffset, 1)
+	}
+}
+
+// What a state tells of deleted records is not forgotten where it cannot be read now.
+func TestAStateThatCannotBeReadNowIsNotTakenForNone(t *testing.T) {
+	for _, cut := range []bool{false, true} {
+		c := newCluster(t, 1, DefaultTopicConfig())
+		n := c.node(1)
+		faulty := vfs.NewFaulty(n.fs)
+		n.fs = faulty
+		n.open()
+		c.assign(1, 1, 1)
+		sent := func(seq int32) []byte { return batchOf(&record.Producer{ID: 5, Sequence: seq}, false, "x") }
+		for seq := range int32(3) {
+			c.want("produce", n.produce(-1, sent(seq)).BaseOffset, kafka.Offset(seq))
+		}
+		n.p.DeleteRecords(c.now, 2, time.Second, func(DeleteRecordsResult) {})
+		faulty.SetHook(func(op vfs.Op) error {
+			if op.Kind == vfs.OpOpen && strings.Contains(op.Name, "state_") {
+				return syscall.EMFILE
+			}
+			return nil
+		})
+		if cut {
+			n.told(2, replica.Message{Kind: replica.Truncate, Epoch: 1, Offset: 2})
+			c.want("failure", errors.Is(n.failed, syscall.EMFILE), true)
+		}
+		n.p.Abandon(c.now)
+		_, _, err := n.tryOpen()
+		c.want("error", errors.Is(err, syscall.EMFILE), true)
+		faulty.SetHook(nil)
+		n.open()
+		c.assign(1, 3, 1)
 		c.want("again", n.produce(-1, sent(1)).BaseOffset, 1)
 	}
 }

@@ -28,15 +28,12 @@ func joinState(highWatermark kafka.Offset, snapshot []byte) []byte {
 // loadState finds the newest state of a log that ends at end, be it one that
 // could not be saved; nil if there is none, so that the log is replayed from its
 // start.
-func (p *Partition) loadState(end kafka.Offset) []byte {
-	at, b, ok := p.log.LoadState(end)
-	if u := p.untrimmed; u != nil && u.State != nil && (!ok || at < u.Start) {
-		return joinState(p.core.HighWatermark(), u.State)
+func (p *Partition) loadState(end kafka.Offset) ([]byte, error) {
+	at, b, ok, err := p.log.LoadState(end)
+	if u := p.untrimmed; err == nil && u != nil && u.State != nil && (!ok || at < u.Start) {
+		return joinState(p.core.HighWatermark(), u.State), nil
 	}
-	if !ok {
-		return nil
-	}
-	return b
+	return b, err
 }
 
 // saveState saves the state as of the log's end; durably if it is asked for or
@@ -86,10 +83,13 @@ func (p *Partition) Relearn(now time.Time) error {
 	if !p.unlearned() || p.usable() != nil {
 		return nil
 	}
-	_, snapshot := splitState(p.loadState(p.core.End()))
-	from, _ := p.core.Restore(snapshot) // after an error it is the log's start
-	err := p.replay(now, from)
-	if err != nil { // what the core knows now is a part of it
+	state, err := p.loadState(p.core.End())
+	if err != nil {
+		return err
+	}
+	_, snapshot := splitState(state)
+	from, _ := p.core.Restore(snapshot)        // after an error it is the log's start
+	if err = p.replay(now, from); err != nil { // what the core knows now is a part of it
 		p.fail(err, fx)
 	}
 	return err

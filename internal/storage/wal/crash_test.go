@@ -57,7 +57,7 @@ func (m *model) allows(l *Log) error {
 	if b.End < m.synced || b.End > m.end || b.Synced != b.End {
 		return fmt.Errorf("bounds %+v, want an end from %d to %d", b, m.synced, m.end)
 	}
-	o, s, ok := l.LoadState(b.End + 1000)
+	o, s, ok, _ := l.LoadState(b.End + 1000)
 	if m.stated && (!ok || o < m.start) {
 		return fmt.Errorf("the state that came with the start at %d is not there, but that of %d", m.start, o)
 	}

@@ -254,7 +254,7 @@ func TestNotedStateOutlivesTheProcess(t *testing.T) {
 	check := func(fs vfs.FS, want kafka.Offset) {
 		t.Helper()
 		l, _ := mustOpen(t, fs, small)
-		o, b, ok := l.LoadState(l.End())
+		o, b, ok, _ := l.LoadState(l.End())
 		if !ok || o != want || string(b) != fmt.Sprint(want) {
 			t.Errorf("state of %d: %q, %t; want %d", o, b, ok, want)
 		}

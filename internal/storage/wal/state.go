@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"slices"
+	"syscall"
 
 	"chronik/internal/base/kafka"
 	"chronik/internal/base/vfs"
@@ -70,8 +71,10 @@ func (l *Log) mayKeepState(offset kafka.Offset, truncations uint64) error {
 }
 
 // LoadState returns the newest state that was saved or noted at an offset not
-// above atMost. Damaged ones are passed over.
-func (l *Log) LoadState(atMost kafka.Offset) (offset kafka.Offset, state []byte, ok bool) {
+// above atMost. Damaged ones are passed over. An error says that one cannot be read
+// now, as when too many files are open: it may be the only one that tells of what is
+// gone.
+func (l *Log) LoadState(atMost kafka.Offset) (offset kafka.Offset, state []byte, ok bool, err error) {
 	l.mu.Lock()
 	states := slices.Clone(l.states)
 	noted := l.noted
@@ -92,11 +95,15 @@ func (l *Log) LoadState(atMost kafka.Offset) (offset kafka.Offset, state []byte,
 		if o < offset { // where there are both, the note is older
 			break
 		}
-		if b, err := statefile.Load(l.fs, l.statePath(o)); err == nil {
-			return o, b, true
+		b, err := statefile.Load(l.fs, l.statePath(o))
+		if err == nil {
+			return o, b, true, nil
+		}
+		if code := syscall.Errno(0); errors.As(err, &code) && !vfs.Broken(err) && !errors.Is(err, statefile.ErrNotFound) {
+			return kafka.NoOffset, nil, false, err
 		}
 	}
-	return offset, state, ok
+	return offset, state, ok, nil
 }
 
 // pruneStates removes the states above the end, those below the start but the

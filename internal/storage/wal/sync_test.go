@@ -122,7 +122,7 @@ func TestWhatIsKeptOfLostRecordsGoesWithThem(t *testing.T) {
 			t.Fatalf("%d batches synced: ends at %d", synced, l.End())
 		}
 		fill(t, l, 5, 1)
-		if o, _, ok := l.LoadState(l.End()); ok {
+		if o, _, ok, _ := l.LoadState(l.End()); ok {
 			t.Errorf("%d batches synced: there is a state of %d, where others have been written since", synced, o)
 		}
 		if o := l.Cleaned(); o > end {

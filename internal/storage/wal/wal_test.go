@@ -218,7 +218,7 @@ func TestTruncateDropsTheBatchWithTheOffsetAndAllAfter(t *testing.T) {
 			if got := l.LastEpoch(); got != epoch {
 				t.Fatalf("truncated from %d: last epoch %d", offset, got)
 			}
-			o, _, ok := l.LoadState(1000)
+			o, _, ok, _ := l.LoadState(1000)
 			if ok != (want >= 40) || ok && o != map[bool]kafka.Offset{true: 80, false: 40}[want >= 80] {
 				t.Fatalf("truncated from %d: state at %d, %t", offset, o, ok)
 			}
@@ -291,7 +291,7 @@ func TestResetEmptiesTheLog(t *testing.T) {
 		if l.Bounds() != (Bounds{start, start + 40, start + 40}) || len(readAll(t, l, 1)) != 20 {
 			t.Errorf("after a crash: %+v", l.Bounds())
 		}
-		if _, _, ok := l.LoadState(1000); ok {
+		if _, _, ok, _ := l.LoadState(1000); ok {
 			t.Error("a state is left")
 		}
 	}
@@ -876,19 +876,19 @@ func TestStatesAreKeptAndPruned(t *testing.T) {
 	must(t, l.Close(testNow))
 	l, _ = mustOpen(t, fs, small)
 	for _, c := range []struct{ atMost, want kafka.Offset }{{1000, 100}, {99, 80}, {79, 60}} {
-		if o, b, ok := l.LoadState(c.atMost); !ok || o != c.want || string(b) != fmt.Sprint(c.want) {
+		if o, b, ok, _ := l.LoadState(c.atMost); !ok || o != c.want || string(b) != fmt.Sprint(c.want) {
 			t.Errorf("at most %d: %d %q %t", c.atMost, o, b, ok)
 		}
 	}
-	if _, _, ok := l.LoadState(59); ok {
+	if _, _, ok, _ := l.LoadState(59); ok {
 		t.Error("more than three states are kept")
 	}
 	edit(t, fs, l.statePath(100), func(b []byte) []byte { b[len(b)-1] ^= 1; return b })
-	if o, _, ok := l.LoadState(1000); !ok || o != 80 {
+	if o, _, ok, _ := l.LoadState(1000); !ok || o != 80 {
 		t.Errorf("with the newest damaged: %d %t", o, ok)
 	}
 	must(t, l.Trim(150, nil))
-	if o, _, _ := l.LoadState(1000); o == 80 || len(l.states) != 1 {
+	if o, _, _, _ := l.LoadState(1000); o == 80 || len(l.states) != 1 {
 		t.Errorf("after Trim: %v", l.states)
 	}
 }
@@ -913,7 +913,7 @@ func TestTheStateAtTheLogStartIsKept(t *testing.T) {
 		must(t, l.Close(testNow))
 		l, _ = mustOpen(t, fs, small)
 		must(t, l.TruncateFrom(30))
-		if o, b, ok := l.LoadState(l.End()); !ok || o != 20 || string(b) != "20" {
+		if o, b, ok, _ := l.LoadState(l.End()); !ok || o != 20 || string(b) != "20" {
 			t.Errorf("saved later ones: %v: found %d %q %t", after, o, b, ok)
 		}
 	}
@@ -943,7 +943,7 @@ func TestTheStateOfATrimIsKeptWhateverElseIsSaved(t *testing.T) {
 	}()
 	for start := kafka.Offset(2); start < 200; start += 2 {
 		must(t, l.Trim(start, state(start)))
-		if o, b, ok := l.LoadState(start); !ok || o != start || !bytes.Equal(b, state(o)) {
+		if o, b, ok, _ := l.LoadState(start); !ok || o != start || !bytes.Equal(b, state(o)) {
 			t.Fatalf("trimmed to %d: found %d %q %t", start, o, b, ok)
 		}
 	}
@@ -966,13 +966,13 @@ func TestTrimOnAFullDiskSavesItsStateLater(t *testing.T) {
 		}
 		fs.SetCapacity(0)
 		if late {
-			if _, _, ok := l.LoadState(1000); ok {
+			if _, _, ok, _ := l.LoadState(1000); ok {
 				t.Error("there is a state")
 			}
 			must(t, l.Trim(start, state(start)))
 		}
 		l, _ = mustOpen(t, fs.Crash(rand.New(rand.NewPCG(1, 1)), 0), small)
-		if o, b, ok := l.LoadState(1000); !ok || o != start || !bytes.Equal(b, state(o)) || l.Start() != start {
+		if o, b, ok, _ := l.LoadState(1000); !ok || o != start || !bytes.Equal(b, state(o)) || l.Start() != start {
 			t.Errorf("trimmed to %d: found %d %q %t, the log begins at %d", start, o, b, ok, l.Start())
 		}
 	}
@@ -1177,7 +1177,7 @@ func TestNoteThatIsNotReplacedGoesWithATruncation(t *testing.T) {
 	if err := l.NoteState(60, []byte("60"), l.Truncations()); err == nil {
 		t.Fatal("noted")
 	}
-	if o, _, ok := l.LoadState(60); !ok || o != 50 {
+	if o, _, ok, _ := l.LoadState(60); !ok || o != 50 {
 		t.Errorf("after a failed note: %d %t", o, ok)
 	}
 	faulty.SetHook(nil)
@@ -1185,11 +1185,11 @@ func TestNoteThatIsNotReplacedGoesWithATruncation(t *testing.T) {
 	fill(t, l, 30, 0)
 	must(t, l.Sync())
 	l, _ = mustOpen(t, faulty, small)
-	if o, _, ok := l.LoadState(l.End()); ok {
+	if o, _, ok, _ := l.LoadState(l.End()); ok {
 		t.Errorf("state at %d is of records that were truncated", o)
 	}
 	must(t, l.NoteState(80, []byte("80"), l.Truncations()))
-	if o, _, ok := l.LoadState(l.End()); !ok || o != 80 {
+	if o, _, ok, _ := l.LoadState(l.End()); !ok || o != 80 {
 		t.Errorf("after another note: %d %t", o, ok)
 	}
 }
@@ -1206,7 +1206,7 @@ func TestStateOfRecordsThatAreGoneIsNotKept(t *testing.T) {
 			t.Errorf("kept: %v", err)
 		}
 	}
-	if o, _, ok := l.LoadState(l.End()); ok {
+	if o, _, ok, _ := l.LoadState(l.End()); ok {
 		t.Errorf("state at %d", o)
 	}
 }
@@ -1219,14 +1219,14 @@ func TestSavedStateCountsMoreThanANotedOne(t *testing.T) {
 	must(t, l.NoteState(60, []byte("noted"), l.Truncations()))
 	must(t, l.SaveState(60, []byte("saved"), l.Truncations()))
 	for range 2 {
-		if o, b, ok := l.LoadState(60); !ok || o != 60 || string(b) != "saved" {
+		if o, b, ok, _ := l.LoadState(60); !ok || o != 60 || string(b) != "saved" {
 			t.Errorf("%d %q %t", o, b, ok)
 		}
 		must(t, l.Close(testNow))
 		l, _ = mustOpen(t, fs, small)
 	}
 	edit(t, fs, l.statePath(60), func(b []byte) []byte { b[len(b)-1] ^= 1; return b })
-	if o, b, ok := l.LoadState(60); !ok || o != 60 || string(b) != "noted" {
+	if o, b, ok, _ := l.LoadState(60); !ok || o != 60 || string(b) != "noted" {
 		t.Errorf("with the saved one damaged: %d %q %t", o, b, ok)
 	}
 }
