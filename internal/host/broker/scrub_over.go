@@ -51,10 +51,28 @@ func (b *Broker) mayStartOver(now time.Time, r *repair) bool {
 	case state.Leader == kafka.NoNode || state.Leader == own || state.IsInSync(own) || slices.Contains(state.EligibleLeader, own):
 		b.tellDamaged(now, r, func(time.Time, bool) {})
 		b.repairPaused(now, r, "no other replica leads the partition and has all of it")
+	case r.aside == "" && !b.roomBeside(b.partitionDir(r.topic, r.key.partition)):
+		b.repairPaused(now, r, "the disk has no room for a copy beside what is set aside")
 	default:
 		return true
 	}
 	return false
+}
+
+// roomBeside says whether what is in a directory has room on the disk twice.
+func (b *Broker) roomBeside(dir string) bool {
+	entries, err := b.env.FS.List(dir)
+	if err != nil {
+		return true // setting it aside says more
+	}
+	size := int64(0)
+	for _, e := range entries {
+		if info, err := b.env.FS.Stat(path.Join(dir, e.Name)); err == nil {
+			size += info.Size
+		}
+	}
+	_, free, err := b.env.FS.Space(dir)
+	return err != nil || size <= free
 }
 
 func (b *Broker) beginAnew(now time.Time, r *repair) {

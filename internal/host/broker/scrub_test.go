@@ -669,6 +669,38 @@ func TestNodeThatDoesNotKnowThatItsReplicaCountsDoesNotSetItAside(t *testing.T) 
 	}
 }
 
+// A copy needs room beside what is set aside: without it the disk would be full for
+// all logs of the node.
+func TestLogIsSetAsideWhereThereIsRoomForItsCopy(t *testing.T) {
+	for _, opens := range []bool{true, false} {
+		w := newWorld(t, 3)
+		compacted := w.compactedLogs()
+		w.produce(100)
+		w.until("in sync", w.whole)
+		n := w.nodes[w.partition().Leader%3+1]
+		if opens {
+			n.edit(compacted(n), flip(4096+100))
+			n.fs.SetCapacity(n.fs.Used() + 60<<10)
+			n.b.Scrub(w.now, ScrubRequest{Start: true})
+		} else {
+			n.kill()
+			w.until("fenced", func() bool { return w.nodes[n.id%3+1].b.Image().Broker(n.id).Fenced })
+			segments := n.segments()
+			n.edit(segments[len(segments)-1], flip(30))
+			n.fs.SetCapacity(n.fs.Used() + 60<<10)
+			n.start()
+		}
+		w.until("put off", func() bool { c, _, _ := n.b.ScrubCounts(); return c.Failures > 0 })
+		for until := w.now.Add(2 * time.Minute); w.now.Before(until); w.step() {
+		}
+		if c, _, _ := n.b.ScrubCounts(); c.StartedOver != 0 || c.Failures > 2 {
+			t.Errorf("opens %t: counts %+v", opens, c)
+		}
+		n.fs.SetCapacity(0)
+		w.until("whole", w.whole)
+	}
+}
+
 // While it is the whole in-sync set, the leader of a compacted log is in use
 // though it is damaged. It is copied anew once another has all of it.
 func TestCompactedLogOfTheLastInSyncIsCopiedAnewLater(t *testing.T) {
