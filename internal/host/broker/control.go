@@ -121,6 +121,8 @@ func (b *Broker) installSnapshot(now time.Time, out quorum.Output) {
 	old := b.image.Load()
 	b.publishImage(image)
 	b.follow(now, metadata.Diff(old, image))
+	b.tellActsOn(now)
+	b.asked.imageMoved(now, image.Offset())
 }
 
 // publishImage has requests see the image. Groups have its topics before: what a

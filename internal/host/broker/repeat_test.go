@@ -3,6 +3,7 @@ package broker
 import (
 	"bytes"
 	"encoding/binary"
+	"strings"
 	"testing"
 	"time"
 
@@ -101,6 +102,32 @@ func TestWhatIsAppliedIsToldAgainWithANewConnection(t *testing.T) {
 	other.b.PeerDown(w.now, leader.id, false)
 	other.b.PeerUp(w.now, leader.id)
 	w.wantSoon(begin, got)
+}
+
+// A node that was behind gets a snapshot of all, and nothing after it that it would
+// tell of: clients wait for it all the same.
+func TestWhatASnapshotHasIsToldToo(t *testing.T) {
+	w := newWorld(t, 3)
+	other, controllerID := w.follower()
+	leader := w.nodes[controllerID]
+	w.lose = func(_, to kafka.NodeID, frame []byte) bool { return to == other.id && frame[0] == frameRaft }
+	begin := w.now
+	got := w.createAt(leader)
+	for range 20 {
+		w.step()
+	}
+	image := leader.b.Image()
+	if image.TopicByName("t") == nil || got.answers > 0 {
+		t.Fatal("nobody waits")
+	}
+	if err := leader.b.quorum.Compact(w.now, image.Offset(), image.EncodeSnapshot(nil), 0); err != nil {
+		t.Fatal(err)
+	}
+	w.lose = nil
+	w.wantSoon(begin, got)
+	if !strings.Contains(w.log.String(), "metadata snapshot installed") {
+		t.Error("there was no snapshot")
+	}
 }
 
 // Connections break while their frames are on the way, too: then the question
