@@ -182,11 +182,9 @@ func (b *Broker) noteLeadership(now time.Time) {
 			b.lastLeader = led{old.Leader, old.Epoch}
 		}
 	}
-	if old.Leader != state.Leader || old.Epoch != state.Epoch {
-		if state.Leader != kafka.NoNode {
-			b.env.Log.Info("controller changed", "controller", state.Leader, "epoch", state.Epoch)
-		}
-		b.asked.leaderChanged(b, now)
+	changed := old.Leader != state.Leader || old.Epoch != state.Epoch
+	if changed && state.Leader != kafka.NoNode {
+		b.env.Log.Info("controller changed", "controller", state.Leader, "epoch", state.Epoch)
 	}
 	switch {
 	case b.active != nil && (!state.Leading || b.active.epoch != state.Epoch):
@@ -196,6 +194,9 @@ func (b *Broker) noteLeadership(now time.Time) {
 		}
 	case b.active == nil && state.Leading:
 		b.takeUp(now, state)
+	}
+	if changed { // after it has resigned: else the controller that this node was would decide once more
+		b.asked.leaderChanged(b, now)
 	}
 }
 

@@ -37,7 +37,8 @@ type ownQuestion struct {
 	id       uint64
 	request  controller.Request
 	reply    controlReply
-	sentTo   kafka.NodeID // NoNode: to be sent
+	sentTo   kafka.NodeID      // NoNode: to be sent
+	epoch    kafka.LeaderEpoch // of the controller that it was sent to
 	deadline *deadline.Entry
 	retry    *deadline.Entry
 	sendings uint32
@@ -89,6 +90,7 @@ func (b *Broker) ask(now time.Time, req controller.Request, timeout time.Duratio
 // put sends a question to the controller, if one is known.
 func (b *Broker) put(now time.Time, q *ownQuestion) {
 	to := b.quorumView.Load().Leader
+	q.epoch = b.quorumView.Load().Epoch
 	switch {
 	case b.active != nil && b.active.begun:
 		q.sentTo = b.opts.Node
@@ -165,9 +167,10 @@ func (s *asked) leaderChanged(b *Broker, now time.Time) {
 		}
 	}
 	s.order = kept
-	to := b.quorumView.Load().Leader
+	to, epoch := b.quorumView.Load().Leader, b.quorumView.Load().Epoch
 	for _, q := range again {
-		if s.waiting[q.id] == q && (q.sentTo != to || q.sentTo == b.opts.Node && !b.decidesFor(q)) {
+		lost := q.sentTo != to || q.epoch != epoch // the same node may have led, and not, and lead again
+		if s.waiting[q.id] == q && (lost || q.sentTo == b.opts.Node && !b.decidesFor(q)) {
 			b.put(now, q)
 		}
 	}

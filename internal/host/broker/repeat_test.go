@@ -130,6 +130,39 @@ func TestWhatASnapshotHasIsToldToo(t *testing.T) {
 	}
 }
 
+// The lead goes to another node and comes back before the asker hears of either.
+// The answer was lost with a connection, and there was a new one when its
+// receiver did not lead: the asker asks again.
+func TestAQuestionIsAskedAgainOfTheSameNodeInALaterEpoch(t *testing.T) {
+	w := newWorld(t, 3)
+	other, controllerID := w.follower()
+	leader := w.nodes[controllerID]
+	third := w.nodes[6-other.id-leader.id]
+	w.lose = func(_, to kafka.NodeID, _ []byte) bool { return to == other.id }
+	begin := w.now
+	got := w.createAt(other)
+	w.step()
+	epoch := other.b.quorumView.Load().Epoch
+	lead := func(from, to *worldNode) {
+		for _, m := range from.b.quorum.Peers() {
+			if m.Node == to.id {
+				from.b.quorum.TransferLeadership(m.Member)
+			}
+		}
+		from.b.drain(w.now)
+		w.until("leads", func() bool { return to.b.active != nil && to.b.active.begun })
+	}
+	lead(leader, third)
+	leader.b.PeerDown(w.now, other.id, false)
+	leader.b.PeerUp(w.now, other.id)
+	lead(third, leader)
+	if now := *other.b.quorumView.Load(); now.Leader != leader.id || now.Epoch != epoch {
+		t.Fatalf("it knows of %+v", now)
+	}
+	w.lose = nil
+	w.wantSoon(begin, got)
+}
+
 // Connections break while their frames are on the way, too: then the question
 // comes twice, in any order, and is decided once.
 func TestAQuestionThatComesTwiceIsDecidedOnce(t *testing.T) {
