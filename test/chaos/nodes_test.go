@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"testing"
 	"time"
 
@@ -213,6 +214,9 @@ func TestWithoutQuorumWritesAreRefused(t *testing.T) {
 		if !errors.Is(err, kerr.NotLeaderForPartition) {
 			t.Errorf("one node of three answered %v", err)
 		}
+	}
+	if ready, says := leader.Ready(); ready || !strings.Contains(says, "no majority") {
+		t.Errorf("one node of three is ready: %t, %s", ready, says)
 	}
 	load := startLoad(t, c, &h, 1)
 	if err := c.Start(); err != nil {

@@ -347,6 +347,9 @@ func (n *node) ready() error {
 	if !n.broker.Ready() {
 		return errors.New("not registered with the controller, or fenced by it")
 	}
+	if !n.broker.MayServe(time.Now()) {
+		return errors.New("no lease from a controller: there is no majority of nodes, or this one is cut off from it")
+	}
 	return nil
 }
 

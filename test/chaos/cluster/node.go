@@ -131,20 +131,26 @@ func (n *Node) Exited() <-chan struct{} {
 	return n.exited
 }
 
+// Ready asks /readyz, and returns what it says.
+func (n *Node) Ready() (ready bool, says string) {
+	client := http.Client{Timeout: time.Second, Transport: &http.Transport{DisableKeepAlives: true, DialContext: netns.DialContext}}
+	r, err := client.Get("http://" + n.HTTP + "/readyz")
+	if err != nil {
+		return false, err.Error()
+	}
+	defer r.Body.Close()
+	body, _ := io.ReadAll(r.Body)
+	return r.StatusCode == http.StatusOK, fmt.Sprintf("%s: %s", r.Status, bytes.TrimSpace(body))
+}
+
 // WaitReady waits until /readyz says so, and returns how long after exec it did.
 func (n *Node) WaitReady() (time.Duration, error) {
-	client := http.Client{Timeout: time.Second, Transport: &http.Transport{DisableKeepAlives: true, DialContext: netns.DialContext}}
 	exited, started := n.Exited(), n.Started()
-	last := "no answer"
+	var last string
 	for time.Since(started) < n.readyMax {
-		r, err := client.Get("http://" + n.HTTP + "/readyz")
-		if err == nil {
-			body, _ := io.ReadAll(r.Body)
-			r.Body.Close()
-			if r.StatusCode == http.StatusOK {
-				return time.Since(started), nil
-			}
-			last = fmt.Sprintf("%s: %s", r.Status, bytes.TrimSpace(body))
+		var ready bool
+		if ready, last = n.Ready(); ready {
+			return time.Since(started), nil
 		}
 		select {
 		case <-exited:
