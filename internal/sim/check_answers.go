@@ -230,6 +230,9 @@ func (c *checkers) known(what string, holds func(*metadata.Image) bool) {
 		if !n.up || n.broker == nil || !n.broker.MayServe(n.time()) {
 			continue
 		}
+		if b := c.newestImage().Broker(n.id); n.stopping && (b == nil || !b.Active()) {
+			continue // it has been let go, and is about to learn that
+		}
 		image := n.broker.Image()
 		if b := image.Broker(n.id); b != nil && b.Active() && !holds(image) {
 			c.w.violate("what was answered is known to all who serve", "%s, but node %d does not know at metadata offset %d", what, n.id, image.Offset())
