@@ -256,7 +256,7 @@ func describe(ctx context.Context, admin *administrator, name string, all bool) 
 			}
 		}
 		if !okEnd && row.Error == "" && p.Leader >= 0 {
-			row.Error = fmt.Sprintf("node %d, which leads it, does not answer", p.Leader)
+			row.Error = fmt.Sprintf("node %d, which leads it, does not answer in time; %s", p.Leader, asksStatus)
 		}
 		if okStart && start.Err == nil {
 			row.Start = start.Offset
