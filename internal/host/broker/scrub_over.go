@@ -148,15 +148,15 @@ func (b *Broker) putAside(dir string, topic kafka.TopicID) (string, error) {
 
 const asidePoll = 5 * time.Second
 
-// forgetAside removes a log that was set aside once its replacement is in sync.
-// After a restart it stays.
+// forgetAside removes a log that was set aside once its replacement is in sync with
+// another that leads. After a restart it stays.
 func (b *Broker) forgetAside(now time.Time, key partitionKey, dir string) {
 	b.At(now.Add(asidePoll), func(time.Time) {
 		b.env.Post(func(now time.Time) {
 			state := b.image.Load().Topic(key.topic).Partition(key.partition)
 			switch {
 			case b.closed || state == nil || !state.IsReplica(b.opts.Node):
-			case !state.IsInSync(b.opts.Node):
+			case !state.IsInSync(b.opts.Node) || state.Leader == b.opts.Node: // it may have been elected uncleanly
 				b.forgetAside(now, key, dir)
 			default:
 				b.env.Background(func(time.Time) {

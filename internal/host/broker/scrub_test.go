@@ -628,23 +628,31 @@ func TestLogThatCannotBeBegunAnewIsSetAsideOnce(t *testing.T) {
 	w.until("what was set aside is removed", func() bool { return aside() == 0 })
 }
 
-// A node does not hear that its replica is in sync, and then leads: it does not set
-// the only copy of what is acknowledged aside by what it knew before.
-func TestNodeThatDoesNotKnowThatItsReplicaCountsDoesNotSetItAside(t *testing.T) {
-	w := newWorld(t, 5)
+// compactedOnTwo makes the topic with a leader and a follower n that has a compacted
+// segment, in a world whose controller is another, and goes on without the two.
+func compactedOnTwo(t *testing.T) (w *world, c *worldNode, state func() *metadata.Partition, leader kafka.NodeID, n *worldNode) {
+	t.Helper()
+	w = newWorld(t, 5)
 	w.create(map[string]string{"cleanup.policy": "compact", "segment.ms": "200", "min.cleanable.dirty.ratio": "0.01", "max.compaction.lag.ms": "1000"}, 2)
 	for range 20 {
 		w.now = w.now.Add(300 * time.Millisecond)
 		w.produce(2)
 	}
-	c := w.nodes[w.nodes[1].b.Controller()]
-	state := func() *metadata.Partition { return c.b.Image().TopicByName("t").Partition(0) }
-	leader := c.id%5 + 1
-	n := w.nodes[leader%5+1]
+	c = w.nodes[w.nodes[1].b.Controller()]
+	state = func() *metadata.Partition { return c.b.Image().TopicByName("t").Partition(0) }
+	leader = c.id%5 + 1
+	n = w.nodes[leader%5+1]
 	w.nodes[1].b.Control(w.now, controller.AlterPartitionReassignments{Partitions: []controller.Reassignment{
 		{TopicPartition: kafka.TopicPartition{Topic: "t"}, Replicas: []kafka.NodeID{leader, n.id}}}}, 10*time.Second, func(controller.Response, kafka.ErrorCode) {})
 	w.until("two replicas", func() bool { return len(state().Replicas) == 2 && len(state().InSync) == 2 && state().Leader == leader })
 	w.until("compacted", func() bool { return w.compactedName(n) != "" })
+	return w, c, state, leader, n
+}
+
+// A node does not hear that its replica is in sync, and then leads: it does not set
+// the only copy of what is acknowledged aside by what it knew before.
+func TestNodeThatDoesNotKnowThatItsReplicaCountsDoesNotSetItAside(t *testing.T) {
+	w, _, state, leader, n := compactedOnTwo(t)
 	n.kill()
 	w.until("alone", func() bool { return slices.Equal(state().InSync, []kafka.NodeID{leader}) })
 	w.lose = func(from, to kafka.NodeID, frame []byte) bool {
@@ -666,6 +674,28 @@ func TestNodeThatDoesNotKnowThatItsReplicaCountsDoesNotSetItAside(t *testing.T) 
 	w.until("it knows", func() bool { _, leads := w.replicaOf(n.id).Leads(); return leads })
 	if got := w.replicaOf(n.id).LogEnd(); got < end {
 		t.Errorf("it leads with a log that ends at %d of %d", got, end)
+	}
+}
+
+// The leader is lost before the log is copied, and the replica elected uncleanly: what
+// was set aside may have more.
+func TestWhatIsSetAsideStaysWhereNobodyHadIt(t *testing.T) {
+	w, c, state, leader, n := compactedOnTwo(t)
+	w.lose = func(from, to kafka.NodeID, frame []byte) bool {
+		_, _, _, _, err := peer.Decode(frame)
+		return from == leader && to == n.id && err == nil
+	}
+	n.edit(w.compactedName(n), flip(4096+100))
+	n.b.Scrub(w.now, ScrubRequest{Start: true})
+	w.until("set aside", func() bool { counts, _, _ := n.b.ScrubCounts(); return counts.StartedOver == 1 })
+	w.nodes[leader].kill()
+	w.until("nobody leads", func() bool { return state().Leader == kafka.NoNode })
+	c.b.Control(w.now, controller.ElectLeaders{Unclean: true}, 10*time.Second, func(controller.Response, kafka.ErrorCode) {})
+	w.until("leads", func() bool { return state().Leader == n.id })
+	for until := w.now.Add(20 * time.Second); w.now.Before(until); w.step() {
+	}
+	if list, err := n.fs.List(n.b.asideDir()); err != nil || len(list) != 1 {
+		t.Errorf("aside: %v, %v", list, err)
 	}
 }
 
