@@ -344,6 +344,9 @@ func (b *Broker) tickController(now time.Time, a *activeController) {
 func (b *Broker) release(now time.Time, replies []controller.Reply, offset kafka.Offset) {
 	a := b.active
 	for _, r := range replies {
+		if b.active != a {
+			return // what an answer led to could not be proposed: it has resigned, and told the others so
+		}
 		q := a.tickets[r.Ticket]
 		delete(a.tickets, r.Ticket)
 		if q == nil {

@@ -370,3 +370,27 @@ func TestAMoveThatIsAskedForAgainLeavesAloneWhatOthersDid(t *testing.T) {
 		}
 	})
 }
+
+// What follows from one answer cannot be proposed any more, as when the quorum has
+// another leader by then: the controller resigns in the midst of its answers.
+func TestAControllerThatResignsWhileItAnswersTellsTheOthersSo(t *testing.T) {
+	w := newWorld(t, 3)
+	_, controllerID := w.follower()
+	b := w.nodes[controllerID].b
+	var codes []kafka.ErrorCode
+	answer := func(now time.Time, _ controller.Response, code kafka.ErrorCode, _ kafka.Offset) {
+		codes = append(codes, code)
+		if b.active != nil {
+			b.resign(now)
+		}
+	}
+	first := b.active.next
+	b.active.next += 2
+	for i := range controller.Ticket(2) {
+		b.active.tickets[first+1+i] = &question{answer}
+	}
+	b.release(w.now, []controller.Reply{{Ticket: first + 1, Response: controller.RegisterBrokerResult{}}, {Ticket: first + 2, Response: controller.HeartbeatResult{}}}, b.Image().Offset())
+	if want := []kafka.ErrorCode{kafka.None, kafka.ErrNotController}; !slices.Equal(codes, want) {
+		t.Errorf("answered %v", codes)
+	}
+}
