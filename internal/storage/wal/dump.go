@@ -7,6 +7,8 @@ import (
 	"io"
 	"path/filepath"
 	"slices"
+	"strings"
+	"time"
 
 	"chronik/internal/base/kafka"
 	"chronik/internal/base/vfs"
@@ -134,6 +136,18 @@ func (d *dump) log(dir string, segments []*segment, states []string) error {
 	return nil
 }
 
+// epochList is written as 0 from 0, 3 from 120: epochs and their first offsets.
+func epochList(epochs []EpochStart) string {
+	if len(epochs) == 0 {
+		return "none"
+	}
+	var list []string
+	for _, e := range epochs {
+		list = append(list, fmt.Sprintf("%d from %d", e.Epoch, e.Start))
+	}
+	return strings.Join(list, ", ")
+}
+
 // flag is text if it is set.
 func flag(set bool, text string) string {
 	if set {
@@ -164,8 +178,12 @@ func (d *dump) segment(s *segment, last bool, point position) (end kafka.Offset,
 	if h, err := decodeHeader(page[:n]); err != nil {
 		d.bad("byte 0: header: %v", err)
 	} else {
-		d.printf("    header: topic %s partition %d, base offset %d, follows segment %d of %d bytes, synced up to offset %d, made at %d, leader epochs %v\n",
-			h.id.TopicID, h.id.Partition, h.base, h.prev, h.prevSize, h.synced, h.created, h.epochs)
+		before := "first of its log"
+		if h.prev >= 0 {
+			before = fmt.Sprintf("follows segment %d of %d bytes", h.prev, h.prevSize)
+		}
+		d.printf("    header: topic %s partition %d, base offset %d, %s, synced up to offset %d, made at %s, leader epochs before it %s\n",
+			h.id.TopicID, h.id.Partition, h.base, before, h.synced, time.UnixMilli(h.created).UTC().Format(time.RFC3339), epochList(h.epochs))
 		if h.base != s.base || h.generation != s.generation {
 			d.bad("base offset or generation differs from the file's name")
 		}
@@ -217,7 +235,11 @@ func (d *dump) batches(s *segment, f vfs.File, size int64, last bool, point posi
 		count++
 		sc.skip(b)
 	}
-	d.printf("    %d batches, offsets %d to %d, leader epochs of batches %v\n", count, s.base, sc.next, epochs)
+	if count == 0 {
+		d.printf("    no batches\n")
+	} else {
+		d.printf("    %d batches, offsets %d to %d, leader epochs %s\n", count, s.base, sc.next-1, epochList(epochs))
+	}
 	return sc.next
 }
 

@@ -1024,7 +1024,7 @@ func TestDumpTellsWhatIsThere(t *testing.T) {
 	must(t, l.Close(testNow))
 	var out bytes.Buffer
 	must(t, Dump(&out, fs, "data", DumpOptions{Batches: true, Index: true}))
-	for _, want := range []string{"partition 7", "closed in order", "offsets 98 to 99, epoch 5, 2 records", "crc ok", "index: ", "state state_"} {
+	for _, want := range []string{"partition 7", "closed in order", "offsets 98 to 99, epoch 5, 2 records", "crc ok", "index: ", "state state_", "to 99, leader epochs 5 from "} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("no %q in\n%s", want, out.String())
 		}
