@@ -9,6 +9,7 @@ import (
 
 	"chronik/internal/base/kafka"
 	"chronik/internal/base/mutant"
+	"chronik/internal/format/record"
 )
 
 // ErrSnapshot means that the bytes are no snapshot of producers.
@@ -200,6 +201,24 @@ func (r *Replica) Restore(snapshot []byte) (kafka.Offset, error) {
 //
 // Of a batch that is no control batch the header is enough.
 func (r *Replica) Replay(now time.Time, batch []byte) { r.producers.apply(now, batch, r.highWatermark) }
+
+// Surprising says whether a batch to be replayed is not what its producer had to
+// send next, as far as is known: then its header may be damaged.
+func (r *Replica) Surprising(batch []byte) bool {
+	b := record.Batch(batch)
+	epoch, sequence := b.ProducerEpoch(), b.BaseSequence()
+	if !b.HasProducerID() {
+		return epoch != kafka.NoProducerEpoch || sequence != record.NoSequence
+	}
+	e := r.producers.entries[b.ProducerID()]
+	switch {
+	case b.IsTransactional() != (e != nil && e.txnStart != kafka.NoOffset): // the begin of a transaction, too
+		return true
+	case e == nil || e.epoch != epoch || e.n == 0:
+		return sequence != 0 && sequence != record.NoSequence
+	}
+	return sequence != record.AddSequence(e.lastSequence(), 1)
+}
 
 // ReplayLost tells in place of Replay that there are batches which cannot be
 // read. Producers are as unknown again, so that what they send next is not

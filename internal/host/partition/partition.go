@@ -190,7 +190,7 @@ func (p *Partition) replay(now time.Time, from kafka.Offset) error {
 				p.lost, damaged = header.BaseOffset(), false
 			}
 			p.saveNext += header.Size()
-			if header.IsControl() {
+			if header.IsControl() || p.core.Surprising(header) { // else its CRC is not checked
 				b, err := whole()
 				if err != nil {
 					return err

@@ -618,6 +618,44 @@ func TestALogThatBeginsAnewHasNoDamage(t *testing.T) {
 	n.c.want("again", n.produce(-1, sent(0)).BaseOffset, 0)
 }
 
+// A batch's header says who wrote it, and is read without its CRC.
+func TestADamagedHeaderIsNotTakenForAnotherProducers(t *testing.T) {
+	sent := func(seq int32) []byte { return batchOf(&record.Producer{ID: 5, Epoch: 1, Sequence: seq}, false, "x") }
+	for bit := range 8 * (57 - 43) { // producer id, epoch, sequence
+		c := newCluster(t, 1, DefaultTopicConfig())
+		n := c.node(1)
+		c.assign(1, 1, 1)
+		var batches []record.Batch
+		for seq := range int32(3) {
+			c.want("produce", n.produce(-1, sent(seq)).BaseOffset, kafka.Offset(seq))
+			batches = append(batches, stamped(sent(seq), kafka.Offset(seq), 1))
+		}
+		mem := n.fs.(*vfs.Mem).Crash(rand.New(rand.NewPCG(1, 1)), 1)
+		n.fs = mem
+		f, err := mem.Open(filepath.Join(n.p.log.Dir(), "segment_00000000000000000000.wal"), vfs.ReadWrite)
+		if err != nil {
+			t.Fatal(err)
+		}
+		at := 4096 + batches[0].Size() + batches[1].Size() + 43 + int64(bit/8)
+		var b [1]byte
+		if _, err := f.ReadAt(b[:], at); err != nil {
+			t.Fatal(err)
+		}
+		b[0] ^= 1 << (bit % 8)
+		if _, err := f.WriteAt(b[:], at); err != nil {
+			t.Fatal(err)
+		}
+		n.open()
+		n.repair(batches)
+		if err := n.p.Relearn(c.now); err != nil {
+			t.Fatal(err)
+		}
+		c.assign(1, 2, 1)
+		c.want(fmt.Sprint("again, bit ", bit), n.produce(-1, sent(2)).BaseOffset, 2)
+		c.want(fmt.Sprint("next, bit ", bit), n.produce(-1, sent(3)).BaseOffset, 3)
+	}
+}
+
 func TestFailedSyncTakesThePartitionOffline(t *testing.T) {
 	c := newCluster(t, 1, DefaultTopicConfig())
 	n := c.node(1)
