@@ -251,14 +251,26 @@ func (c *checkers) wiped(n *node) {
 // partition a leader. What is committed is on others, too, or a promise is broken.
 func (c *checkers) onlyOn(n *node) bool {
 	image := c.newestImage()
-	return image != nil && slices.ContainsFunc(c.w.load.parts(), func(p *topicPart) bool {
-		state := image.Topic(p.topic.id).Partition(p.number)
-		if state == nil || p.highest > 0 {
-			return false
+	if image == nil {
+		return false
+	}
+	type part struct {
+		topic  kafka.TopicID
+		number int32
+	}
+	committed := map[part]bool{}
+	for _, p := range c.w.load.parts() {
+		committed[part{p.topic.id, p.number}] = p.highest > 0
+	}
+	for _, t := range image.Topics() { // also those of which no client has been told yet
+		for i := range t.Partitions {
+			complete := slices.Concat(t.Partitions[i].InSync, t.Partitions[i].EligibleLeader)
+			if len(complete) == 1 && complete[0] == n.id && !committed[part{t.ID, int32(i)}] {
+				return true
+			}
 		}
-		complete := slices.Concat(state.InSync, state.EligibleLeader)
-		return len(complete) == 1 && complete[0] == n.id
-	})
+	}
+	return false
 }
 
 // newestImage is that of the node that knows most, or nil.
