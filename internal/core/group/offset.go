@@ -216,11 +216,11 @@ func (s *Shard) topicsDeleted(r *TopicsDeleted) {
 		gone[topic] = true
 	}
 	isGone := func(topic string, id kafka.TopicID) bool {
-		if gone[topic] || !r.Unknown {
-			return gone[topic]
-		}
 		t, ok := s.topics.ByName(topic)
-		return !ok || !id.IsZero() && id != t.ID
+		if gone[topic] { // there may be another of the name already
+			return !ok || id != t.ID
+		}
+		return r.Unknown && (!ok || !id.IsZero() && id != t.ID)
 	}
 	for _, id := range s.groupIDs() {
 		for _, tp := range s.groups[id].partitionsWithOffsets(isGone) {

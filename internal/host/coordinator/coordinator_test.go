@@ -174,6 +174,12 @@ func (f *fixture) commit(offset kafka.Offset) *group.Response {
 		Offsets: []group.OffsetToCommit{{Topic: "t", Offset: offset}}})
 }
 
+// commitTo commits an offset to the topic that has the id.
+func (f *fixture) commitTo(topic string, id byte, offset kafka.Offset) *group.Response {
+	return f.ask(&group.OffsetCommit{Version: 9, Group: "g", Generation: -1, RetentionMs: -1,
+		Offsets: []group.OffsetToCommit{{Topic: topic, TopicID: kafka.TopicID{id}, Offset: offset}}})
+}
+
 func (f *fixture) fetched() (kafka.Offset, kafka.ErrorCode) {
 	f.t.Helper()
 	r, ok := (*f.ask(&group.OffsetFetch{Group: "g", MemberEpoch: -1, Topics: []group.TopicToFetch{{Topic: "t", Partitions: []int32{0}}}})).(*group.OffsetFetchResponse)
@@ -558,6 +564,27 @@ func TestOffsetsOfATopicWithAnotherIDGo(t *testing.T) {
 	if len(r.Topics) != 2 || r.Topics[0].Topic != "other" || r.Topics[0].Partitions[0].Offset != 7 || len(r.Topics[1].Partitions) != 1 {
 		t.Errorf("left are %+v", r.Topics)
 	}
+}
+
+// A snapshot tells of a topic's end and of the next one of its name at once, when
+// requests have seen the next one already.
+func TestOffsetsOfATopicThatWasMadeAnewStay(t *testing.T) {
+	f := newFixture(t)
+	f.groups.SetTopics(imageWith(t, "t", "-t", "t"))
+	f.groups.OnLeader(f.now, 0, 1, f.log)
+	for range 5 { // more than is loaded in one piece
+		f.wantCommit(f.commitTo("t", 3, 6), kafka.None)
+	}
+	f.groups.TopicsDeleted(f.now, []string{"t"})
+	f.wantOffset(6)
+	f.groups.OnResign(f.now, 0)
+	f.groups.OnLeader(f.now, 0, 2, f.log)
+	if _, code := f.fetched(); code != kafka.ErrCoordinatorLoadInProgress {
+		t.Fatalf("while loading: %v", code)
+	}
+	f.groups.TopicsDeleted(f.now, []string{"t"})
+	f.pass(time.Second)
+	f.wantOffset(6)
 }
 
 // An offset of a transaction counts later: it would come up for a topic that
