@@ -40,7 +40,7 @@ func (s *Shard) offsetCommit(r *OffsetCommit) Response {
 	if r.RetentionMs >= 0 && r.Version >= 2 && r.Version <= 4 {
 		expires = s.now.UnixMilli() + r.RetentionMs
 	}
-	return &OffsetCommitResponse{Codes: s.store(r.Group, r.Offsets, expires, nil)}
+	return &OffsetCommitResponse{Codes: s.store(r.Group, r.Offsets, expires, nil, unknownTopic(r.Version))}
 }
 
 // mayCommit says whether the group takes the commit, and counts it as a sign
@@ -89,8 +89,18 @@ func (c *classicGroup) mayCommit(memberID, instanceID string, generation int32, 
 	return kafka.None
 }
 
-// store makes the records of a commit; it returns a code for each offset.
-func (s *Shard) store(group string, list []OffsetToCommit, expires int64, p *Producer) []kafka.ErrorCode {
+// unknownTopic is the code for a topic that is not there.
+func unknownTopic(version int16) kafka.ErrorCode {
+	if version >= 10 {
+		return kafka.ErrUnknownTopicID
+	}
+	return kafka.ErrUnknownTopicOrPartition
+}
+
+// store makes the records of a commit; it returns a code for each offset. A topic
+// may have been deleted since the request found it, and its offsets removed: what
+// came behind that would be of the next one of its name.
+func (s *Shard) store(group string, list []OffsetToCommit, expires int64, p *Producer, gone kafka.ErrorCode) []kafka.ErrorCode {
 	codes := make([]kafka.ErrorCode, len(list))
 	values := make([]offsets.OffsetCommitValue, len(list))
 	s.out.Records = slices.Grow(s.out.Records, len(list))
@@ -98,6 +108,10 @@ func (s *Shard) store(group string, list []OffsetToCommit, expires int64, p *Pro
 		o := &list[i]
 		if len(o.Metadata) > s.opts.OffsetMetadataMax {
 			codes[i] = kafka.ErrOffsetMetadataTooLarge
+			continue
+		}
+		if t, ok := s.topics.ByName(o.Topic); !o.TopicID.IsZero() && s.topics != (noTopics{}) && (!ok || t.ID != o.TopicID) {
+			codes[i] = gone
 			continue
 		}
 		values[i] = offsets.OffsetCommitValue{

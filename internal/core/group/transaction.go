@@ -53,7 +53,7 @@ func (s *Shard) txnOffsetCommit(r *TxnOffsetCommit) Response {
 		return r.Refuse(code)
 	}
 	p := &Producer{ID: r.ProducerID, Epoch: r.ProducerEpoch}
-	return &TxnOffsetCommitResponse{Codes: s.store(r.Group, r.Offsets, -1, p)}
+	return &TxnOffsetCommitResponse{Codes: s.store(r.Group, r.Offsets, -1, p, kafka.ErrUnknownTopicOrPartition)}
 }
 
 // txnMarker ends the producer's transaction. The marker goes to the log even

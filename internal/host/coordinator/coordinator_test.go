@@ -587,6 +587,24 @@ func TestOffsetsOfATopicThatWasMadeAnewStay(t *testing.T) {
 	f.wantOffset(6)
 }
 
+// A commit may have found its topic just before that was deleted, and come to be
+// decided after its offsets were removed: it would count for the next topic of
+// the name.
+func TestACommitIsOfATopicThatIsThere(t *testing.T) {
+	f := newFixture(t)
+	f.groups.SetTopics(imageWith(t, "t"))
+	f.groups.OnLeader(f.now, 0, 1, f.log)
+	f.wantCommit(f.commitTo("t", 1, 5), kafka.None)
+	f.groups.SetTopics(imageWith(t, "t", "-t"))
+	f.groups.TopicsDeleted(f.now, []string{"t"})
+	f.wantCommit(f.commitTo("t", 1, 6), kafka.ErrUnknownTopicOrPartition)
+	f.groups.SetTopics(imageWith(t, "t", "-t", "t"))
+	f.wantCommit(f.commitTo("t", 1, 7), kafka.ErrUnknownTopicOrPartition)
+	f.wantOffset(-1)
+	f.wantCommit(f.commitTo("t", 3, 8), kafka.None)
+	f.wantOffset(8)
+}
+
 // An offset of a transaction counts later: it would come up for a topic that
 // has been gone for long.
 func TestOffsetsOfATransactionGoWithTheirTopic(t *testing.T) {
