@@ -157,7 +157,7 @@ func (c *coordinated) lead(now time.Time, t *metadata.Topic, number int32, state
 		return
 	}
 	c.leads[number] = present
-	c.groups.OnLeader(now, number, state.LeaderEpoch, coordinator.PartitionLog(p))
+	c.groups.OnLeader(now, number, state.LeaderEpoch, coordinator.PartitionLog(p, state.LeaderEpoch))
 }
 
 func (c *coordinated) close(now time.Time) {

@@ -9,13 +9,16 @@ import (
 	"chronik/internal/host/partition"
 )
 
-// PartitionLog makes a Log of a partition.
-func PartitionLog(p *partition.Partition) Log { return partitionLog{p} }
+// PartitionLog makes a Log of a partition that this node leads in the epoch.
+func PartitionLog(p *partition.Partition, epoch kafka.LeaderEpoch) Log { return partitionLog{p, epoch} }
 
-type partitionLog struct{ p *partition.Partition }
+type partitionLog struct {
+	p     *partition.Partition
+	epoch kafka.LeaderEpoch
+}
 
 func (l partitionLog) Append(now time.Time, batch []byte, done func(kafka.ErrorCode)) {
-	l.p.Produce(now, partition.ProduceRequest{Records: batch, Acks: -1, Internal: true},
+	l.p.Produce(now, partition.ProduceRequest{Records: batch, Acks: -1, Internal: true, LeaderEpoch: l.epoch},
 		func(r partition.ProduceResult) { done(r.Code) })
 }
 

@@ -9,6 +9,7 @@ import (
 	"chronik/internal/base/vfs"
 	"chronik/internal/core/group"
 	"chronik/internal/core/replica"
+	"chronik/internal/format/record"
 	"chronik/internal/host/deadline"
 	"chronik/internal/host/partition"
 	"chronik/internal/storage/wal"
@@ -31,6 +32,42 @@ func (e alone) At(at time.Time, fn func(now time.Time))                         
 func (e alone) Failed(_ *partition.Partition, err error)                             { e.t.Error(err) }
 func (e alone) Damaged(_ *partition.Partition, d *wal.CorruptError)                  { e.t.Error(d) }
 
+// What a coordinator has decided in one epoch may come to be appended when the
+// partition was led by another node, where the group went on, and is led here
+// again: an offset would go back to an earlier one.
+func TestWhatWasDecidedInAnEarlierEpochIsNotAppended(t *testing.T) {
+	now := time.UnixMilli(1_700_000_000_000)
+	p, _, err := partition.Open(now, vfs.NewMem(), "wal/partitions/__consumer_offsets-0", partition.Options{
+		Node: 1, BrokerEpoch: 1, Topic: kafka.TopicConsumerOffsets, TopicID: kafka.TopicID{1}, Config: partition.DefaultTopicConfig(),
+	}, alone{t, &now, deadline.New(nil)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	lead := func(epoch kafka.LeaderEpoch) {
+		p.Assign(now, replica.Assignment{LeaderEpoch: epoch, PartitionEpoch: kafka.PartitionEpoch(epoch), Leader: 1,
+			Replicas: []kafka.NodeID{1}, InSync: []kafka.NodeID{1}, Brokers: []replica.Broker{{Node: 1, Epoch: 1, Active: true}}})
+	}
+	batch := func() []byte {
+		b := record.NewBuilder(record.BuilderOptions{})
+		b.Append(now.UnixMilli(), []byte("k"), []byte("v"))
+		return b.Build()
+	}
+	for _, step := range []struct{ decided, leads kafka.LeaderEpoch }{{1, 1}, {1, 3}, {3, 3}} {
+		lead(step.leads)
+		want, got := kafka.None, kafka.ErrorCode(-2)
+		if step.decided != step.leads {
+			want = kafka.ErrNotLeaderOrFollower
+		}
+		PartitionLog(p, step.decided).Append(now, batch(), func(code kafka.ErrorCode) { got = code })
+		if got != want {
+			t.Errorf("decided in epoch %d, appended in %d: %v, want %v", step.decided, step.leads, got, want)
+		}
+	}
+	if err := p.Close(now); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // A real partition takes what the coordinator writes, and gives it back to the
 // next coordinator after a restart.
 func TestGroupsLiveOnARealPartition(t *testing.T) {
@@ -51,7 +88,7 @@ func TestGroupsLiveOnARealPartition(t *testing.T) {
 		g := New(Options{Rand: rand.New(rand.NewPCG(1, uint64(epoch))),
 			At: func(at time.Time, fn func(time.Time)) { deadlines.At(at, fn) }, Group: group.Options{InitialRebalanceDelay: -1}})
 		g.SetPartitions(1)
-		g.OnLeader(now, 0, epoch, PartitionLog(p))
+		g.OnLeader(now, 0, epoch, PartitionLog(p, epoch))
 		for range 100 {
 			deadlines.Run(now)
 			if active, _ := g.Status(0); active {

@@ -34,7 +34,11 @@ func (p *Partition) Produce(now time.Time, req ProduceRequest, done func(Produce
 		proposal.Deadline = now.Add(req.Timeout)
 	}
 	fx := p.enter()
-	if code := p.refusal(); code != kafka.None {
+	code := p.refusal()
+	if code == kafka.None && req.Internal && req.LeaderEpoch != p.core.Assignment().LeaderEpoch {
+		code = kafka.ErrNotLeaderOrFollower
+	}
+	if code != kafka.None {
 		fx.replies = append(fx.replies, reply{slot: slot{produce: done}, code: code, timestamp: record.NoTimestamp, logStart: kafka.NoOffset})
 	} else {
 		proposal.Ticket = p.ticket(slot{produce: done, logAppendTime: info.LogAppendTime})

@@ -15,6 +15,8 @@ type ProduceRequest struct {
 	Timeout  time.Duration
 	Version  int16 // of the Produce request; 0 stands for the newest
 	Internal bool  // from a coordinator of this broker: no verification, control batches allowed
+	// LeaderEpoch is the one in which an Internal batch was decided: it is not appended in another.
+	LeaderEpoch kafka.LeaderEpoch
 	// TxnVerification is what BeginVerification returned, 0 when it said that none is needed.
 	TxnVerification uint64
 	// AfterRefusal says that an earlier batch of the same producer on the same
