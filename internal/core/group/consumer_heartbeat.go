@@ -118,6 +118,9 @@ func (s *Shard) heartbeatMember(g *group, r *ConsumerGroupHeartbeat) (m consumer
 			if holder.epoch != epochLeaveStatic && holder.about.Classic == nil && r.classic == nil {
 				return m, kafka.ErrUnreleasedInstanceID, fmt.Sprintf("Static member %s with instance id %s cannot join the group because the instance id is owned by member %s.", r.MemberID, r.InstanceID, holder.id)
 			}
+			if old != nil { // what it has under its own name would be nobody's
+				return m, kafka.ErrInvalidRequest, fmt.Sprintf("Member %s is in the group already and cannot take the place of member %s, which owns instance id %s.", r.MemberID, holder.id, r.InstanceID)
+			}
 			return s.replaceConsumer(g, holder, r), kafka.None, ""
 		case r.MemberEpoch != epochJoin && holder == nil:
 			return m, kafka.ErrUnknownMemberID, fmt.Sprintf("Instance id %s is unknown.", r.InstanceID)
