@@ -605,6 +605,24 @@ func TestACommitIsOfATopicThatIsThere(t *testing.T) {
 	f.wantOffset(8)
 }
 
+// Nobody else may ask anything of the coordinator for long.
+func TestACommitThatCannotBeStoredIsAnsweredInTime(t *testing.T) {
+	for _, cutOff := range []bool{false, true} {
+		f := newFixture(t)
+		f.groups.OnLeader(f.now, 0, 1, f.log)
+		f.wantCommit(f.commit(5), kafka.None)
+		f.log.auto = false
+		r := f.commit(6)
+		f.lease = !cutOff
+		f.pass(4 * time.Second)
+		if *r != nil {
+			t.Fatalf("answered after 4 s: %+v", *r)
+		}
+		f.pass(2 * time.Second)
+		f.wantCommit(r, kafka.ErrCoordinatorNotAvailable)
+	}
+}
+
 // An offset of a transaction counts later: it would come up for a topic that
 // has been gone for long.
 func TestOffsetsOfATransactionGoWithTheirTopic(t *testing.T) {

@@ -226,6 +226,7 @@ func (s *shard) tick(now time.Time, gen uint64, at time.Time) {
 		}
 		s.take(s.core.Tick(now), &out)
 	}
+	s.watchAppends(&out)
 	s.mu.Unlock()
 	s.finish(&out)
 	s.flush(true)
@@ -246,8 +247,11 @@ func (s *shard) flush(fresh bool) {
 			e.at = s.now
 		}
 		s.inFlight = append(s.inFlight, e)
+		var out outcome
+		s.watchAppends(&out)
 		gen, now, file := s.gen, s.now, s.file
 		s.mu.Unlock()
+		s.finish(&out)
 		done := func(code kafka.ErrorCode) { s.committed(gen, e, code) }
 		if r := e.records[0]; r.Marker != group.NoMarker {
 			file.AppendMarker(now, markerOf(r, now), r.Producer.TV2, done)
@@ -309,9 +313,22 @@ func (s *shard) checkOverdue(now time.Time, out *outcome) {
 	switch e := s.inFlight[0]; {
 	case e.at.IsZero():
 		e.at = now
-	case now.Sub(e.at) > s.groups.opts.CommitTimeout:
+	case now.Sub(e.at) >= s.groups.opts.CommitTimeout:
 		s.fail(kafka.ErrRequestTimedOut, out)
 	}
+}
+
+// watchAppends has tick called when the oldest append will have taken too long:
+// nobody may ask anything until then.
+func (s *shard) watchAppends(out *outcome) {
+	if s.state != stateActive || len(s.inFlight) == 0 {
+		return
+	}
+	at := s.inFlight[0].at
+	if at.IsZero() {
+		at = s.now
+	}
+	s.wake(at.Add(s.groups.opts.CommitTimeout), out)
 }
 
 // fail throws the shard away, because what it decided may not be in the log,
