@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"go.etcd.io/raft/v3"
@@ -195,13 +196,23 @@ func (n *Node) Unreachable(peer kafka.NodeID) {
 
 // eachIncarnation calls fn for all members that the node is or was.
 func (n *Node) eachIncarnation(node kafka.NodeID, fn func(id uint64)) {
-	for _, ids := range [][]uint64{n.conf.GetVoters(), n.conf.GetLearners()} {
-		for _, id := range ids {
-			if nodeID(id) == node {
-				fn(id)
-			}
+	for _, id := range n.ids() {
+		if nodeID(id) == node {
+			fn(id)
 		}
 	}
+}
+
+// ids are those of all members: of voters that leave, too, on whom an old
+// majority may depend until they are gone.
+func (n *Node) ids() []uint64 {
+	ids := slices.Concat(n.conf.GetVoters(), n.conf.GetLearners())
+	for _, id := range n.conf.GetVotersOutgoing() {
+		if !slices.Contains(ids, id) {
+			ids = append(ids, id)
+		}
+	}
+	return ids
 }
 
 // Campaign asks for an election at once: the leader's process is known to be
@@ -261,11 +272,9 @@ func (n *Node) Peers() []Progress {
 		byID[id] = Progress{Member: member(id), Match: kafka.Offset(pr.Match), Active: pr.RecentActive, Learner: typ == raft.ProgressTypeLearner}
 	})
 	var out []Progress
-	for _, ids := range [][]uint64{n.conf.GetVoters(), n.conf.GetLearners()} {
-		for _, id := range ids {
-			if p, ok := byID[id]; ok {
-				out = append(out, p)
-			}
+	for _, id := range n.ids() {
+		if p, ok := byID[id]; ok {
+			out = append(out, p)
 		}
 	}
 	return out

@@ -21,13 +21,14 @@ type group struct {
 	logs    map[kafka.NodeID]*raftlog.Log
 	applied map[kafka.NodeID][]string
 	cut     map[kafka.NodeID]bool
+	lossy   map[kafka.NodeID]bool // gets no snapshots, though they are sent
 	now     time.Time
 }
 
 func newGroup(t *testing.T, voters ...kafka.NodeID) *group {
 	g := &group{
 		t: t, fs: map[kafka.NodeID]*vfs.Mem{}, nodes: map[kafka.NodeID]*Node{}, logs: map[kafka.NodeID]*raftlog.Log{},
-		applied: map[kafka.NodeID][]string{}, cut: map[kafka.NodeID]bool{}, now: time.Unix(1000, 0),
+		applied: map[kafka.NodeID][]string{}, cut: map[kafka.NodeID]bool{}, lossy: map[kafka.NodeID]bool{}, now: time.Unix(1000, 0),
 	}
 	for _, id := range voters {
 		g.fs[id] = vfs.NewMem()
@@ -81,14 +82,19 @@ func (g *group) settle() {
 						g.applied[id] = append(g.applied[id], string(e.Data))
 					}
 				}
+				if n := g.nodes[id]; n.MembersChanged() {
+					if err := n.Compact(g.now, n.State().Applied, []byte("all"), 5); err != nil {
+						g.t.Fatal(err)
+					}
+				}
 				for _, m := range out.Messages {
-					if to := g.nodes[m.To]; to != nil && !g.cut[m.To] && !g.cut[id] {
+					if to := g.nodes[m.To]; to != nil && !g.cut[m.To] && !g.cut[id] && !(m.Snapshot && g.lossy[m.To]) {
 						if err := to.Step(m.Data); err != nil {
 							g.t.Fatal(err)
 						}
-						if m.Snapshot {
-							g.nodes[id].ReportSnapshot(m.To, true)
-						}
+					}
+					if m.Snapshot {
+						g.nodes[id].ReportSnapshot(m.To, true)
 					}
 				}
 			}
@@ -252,6 +258,62 @@ func TestARemovedLearnerHearsNothingMore(t *testing.T) {
 		if silent := g.nodes[id].SilentTicks(); id != out && id != leader && silent > 2 {
 			t.Errorf("voter %d has not heard of its leader for %d ticks", id, silent)
 		}
+	}
+}
+
+// While a voter is being replaced, the old majority may need it: it is sent a lost
+// snapshot again, like any other.
+func TestAVoterThatLeavesGetsALostSnapshotAgain(t *testing.T) {
+	g := newGroup(t, 1, 2, 3)
+	leader := g.leader()
+	leaving, other := leader%3+1, (leader+1)%3+1
+	ticks := func(n int) {
+		for range n {
+			for _, id := range g.ids() {
+				g.nodes[id].Tick()
+			}
+			g.settle()
+		}
+	}
+	change := func(changes ...Change) {
+		t.Helper()
+		if err := g.nodes[leader].Change(changes...); err != nil {
+			t.Fatal(err)
+		}
+		g.settle()
+	}
+	g.fs[4] = vfs.NewMem()
+	if err := raftlog.Bootstrap(g.fs[4], "meta", nil, nil); err != nil {
+		t.Fatal(err)
+	}
+	g.start(4)
+	change(Change{Member{Node: 4}, Learner})
+	ticks(3)
+	g.cut[leaving] = true
+	ticks(25)
+	g.propose(leader, "while it is away")
+	change(Change{Member{Node: 4}, Voter}, Change{Member{Node: leaving}, Learner})
+	if got := g.nodes[leader].Leaving(); !slices.Equal(got, []Member{{Node: leaving}}) {
+		t.Fatalf("%v leave", got)
+	}
+	g.propose(leader, "while it leaves")
+	if err := g.nodes[leader].Compact(g.now, g.nodes[leader].State().Applied, []byte("all"), 0); err != nil {
+		t.Fatal(err)
+	}
+	// Now the other voter fails, and the one that leaves comes back.
+	g.cut[other], g.cut[leaving], g.lossy[leaving] = true, false, true
+	ticks(2)
+	g.lossy[leaving] = false
+	ticks(5)
+	if !slices.ContainsFunc(g.nodes[leader].Peers(), func(p Progress) bool { return p.Node == leaving && p.Active }) {
+		t.Errorf("its progress is not known")
+	}
+	if err := g.nodes[leader].EndChange(); err != nil {
+		t.Fatal(err)
+	}
+	ticks(15)
+	if s := g.nodes[leader].State(); !s.Leading || g.nodes[leader].Changing() || len(g.applied[leaving]) == 0 {
+		t.Errorf("the change does not come to its end: %+v, the leaving voter applied %q", s, g.applied[leaving])
 	}
 }
 
