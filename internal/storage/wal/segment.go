@@ -392,10 +392,11 @@ func (s *segment) cutIndex(fs vfs.FS, pos int64) error {
 	}
 	s.index = s.index[:n]
 	s.flushed = min(s.flushed, n)
-	if err := s.flushIndexLocked(fs); err != nil {
+	// What there is no space for is as good in memory.
+	if err := s.flushIndexLocked(fs); err != nil && (s.indexFile == nil || vfs.Broken(err)) {
 		return err
 	}
-	if err := s.indexFile.Truncate(int64(n) * entrySize); err != nil {
+	if err := s.indexFile.Truncate(int64(s.flushed) * entrySize); err != nil {
 		return err
 	}
 	return s.indexFile.Sync()

@@ -1016,6 +1016,25 @@ func TestTrimTellsThatTheLogHasFailedMeanwhile(t *testing.T) {
 	}
 }
 
+// A full disk keeps the index of what is left from being written; it is in memory.
+func TestTruncationOnAFullDiskDoesNotFailTheLog(t *testing.T) {
+	fs := vfs.NewMem()
+	l, _ := mustOpen(t, fs, Options{IndexIntervalBytes: 1})
+	fill(t, l, 20, 0)
+	must(t, l.Sync())
+	fs.SetCapacity(fs.Used())
+	must(t, l.TruncateFrom(20))
+	fs.SetCapacity(0)
+	fill(t, l, 5, 1)
+	must(t, l.Sync())
+	for _, survival := range []float64{0, 1} {
+		l, _ := mustOpen(t, fs.Crash(rand.New(rand.NewPCG(1, 1)), survival), small)
+		if damaged, _, _ := verifyAll(t, l); l.End() != 30 || len(damaged) > 0 {
+			t.Errorf("it ends at %d, damaged %v", l.End(), damaged)
+		}
+	}
+}
+
 func TestDumpTellsWhatIsThere(t *testing.T) {
 	fs := vfs.NewMem()
 	l, _ := mustOpen(t, fs, small)
