@@ -12,6 +12,7 @@ type checkers struct {
 
 	ackedCount, readCount, epochCount int
 
+	probe       func(n *node)     // looks at a disk when there is something that is not synced; nil: not now
 	looks       int               // into the nodes, so far
 	images      []*metadata.Image // by node: the last one seen
 	newest      kafka.Offset      // of any
@@ -160,6 +161,6 @@ func (c *checkers) ended(n *node) {
 	if n.broker != nil {
 		c.look(n) // the last moment to see it
 		c.sawAll(n, n.broker.Partitions())
-		c.durable(n, n.broker.Partitions())
+		c.durable(n, n.broker.Partitions(), nil, 0)
 	}
 }

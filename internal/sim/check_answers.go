@@ -31,6 +31,8 @@ func (c *checkers) answer(n *node, resp kmsg.Response) {
 		d.configs(r)
 	case *kmsg.CreateTopicsResponse:
 		d.created(r)
+	case *kmsg.ListOffsetsResponse:
+		d.offsets(r)
 	}
 	if d.wrong != "" {
 		c.w.violate("answers say what the metadata do", "node %d at metadata offset %d, %T: %s", n.id, d.image.Offset(), resp, d.wrong)
@@ -237,6 +239,21 @@ func (c *checkers) known(what string, holds func(*metadata.Image) bool) {
 		if b := image.Broker(n.id); b != nil && b.Active() && !holds(image) {
 			c.w.violate("what was answered is known to all who serve", "%s, but node %d does not know at metadata offset %d", what, n.id, image.Offset())
 			return
+		}
+	}
+}
+
+// offsets checks that what is told by time is committed.
+func (d *described) offsets(r *kmsg.ListOffsetsResponse) {
+	for _, rt := range r.Topics {
+		t := d.image.TopicByName(rt.Topic)
+		for _, rp := range rt.Partitions {
+			if t == nil || rp.ErrorCode != 0 || rp.Timestamp < 0 {
+				continue
+			}
+			if p := d.n.broker.Partition(t.ID, rp.Partition); p != nil && kafka.Offset(rp.Offset) >= p.HighWatermark() {
+				d.same(fmt.Sprintf("offset %d of %s-%d", rp.Offset, rt.Topic, rp.Partition), "committed", fmt.Sprintf("at the high watermark %d or behind it", p.HighWatermark()))
+			}
 		}
 	}
 }

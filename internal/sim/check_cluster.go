@@ -9,6 +9,7 @@ import (
 
 	"chronik/internal/base/kafka"
 	"chronik/internal/core/config"
+	"chronik/internal/core/group"
 	"chronik/internal/core/metadata"
 	"chronik/internal/host/broker"
 	"chronik/internal/host/partition"
@@ -402,11 +403,23 @@ func (c *checkers) atRest() (bool, string) {
 }
 
 // offsetsAtRest says which replica of the topic of committed offsets is not in
-// sync, or cannot be read: one that has failed is opened again after a while.
+// sync, or cannot be read: one that has failed is opened again after a while. And
+// which offset is there yet though its topic is not.
 func (c *checkers) offsetsAtRest(image *metadata.Image) string {
 	t := image.TopicByName(kafka.TopicConsumerOffsets)
 	if t == nil {
 		return ""
+	}
+	for _, n := range c.w.nodes {
+		why := ""
+		n.broker.Groups().EachOffset(func(o group.CommittedOffset) {
+			if image.TopicByName(o.Topic) == nil {
+				why = fmt.Sprintf("node %d has an offset of group %s for %s-%d, and there is no such topic", n.id, o.Group, o.Topic, o.Partition)
+			}
+		})
+		if why != "" {
+			return why
+		}
 	}
 	for i, p := range t.Partitions {
 		if len(p.InSync) != len(p.Replicas) {

@@ -3,6 +3,7 @@ package sim
 import (
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"path"
 	"strings"
 
@@ -16,17 +17,34 @@ func (c *checkers) probeDisks() {
 	var later func()
 	later = func() {
 		c.w.after(second+instant(rng.Int64N(int64(4*second))), func() {
-			c.durableNow(c.w.nodes[rng.IntN(len(c.w.nodes))])
+			n, survival := c.w.nodes[rng.IntN(len(c.w.nodes))], rng.Float64()
+			if survival < 0.5 {
+				c.durableNow(n)
+			} else { // when there is something of which a half may survive
+				c.probe = func(n *node) {
+					if n.up && n.broker != nil {
+						c.durable(n, n.broker.Partitions(), rng, survival)
+					}
+				}
+			}
 			later()
 		})
 	}
 	later()
 }
 
+// unsynced is called when a node has something that is not synced.
+func (c *checkers) unsynced(n *node) {
+	if probe := c.probe; probe != nil {
+		c.probe = nil
+		c.w.after(0, func() { probe(n) })
+	}
+}
+
 // durableNow checks the logs of a node that runs.
 func (c *checkers) durableNow(n *node) {
 	if n.up && n.broker != nil {
-		c.durable(n, n.broker.Partitions())
+		c.durable(n, n.broker.Partitions(), nil, 0)
 	}
 }
 
@@ -42,13 +60,13 @@ func (c *checkers) logged(n *node, message, line string) {
 }
 
 // durable checks that each replica that a node has, or had when it ended, would be
-// found after a loss of power with all that counted as synced, were nothing else
-// to survive, and without what was cut off.
-func (c *checkers) durable(n *node, all []*partition.Partition) {
+// found after a loss of power with all that counted as synced, whatever else has
+// survived, and without what was cut off.
+func (c *checkers) durable(n *node, all []*partition.Partition, rng *rand.Rand, survival float64) {
 	if c.w.flips.wanted || n.dark {
 		return // the disk has lost more than power takes, or its process has gone on after it
 	}
-	after := n.disk.mem.Crash(nil, 0)
+	after := n.disk.mem.Crash(rng, survival)
 	after.SetCapacity(0) // what is there, not what could be added, is looked at
 	for _, hosted := range all {
 		s := hosted.Status()

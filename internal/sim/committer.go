@@ -16,11 +16,13 @@ type committer struct {
 	l           *load
 	group       string
 	part        *topicPart
-	coordinator int // nowhere: not known
+	beside      *topicPart // another of the topic, of which nothing is deleted; nil: there is none
+	coordinator int        // nowhere: not known
 
 	next  int64          // commits so far
 	acked int64          // the last that was acknowledged; -1: none
 	maybe map[int64]bool // without an answer, so that they may come at any time
+	kept  int64          // as acked, of beside
 	sent  int64          // on its way; -1: a deletion is, or nothing was sent
 	last  string
 }
@@ -42,7 +44,10 @@ func (m *committer) step() {
 	case len(parts) == 0:
 		m.later()
 	case m.part == nil || m.part.topic.deleted:
-		m.part, m.acked, m.maybe = parts[m.c.rng.IntN(len(parts))], -1, make(map[int64]bool)
+		m.part, m.acked, m.kept, m.maybe = parts[m.c.rng.IntN(len(parts))], -1, -1, make(map[int64]bool)
+		if m.beside = nil; len(m.part.topic.parts) > 1 {
+			m.beside = m.part.topic.parts[(int(m.part.number)+1)%len(m.part.topic.parts)]
+		}
 		m.later()
 	case m.coordinator == nowhere:
 		m.find()
@@ -92,6 +97,10 @@ func (m *committer) commit() {
 	rp.LeaderEpoch, rp.Metadata = besideOffset(offset)
 	rt := kmsg.NewOffsetCommitRequestTopic()
 	rt.Topic, rt.Partitions = part.topic.name, []kmsg.OffsetCommitRequestTopicPartition{rp}
+	if m.beside != nil {
+		rp.Partition = m.beside.number
+		rt.Partitions = append(rt.Partitions, rp)
+	}
 	req.Topics = append(req.Topics, rt)
 	m.c.call(m.coordinator, req, m.c.w.plan.requestTimeout, func(r kmsg.Response, err error) {
 		switch {
@@ -99,8 +108,10 @@ func (m *committer) commit() {
 			m.maybe[offset] = true
 			m.failed("commit: " + err.Error())
 		case r.(*kmsg.OffsetCommitResponse).Topics[0].Partitions[0].ErrorCode == 0:
-			m.acked = offset
-			m.last = ""
+			m.acked, m.last = offset, ""
+			if got := r.(*kmsg.OffsetCommitResponse).Topics[0].Partitions; m.beside != nil && got[1].ErrorCode == 0 { // else it is not known there yet
+				m.kept = offset
+			}
 			m.later()
 		default:
 			m.maybe[offset] = true // the broker does not know either
@@ -142,6 +153,9 @@ func (m *committer) fetch() {
 	g.Group = m.group
 	gt := kmsg.NewOffsetFetchRequestGroupTopic()
 	gt.Topic, gt.Partitions = part.topic.name, []int32{part.number}
+	if m.beside != nil {
+		gt.Partitions = append(gt.Partitions, m.beside.number)
+	}
 	all := m.c.rng.IntN(3) == 0
 	if !all { // else it is asked for all that there are
 		g.Topics = append(g.Topics, gt)
@@ -158,34 +172,44 @@ func (m *committer) fetch() {
 		}
 		got := r.(*kmsg.OffsetFetchResponse).Groups[0]
 		code := kafka.ErrorCode(got.ErrorCode)
-		if all && code == kafka.None {
-			got.Topics = onlyOf(got.Topics, part)
-		}
-		if code == kafka.None && len(got.Topics) == 1 && len(got.Topics[0].Partitions) == 1 {
-			code = kafka.ErrorCode(got.Topics[0].Partitions[0].ErrorCode)
+		if code == kafka.None && (all || len(got.Topics) == 1) {
+			at := &onlyOf(got.Topics, part)[0].Partitions[0]
+			if code = kafka.ErrorCode(at.ErrorCode); code == kafka.None && !m.read(part, at, node) {
+				return
+			}
 		}
 		if code != kafka.None {
 			m.failed("fetch: " + code.String())
 			return
 		}
-		if len(got.Topics) != 1 || len(got.Topics[0].Partitions) != 1 || part.topic.deleted {
-			m.later()
-			return
-		}
-		offset := got.Topics[0].Partitions[0].Offset
-		if offset == -1 && m.c.w.plan.groups.shortRetention && (m.c.w.now >= offsetsKept || m.c.w.wallClocksDiffer()) {
-			m.acked = -1 // a group without members; the clocks may have been stepped
-		}
-		if offset != m.acked && !m.maybe[offset] {
-			m.c.w.violate("committed offsets do not go back", "%s: %s on node %d is at %d; %d was acknowledged, and %d commits were not answered", m.group, part, node+1, offset, m.acked, len(m.maybe))
-			return
-		}
-		if !m.c.w.check.asCommitted(m.c.name, part, &got.Topics[0].Partitions[0]) {
-			return
+		if m.beside != nil {
+			if at := &onlyOf(got.Topics, m.beside)[0].Partitions[0]; at.ErrorCode == 0 && !m.read(m.beside, at, node) {
+				return
+			}
 		}
 		m.last = ""
 		m.later()
 	})
+}
+
+// read checks what is told of a partition, and says whether it may be so.
+func (m *committer) read(part *topicPart, got *kmsg.OffsetFetchResponseGroupTopicPartition, node int) bool {
+	w, acked := m.c.w, &m.acked
+	if part == m.beside {
+		acked = &m.kept
+	}
+	if part.topic.deleted {
+		return true
+	}
+	if got.Offset == -1 && w.plan.groups.shortRetention && (w.now >= offsetsKept || w.wallClocksDiffer()) {
+		*acked = -1 // a group without members; the clocks may have been stepped
+	}
+	maybe := m.maybe[got.Offset] && (part == m.part || got.Offset >= 0)
+	if got.Offset != *acked && !maybe {
+		w.violate("committed offsets do not go back", "%s: %s on node %d is at %d; %d was acknowledged, and %d commits were not answered", m.group, part, node+1, got.Offset, *acked, len(m.maybe))
+		return false
+	}
+	return w.check.asCommitted(m.c.name, part, got)
 }
 
 // onlyOf is what an answer with all offsets of a group says of a partition.

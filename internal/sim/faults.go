@@ -24,6 +24,10 @@ type nemesis struct {
 	// changes something else: what is promised there and then is in the greatest danger.
 	armed     func(by *node)
 	armedElse bool
+	// torn is called when a node, or any where it is nil, has something that is not
+	// synced: then a loss of power may take the half of it.
+	torn   func()
+	tornAt *node
 	// granted is called when an in-sync set has been changed.
 	granted func(leader *node)
 }
@@ -147,7 +151,7 @@ func (n *nemesis) has(name string) bool {
 
 // heal undoes all.
 func (n *nemesis) heal() {
-	n.armed, n.granted = nil, nil
+	n.armed, n.torn, n.granted = nil, nil, nil
 	for i := range n.undo {
 		n.mend(i)
 	}
@@ -243,9 +247,32 @@ func (n *nemesis) losePower() func() {
 		if by != nil {
 			t = by
 		}
-		t.losePower(s)
+		n.tear(t, s, func() { t.losePower(s) })
 	})
-	return func() { n.powerUp(t) }
+	return func() {
+		n.torn = nil
+		n.powerUp(t)
+	}
+}
+
+// tear does harm at once, or where only some of what is not synced survives when
+// there is such on a node; nil: on any.
+func (n *nemesis) tear(t *node, survival float64, harm func()) {
+	if survival <= 0 || survival > 0.7 || n.torn != nil {
+		harm()
+		return
+	}
+	n.torn, n.tornAt = harm, t
+}
+
+// unsynced is called when a node has something that is not synced.
+func (n *nemesis) unsynced(at *node) {
+	harm := n.torn
+	if harm == nil || n.tornAt != nil && n.tornAt != at || n.w.calm() {
+		return
+	}
+	n.torn = nil
+	n.w.after(0, harm)
 }
 
 // arm does harm at once, or just after the next produce request, or another one
@@ -295,12 +322,17 @@ func (n *nemesis) powerUp(t *node) {
 func (n *nemesis) losePowerEverywhere() func() {
 	s := n.survival()
 	n.arm(func(*node) {
-		n.note("all lose power, %.2f survives", s)
-		for _, t := range n.w.nodes {
-			t.losePower(s)
-		}
+		n.tear(nil, s, func() {
+			n.note("all lose power, %.2f survives", s)
+			for _, t := range n.w.nodes {
+				t.losePower(s)
+			}
+		})
 	})
-	return n.startAll
+	return func() {
+		n.torn = nil
+		n.startAll()
+	}
 }
 
 func (n *nemesis) killAll() func() {

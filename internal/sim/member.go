@@ -51,6 +51,7 @@ type member struct {
 	unknown     *kmsg.ConsumerMemberAssignment // classic: the assignment, while some of it is of topics that nobody knows
 	assignedFor string                         // classic leader: the partitions that it assigned
 	leads       bool
+	beats       int    // classic: heartbeats that were answered well
 	revoking    bool   // KIP-848: is giving up partitions
 	full        bool   // KIP-848: the next heartbeat says everything
 	told        string // KIP-848: the last assignment, as it came

@@ -315,11 +315,37 @@ func (m *member) classicHeartbeat() {
 						// The next coordinator knows nothing of a rebalance that had begun, and
 						// waits for nobody.
 						m.settled, m.owes = true, false
+						m.commitLate()
 					}
 				}
 				m.classicHeartbeat()
 			})
 		})
+	})
+}
+
+// commitLate commits now and then in the generation before, which is over since
+// the coordinator has just said that it is in a later one.
+func (m *member) commitLate() {
+	owned := m.list()
+	if m.beats++; m.beats%4 > 0 || m.g.kind > groupCooperative || m.inForce != m.epoch || m.coordinator == nowhere || len(owned) == 0 || owned[0].part.topic.deleted {
+		return
+	}
+	at, p := m.epoch-1, owned[0].part
+	req := kmsg.NewPtrOffsetCommitRequest()
+	req.Version, req.Group, req.MemberID, req.Generation = 8, m.g.name, m.id, at
+	if m.instance != "" {
+		req.InstanceID = &m.instance
+	}
+	rp := kmsg.NewOffsetCommitRequestTopicPartition()
+	rp.Partition = p.number
+	rt := kmsg.NewOffsetCommitRequestTopic()
+	rt.Topic, rt.Partitions = p.topic.name, []kmsg.OffsetCommitRequestTopicPartition{rp}
+	req.Topics = append(req.Topics, rt)
+	m.c.call(m.coordinator, req, m.g.w.plan.requestTimeout, func(r kmsg.Response, err error) {
+		if err == nil && r.(*kmsg.OffsetCommitResponse).Topics[0].Partitions[0].ErrorCode == 0 {
+			m.g.w.violate("what is over is refused", "%s: a commit for %s in generation %d was taken", m, p, at)
+		}
 	})
 }
 
@@ -375,13 +401,16 @@ func (m *member) assign(members []kmsg.JoinGroupResponseMember) []kmsg.SyncGroup
 			m.assignOne(all, m.g.part(p), most)
 		}
 	}
-	out := make([]kmsg.SyncGroupRequestGroupAssignment, len(all))
-	for i, c := range all {
+	out := make([]kmsg.SyncGroupRequestGroupAssignment, 0, len(all))
+	for _, c := range all {
+		if len(c.given) == 0 && m.epoch%2 == 0 {
+			continue // some leaders do not name who gets nothing
+		}
 		a := kmsg.ConsumerMemberAssignment{}
 		for _, p := range c.given {
 			a.Topics = append(a.Topics, kmsg.ConsumerMemberAssignmentTopic{Topic: p.part.topic.name, Partitions: []int32{p.part.number}})
 		}
-		out[i] = kmsg.SyncGroupRequestGroupAssignment{MemberID: c.id, MemberAssignment: a.AppendTo(nil)}
+		out = append(out, kmsg.SyncGroupRequestGroupAssignment{MemberID: c.id, MemberAssignment: a.AppendTo(nil)})
 	}
 	return out
 }

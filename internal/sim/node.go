@@ -406,6 +406,8 @@ func (n *node) env(fs *mounted) broker.Env {
 // scheduleSync syncs a partition's log. It waits for the disk; then what has
 // been written is on disk, and the process learns of it later.
 func (n *node) scheduleSync(p *partition.Partition) {
+	n.w.check.unsynced(n)
+	n.w.faults.unsynced(n)
 	queued := instant(n.rng.Float64() * float64(n.disk.syncTime()))
 	n.after(n.between(microsecond, 50*microsecond)+queued+n.busy, func() {
 		busy := n.busy

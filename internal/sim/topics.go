@@ -328,6 +328,7 @@ func (l *load) alterConfig(t *topicState) {
 	if erase {
 		value = ""
 	}
+	const other = "min.insync.replicas"
 	var ask func()
 	ask = func() {
 		req := kmsg.NewPtrIncrementalAlterConfigsRequest()
@@ -341,12 +342,21 @@ func (l *load) alterConfig(t *topicState) {
 			rc.Op, rc.Value = kmsg.IncrementalAlterConfigOpDelete, nil
 		}
 		rr.Configs = append(rr.Configs, rc)
+		if other != name { // as it is: all else stays, too
+			more := kmsg.NewIncrementalAlterConfigsRequestResourceConfig()
+			more.Name, more.Value = other, kmsg.StringPtr(t.configs[other])
+			t.asked[other+"="+t.configs[other]] = other
+			rr.Configs = append(rr.Configs, more)
+		}
 		req.Resources = append(req.Resources, rr)
 		l.admin.call(l.rng.IntN(len(l.w.nodes)), req, 8*second, func(r kmsg.Response, err error) {
 			switch {
 			case t.deleted:
 			case err != nil || r.(*kmsg.IncrementalAlterConfigsResponse).Resources[0].ErrorCode != 0:
 				t.late[name+"="+value] = name
+				if other != name {
+					t.late[other+"="+t.configs[other]] = other
+				}
 				l.w.after(300*millisecond, ask)
 			default:
 				t.asking = false
