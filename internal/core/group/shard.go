@@ -27,6 +27,7 @@ type Shard struct {
 	started  bool
 	timers   timerHeap
 	timerSeq uint64
+	sweepAt  int                  // entries of timers at which to look for those that are over
 	now      time.Time            // of the call that is being answered
 	late     time.Duration        // how late the present Tick came
 	drops    map[string][]dropped // members of KIP-848 groups to remove in the present Tick
@@ -278,6 +279,7 @@ func (g *group) stateName() string {
 func (s *Shard) begin(now time.Time) {
 	s.now = now
 	s.out = Decision{}
+	s.sweep()
 }
 
 func (s *Shard) end() Decision {

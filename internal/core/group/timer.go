@@ -2,6 +2,7 @@ package group
 
 import (
 	"container/heap"
+	"slices"
 	"time"
 )
 
@@ -21,7 +22,8 @@ const (
 )
 
 // timer is an entry of the shard's heap. A timer that was moved leaves its old
-// entry behind; what fires is compared with the time that its owner holds.
+// entry behind; what fires is compared with the time that its owner holds. When
+// such entries are many they are taken out.
 type timer struct {
 	at     time.Time
 	seq    uint64
@@ -52,6 +54,70 @@ func (h *timerHeap) Pop() any {
 func (s *Shard) schedule(kind timerKind, group, member string, at time.Time) {
 	s.timerSeq++
 	heap.Push(&s.timers, timer{at: at, seq: s.timerSeq, kind: kind, group: group, member: member})
+}
+
+// sweepMin is how many entries are worth looking through.
+const sweepMin = 1024
+
+// sweep takes out the entries that nobody holds, when there are twice as many as
+// were left the last time. What was decided must be applied by then: a new
+// member's entry comes before the member.
+func (s *Shard) sweep() {
+	if len(s.timers) < max(s.sweepAt, sweepMin) {
+		return
+	}
+	s.timers = slices.DeleteFunc(s.timers, func(e timer) bool { return !s.isHeld(e) })
+	heap.Init(&s.timers)
+	s.sweepAt = 2 * len(s.timers)
+}
+
+// isHeld says whether the entry is for the time that its owner holds.
+func (s *Shard) isHeld(e timer) bool {
+	if e.kind == timerRetention {
+		return true
+	}
+	g := s.groups[e.group]
+	switch {
+	case g == nil:
+		return false
+	case g.consumer != nil:
+		return g.consumer.holds(e)
+	}
+	return g.classic.holds(e)
+}
+
+func (c *classicGroup) holds(e timer) bool {
+	switch e.kind {
+	case timerJoin:
+		return c.joinAt.Equal(e.at)
+	case timerSync:
+		return c.syncAt.Equal(e.at)
+	case timerSession:
+		m := c.members[e.member]
+		return m != nil && m.session.entryAt.Equal(e.at)
+	case timerPendingMember:
+		at, ok := c.pending[e.member]
+		return ok && at.Equal(e.at)
+	}
+	return false
+}
+
+func (c *consumerGroup) holds(e timer) bool {
+	m := c.members[e.member]
+	if m == nil {
+		return false
+	}
+	switch e.kind {
+	case timerConsumerSession:
+		return m.session.entryAt.Equal(e.at)
+	case timerConsumerRevoke:
+		return m.revokeAt.Equal(e.at)
+	case timerConsumerJoin:
+		return m.joinAt.Equal(e.at)
+	case timerConsumerSync:
+		return m.syncAt.Equal(e.at)
+	}
+	return false
 }
 
 // session is the time by which a member must be heard of. A heartbeat moves
