@@ -354,7 +354,7 @@ func (n *node) ready() error {
 }
 
 func (n *node) listenerOptions() listener.Options {
-	n.sessions = fetchsession.New(fetchsession.Options{SlotsMax: n.cfg.FetchSessionSlotsMax}, newRand())
+	n.sessions = fetchsession.New(fetchsession.Options{SlotsMax: cmp.Or(n.cfg.FetchSessionSlotsMax, -1)}, newRand())
 	server := &api.Server{
 		Broker:   n.broker,
 		Sessions: n.sessions,

@@ -24,12 +24,12 @@ const NoSession int32 = 0
 
 // Options bound the cache.
 type Options struct {
-	SlotsMax int           // sessions kept (max.incremental.fetch.session.cache.slots); default 1000
+	SlotsMax int           // sessions kept (max.incremental.fetch.session.cache.slots); default 1000, negative for none
 	AgeMin   time.Duration // for which a session is safe from being evicted; default 2 minutes
 }
 
 func (o Options) withDefaults() Options {
-	if o.SlotsMax <= 0 {
+	if o.SlotsMax == 0 {
 		o.SlotsMax = 1000
 	}
 	if o.AgeMin <= 0 {
@@ -218,7 +218,7 @@ func (c *Cache) Len() (sessions, partitions int) {
 
 // add makes a session of a full fetch, if there is room for one.
 func (c *Cache) add(now time.Time, f *Fetch, outcomes []Outcome) int32 {
-	if len(c.sessions) >= c.options.SlotsMax && !c.evict(now, len(f.Partitions)) {
+	if c.options.SlotsMax < 0 || len(c.sessions) >= c.options.SlotsMax && !c.evict(now, len(f.Partitions)) {
 		return NoSession
 	}
 	s := &session{byID: f.byID, created: now, used: now, epoch: 1,

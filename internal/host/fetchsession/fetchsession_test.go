@@ -39,6 +39,13 @@ func open(t *testing.T, c *fetchsession.Cache, now time.Time, n int32) int32 {
 	return id
 }
 
+func TestACacheWithoutSlotsMakesNoSessions(t *testing.T) {
+	c := newCache(-1)
+	if id := open(t, c, start, 3); id != fetchsession.NoSession {
+		t.Errorf("session %d was made", id)
+	}
+}
+
 func TestUnchangedPartitionsAreNotTold(t *testing.T) {
 	c := newCache(10)
 	id := open(t, c, start, 3)
