@@ -120,7 +120,7 @@ type Options struct {
 	MaxSize               int           // group.max.size: members of a classic group; default no limit
 	OffsetsRetention      time.Duration // offsets.retention.minutes; default 7 days
 	RetentionCheck        time.Duration // offsets.retention.check.interval.ms; default 10 min
-	OffsetMetadataMax     int           // offset.metadata.max.bytes; default 4096
+	OffsetMetadataMax     int           // offset.metadata.max.bytes; default 4096, negative for none
 	NewMemberTimeout      time.Duration // a joining member must be met by a generation within; default 5 min
 
 	ConsumerSessionTimeout    time.Duration // group.consumer.session.timeout.ms; default 45 s
@@ -157,9 +157,10 @@ func (o Options) withDefaults() Options {
 	if o.ConsumerMaxSize <= 0 {
 		o.ConsumerMaxSize = 1<<31 - 1
 	}
-	if o.OffsetMetadataMax <= 0 {
+	if o.OffsetMetadataMax == 0 {
 		o.OffsetMetadataMax = 4096
 	}
+	o.OffsetMetadataMax = max(o.OffsetMetadataMax, 0)
 	if o.Migration == "" {
 		o.Migration = MigrationBidirectional
 	}

@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"cmp"
 	"maps"
 	"math/rand/v2"
 	"slices"
@@ -69,9 +70,9 @@ func (c *coordinated) options() group.Options {
 	if assignors != "" {
 		o.ConsumerAssignors = strings.Split(assignors, ",")
 	}
-	if o.InitialRebalanceDelay == 0 {
-		o.InitialRebalanceDelay = -1 // none, where 0 would mean the default
-	}
+	// None, where 0 would mean the default.
+	o.InitialRebalanceDelay = cmp.Or(o.InitialRebalanceDelay, -1)
+	o.OffsetMetadataMax = cmp.Or(o.OffsetMetadataMax, -1)
 	return o
 }
 

@@ -7,6 +7,7 @@ import (
 
 	"chronik/internal/base/kafka"
 	"chronik/internal/base/vfs"
+	"chronik/internal/core/config"
 	"chronik/internal/core/controller"
 	"chronik/internal/core/group"
 	"chronik/internal/core/metadata"
@@ -115,4 +116,18 @@ func TestGroupsKnowATopicAsSoonAsRequestsDo(t *testing.T) {
 	})
 	w.createOnOne("t")
 	w.until("answered", func() bool { return asked == 1 })
+}
+
+// 0 of a setting that may be 0 is not "not given".
+func TestASettingOfZeroIsNotTheDefault(t *testing.T) {
+	r, err := config.NewResolver(1, map[string]string{"offset.metadata.max.bytes": "0", "group.initial.rebalance.delay.ms": "0"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := &Broker{resolver: r}
+	b.image.Store(metadata.Empty())
+	b.coordinated.b = b
+	if o := b.coordinated.options(); o.OffsetMetadataMax >= 0 || o.InitialRebalanceDelay >= 0 {
+		t.Errorf("metadata of %d bytes, a delay of %v", o.OffsetMetadataMax, o.InitialRebalanceDelay)
+	}
 }
