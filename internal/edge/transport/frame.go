@@ -11,6 +11,7 @@ type frameReader struct {
 	src        io.Reader
 	buf        []byte
 	begin, end int
+	most       int // bytes of a frame
 }
 
 const (
@@ -21,7 +22,7 @@ const (
 )
 
 func newFrameReader(src io.Reader) *frameReader {
-	return &frameReader{src: src, buf: make([]byte, bufferBytes)}
+	return &frameReader{src: src, buf: make([]byte, bufferBytes), most: frameBytesMax}
 }
 
 // need has at least n bytes in memory from begin on. The buffer grows as bytes
@@ -59,7 +60,7 @@ func (r *frameReader) next() ([]byte, error) {
 		return nil, err
 	}
 	n := int(binary.BigEndian.Uint32(r.buf[r.begin:]))
-	if n > frameBytesMax {
+	if n > r.most {
 		return nil, fmt.Errorf("frame of %d bytes from a peer", n)
 	}
 	if err := r.need(4 + n); err != nil {

@@ -31,7 +31,9 @@ func Probe(ctx context.Context, address string, from kafka.NodeID, cluster strin
 	if _, err := c.Write(append(binary.BigEndian.AppendUint32(nil, uint32(len(question))), question...)); err != nil {
 		return nil, nil, err
 	}
-	frame, err := newFrameReader(c).next()
+	r := newFrameReader(c)
+	r.most = probeBytesMax
+	frame, err := r.next()
 	if err != nil {
 		return nil, nil, fmt.Errorf("read answer: %w", err)
 	}
@@ -40,8 +42,9 @@ func Probe(ctx context.Context, address string, from kafka.NodeID, cluster strin
 
 // answer serves one probe.
 func (t *Transport) answer(c net.Conn, r *frameReader, from kafka.NodeID) {
+	r.most = probeBytesMax
 	question, err := r.next()
-	if err != nil || len(question) > probeBytesMax {
+	if err != nil {
 		return
 	}
 	answer := t.options.Answer(from, question)

@@ -182,6 +182,31 @@ func TestAHugeLengthAllocatesNothingBeforeItsBytesArrive(t *testing.T) {
 	}
 }
 
+// Whoever reaches the port may ask, and needs to be no peer for it.
+func TestAQuestionThatIsTooLongIsNotRead(t *testing.T) {
+	socket, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := New(socket, Options{Node: 1, Log: slog.New(slog.DiscardHandler), ClusterID: func() string { return "c" },
+		Answer: func(kafka.NodeID, []byte) []byte { return nil }})
+	defer a.Close(0)
+	c, err := net.Dial("tcp", socket.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if err := sayHello(c, hello{class: classProbe, from: 2, to: anyNode}); err != nil {
+		t.Fatal(err)
+	}
+	begun := time.Now()
+	c.SetDeadline(begun.Add(10 * time.Second))
+	c.Write(binary.BigEndian.AppendUint32(nil, probeBytesMax+1))
+	if _, err := c.Read(make([]byte, 1)); err == nil || time.Since(begun) >= helloTimeout {
+		t.Errorf("the connection is closed after %v, when all of it should have come: %v", time.Since(begun), err)
+	}
+}
+
 func TestALargeFrameIsNotHeldForGood(t *testing.T) {
 	r, w := net.Pipe()
 	defer r.Close()
