@@ -127,9 +127,10 @@ type Result struct {
 
 // Pass is one compaction of a log. It has one owner; the log is used meanwhile.
 type Pass struct {
-	log  *wal.Log
-	task Task
-	opts Options
+	log         *wal.Log
+	truncations uint64 // of the log before anything was read of it
+	task        Task
+	opts        Options
 	Result
 
 	mapping bool
@@ -169,6 +170,7 @@ type group struct {
 // is not set; with it, all that was compacted before is gone over once more,
 // for delete horizons.
 func Begin(log *wal.Log, now time.Time, task Task, opts Options, again bool) (*Pass, error) {
+	truncations := log.Truncations()
 	d, err := Look(log, now, task.Limit, task.MinLag)
 	if err != nil {
 		return nil, interrupted(err)
@@ -176,7 +178,7 @@ func Begin(log *wal.Log, now time.Time, task Task, opts Options, again bool) (*P
 	if d.To <= d.From && (!again || d.CleanBytes == 0) {
 		return nil, nil
 	}
-	p := &Pass{log: log, task: task, opts: opts.withDefaults(), mapping: true, next: d.From, to: d.To}
+	p := &Pass{log: log, truncations: truncations, task: task, opts: opts.withDefaults(), mapping: true, next: d.From, to: d.To}
 	p.From, p.To = d.From, d.To
 	p.keys = newKeyMap(p.opts.DedupeBytes, int64(d.To-d.From))
 	p.aborted = map[kafka.ProducerID][]Transaction{}
@@ -351,12 +353,17 @@ func (p *Pass) beginGroup() error {
 	}
 	if first < 0 {
 		p.finish()
-		return p.log.SaveCleaned(p.To)
+		return p.log.SaveCleaned(p.To, p.truncations)
 	}
 	g.active, g.changed = true, g.segments > 1
 	g.next = segments[first].Base
 	if g.rewrite, err = p.log.Rewrite(g.next, g.end); err != nil {
 		return err
+	}
+	// From here on Commit sees to it.
+	if p.log.Truncations() != p.truncations {
+		g.rewrite.Abort()
+		return fmt.Errorf("what was read of the log was cut off: %w", wal.ErrStale)
 	}
 	p.epochs = p.log.Epochs()
 	g.merge.max = p.opts.MergeBytes

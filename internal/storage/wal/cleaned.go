@@ -3,6 +3,7 @@ package wal
 import (
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"path/filepath"
 
 	"chronik/internal/base/kafka"
@@ -24,12 +25,17 @@ func (l *Log) Cleaned() kafka.Offset {
 	return min(max(l.cleaned, l.Start()), l.End())
 }
 
-// SaveCleaned keeps the offset for Cleaned, durably.
-func (l *Log) SaveCleaned(offset kafka.Offset) error {
+// SaveCleaned keeps the offset for Cleaned, durably. Truncations is what
+// Log.Truncations was before it was looked at: ErrStale means that there was one
+// since, so that others may be below the offset now.
+func (l *Log) SaveCleaned(offset kafka.Offset, truncations uint64) error {
 	l.changing.Lock()
 	defer l.changing.Unlock()
 	if err := l.usable(); err != nil {
 		return err
+	}
+	if l.Truncations() != truncations {
+		return fmt.Errorf("save how far it is compacted: %w", ErrStale)
 	}
 	return l.saveCleaned(min(offset, l.End()))
 }

@@ -249,7 +249,7 @@ func (w *workload) script(fs vfs.FS) (err error) {
 	appendN(4, 2, 2, 500)
 	do(w.sync)
 	do(func() error { return w.rewrite(0, 2) })
-	do(func() error { return w.l.SaveCleaned(w.before.end) })
+	do(func() error { return w.l.SaveCleaned(w.before.end, w.l.Truncations()) })
 	do(func() error { return w.l.SaveState(w.before.end, state(w.before.end), w.l.Truncations()) })
 	note := func() {
 		do(func() error { return w.l.NoteState(w.before.end, state(w.before.end), w.l.Truncations()) })

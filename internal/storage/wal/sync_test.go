@@ -116,7 +116,7 @@ func TestWhatIsKeptOfLostRecordsGoesWithThem(t *testing.T) {
 		fill(t, l, 3, 0)
 		must(t, disk.SyncDir("data"))
 		must(t, l.SaveState(l.End(), state(l.End()), l.Truncations()))
-		must(t, l.SaveCleaned(l.End()))
+		must(t, l.SaveCleaned(l.End(), l.Truncations()))
 		l, _ = mustOpen(t, disk.Crash(nil, 0), small)
 		if l.End() != end {
 			t.Fatalf("%d batches synced: ends at %d", synced, l.End())

@@ -1161,7 +1161,7 @@ func TestCleanedGoesBackWithATruncation(t *testing.T) {
 	fs := vfs.NewMem()
 	l, _ := mustOpen(t, fs, small)
 	fill(t, l, 50, 1)
-	must(t, l.SaveCleaned(60))
+	must(t, l.SaveCleaned(60, l.Truncations()))
 	must(t, l.TruncateFrom(40))
 	fill(t, l, 50, 2)
 	if l.Cleaned() != 40 {
