@@ -385,3 +385,29 @@ func TestRetentionSparesWhatADamagedHeaderFollows(t *testing.T) {
 		must(t, l.Close(now))
 	}
 }
+
+// A segment of which nothing is left, its index neither, keeps retention from
+// nothing, and those around it from being known.
+func TestRetentionGoesOnAroundAMissingSegment(t *testing.T) {
+	l, _ := mustOpen(t, vfs.NewMem(), small)
+	fill(t, l, 100, 1)
+	must(t, l.Sync())
+	must(t, l.Close(testNow))
+	for _, name := range segmentFiles(t, l.fs)[1:2] {
+		must(t, l.fs.Remove(name))
+		must(t, l.fs.Remove(name[:len(name)-len(segmentSuffix)]+indexSuffix))
+	}
+	l, r := mustOpen(t, l.fs, small)
+	if len(r.Damages) != 1 {
+		t.Fatalf("damages %v", r.Damages)
+	}
+	if start, err := l.RetainFrom(testNow, Retention{Ms: -1, Bytes: 1}, l.End()); err != nil || start != l.active().base {
+		t.Errorf("by size all below %d goes, %v", start, err)
+	}
+	if start, err := l.RetainFrom(testNow.Add(2*time.Hour), Retention{Ms: time.Hour.Milliseconds(), Bytes: -1}, l.End()); err != nil || start != l.End() {
+		t.Errorf("by age all below %d goes, %v", start, err)
+	}
+	if _, _, err := l.OffsetForTimestamp(1 << 50); !errors.Is(err, ErrCorrupt) {
+		t.Errorf("looked up a time that the missing segment may have: %v", err)
+	}
+}

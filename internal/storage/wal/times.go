@@ -1,6 +1,8 @@
 package wal
 
 import (
+	"errors"
+
 	"chronik/internal/base/kafka"
 	"chronik/internal/base/mutant"
 	"chronik/internal/base/vfs"
@@ -188,7 +190,10 @@ func (l *Log) learnStats(s *segment) error {
 		learn(e.maxTs)
 		return nil
 	}
-	if _, err := l.use(s, size, end, false); err != nil {
+	if _, err := l.use(s, size, end, false); errors.Is(err, ErrCorrupt) { // nothing of it can be read
+		learn(unknownTimestamp)
+		return nil
+	} else if err != nil {
 		return err
 	}
 	defer s.release()
