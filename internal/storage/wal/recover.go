@@ -80,7 +80,8 @@ type recovery struct {
 	stray    []string                // files that have no use any more
 	replaced []*segment              // by others
 	headers  []segmentHeader
-	unclean  bool // there may be something above the recovery point
+	unclean  bool         // there may be something above the recovery point
+	promised kafka.Offset // without a checkpoint: what a header says is synced, at or above the recovery point
 }
 
 func (r *recovery) close() {
@@ -199,6 +200,7 @@ func (r *recovery) guessCheckpoint() {
 	l.mu.Lock()
 	s := l.segments[l.find(synced)]
 	l.mu.Unlock()
+	r.promised = synced
 	r.ck = checkpoint{start: l.segments[0].base, point: position{s.base, headerSize, s.base}}
 }
 

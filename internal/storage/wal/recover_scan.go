@@ -56,6 +56,13 @@ func (r *recovery) scan(at int, p position) error {
 			end = s.whole // the records before it may be gone
 		}
 		broken := bad != nil || i+1 < len(l.segments) && l.segments[i+1].base != end
+		if broken && end < r.promised {
+			e := &CorruptError{File: s.path, Pos: rb.pos, Offset: end, Detail: fmt.Sprintf("batches end, the log was synced up to offset %d", r.promised)}
+			if bad != nil {
+				e.Detail = bad.detail
+			}
+			return e
+		}
 		if broken || i == len(l.segments)-1 {
 			l.end.Store(int64(end))
 			r.setActive(s, rb, broken)

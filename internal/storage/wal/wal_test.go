@@ -759,6 +759,33 @@ func TestLostCheckpointIsGuessed(t *testing.T) {
 	}
 }
 
+// Without a checkpoint what a segment's header says is synced is not cut off.
+func TestWithoutACheckpointNothingIsCutOffThatAHeaderSaysIsSynced(t *testing.T) {
+	for _, lost := range []bool{false, true} {
+		l, _ := mustOpen(t, vfs.NewMem(), small)
+		for len(l.segments) < 2 {
+			fill(t, l, 1, 1)
+		}
+		fill(t, l, 2, 1)
+		must(t, l.Sync()) // the header of the third says so
+		for len(l.segments) < 3 {
+			fill(t, l, 1, 1)
+		}
+		must(t, l.Sync())
+		fs := l.fs.(*vfs.Mem).Crash(nil, 1)
+		if lost {
+			must(t, fs.Remove(filepath.Join(testDir, checkpointName)))
+		} else {
+			edit(t, fs, filepath.Join(testDir, checkpointName), func(b []byte) []byte { b[9] ^= 1; b[9+slotSize] ^= 1; return b })
+		}
+		edit(t, fs, segmentFiles(t, fs)[1], func(b []byte) []byte { b[headerSize+record.HeaderSize+100] ^= 1; return b })
+		_, r, err := Open(fs, testDir, testID, small, testNow)
+		if !errors.Is(err, ErrCorrupt) || len(segmentFiles(t, fs)) < 3 {
+			t.Errorf("checkpoint lost %t: %v, %+v, %d segments are left", lost, err, r, len(segmentFiles(t, fs)))
+		}
+	}
+}
+
 func TestFullDiskFailsAppendsUntilThereIsSpace(t *testing.T) {
 	for room := int64(0); room < 20_000; room += 487 {
 		fs := vfs.NewMem()
