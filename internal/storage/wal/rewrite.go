@@ -90,7 +90,9 @@ func (w *Rewrite) beginAt(base kafka.Offset) error {
 		w.s.prev, w.s.prevSize = kafka.NoOffset, 0
 	}
 	w.s.whole, w.s.statsKnown, w.s.loaded = w.to, true, true
-	w.tempLog, w.tempIdx = w.s.path+tempSuffix, w.s.indexPath+tempSuffix
+	// A repair of what is being compacted must not write into the same file.
+	temp := fmt.Sprintf(".%d%s", l.rewrites.Add(1), tempSuffix)
+	w.tempLog, w.tempIdx = w.s.path+temp, w.s.indexPath+temp
 	f, err := l.fs.Open(w.tempLog, vfs.ReadWrite|vfs.Create|vfs.Truncate)
 	if err != nil {
 		return err
@@ -257,7 +259,10 @@ func (w *Rewrite) replace() error {
 		w.Abort()
 		return l.fail("rewrite", err)
 	}
-	if err := l.fs.Rename(w.tempIdx, w.s.indexPath); err != nil {
+	tempIdx := w.tempIdx
+	w.tempIdx = w.s.indexPath // to be removed if the next renaming fails, or this has not
+	if err := l.fs.Rename(tempIdx, w.s.indexPath); err != nil {
+		_ = l.fs.Remove(tempIdx)
 		w.Abort()
 		return fmt.Errorf("rewrite segment %d: %w", w.s.base, err)
 	}
@@ -325,7 +330,7 @@ func (w *Rewrite) Abort() {
 	if w.log.usable() != nil {
 		return // another Log may have the directory; Open removes what is left
 	}
-	for _, name := range []string{w.tempLog, w.tempIdx, w.s.indexPath} {
+	for _, name := range []string{w.tempLog, w.tempIdx} {
 		_ = w.log.fs.Remove(name)
 	}
 }

@@ -412,3 +412,52 @@ func TestAnIndexThatCannotBeReadIsNoDamage(t *testing.T) {
 		}
 	}
 }
+
+// A repair may begin while compaction is writing the same segment anew: the one
+// that is done first counts, and the other leaves it alone.
+func TestTwoMayRewriteOneSegment(t *testing.T) {
+	for _, first := range []string{"rewrite", "repair"} {
+		fs := vfs.NewMem()
+		l, batches := verifiable(t, fs)
+		s, to := l.segments[1], l.segments[2].base
+		w, err := l.Rewrite(s.base, to)
+		must(t, err)
+		var here int
+		for i, b := range batches {
+			if b.BaseOffset() >= s.base && b.BaseOffset() < to {
+				must(t, w.Append(b))
+				here = i
+			}
+		}
+		must(t, w.flush())
+		r, err := l.Repair(s.base)
+		must(t, err)
+		for _, b := range batches[:here+1] {
+			if b.BaseOffset() >= s.base {
+				must(t, r.Append(b))
+			}
+		}
+		one, other := w.Commit, r.Commit
+		if first == "repair" {
+			one, other = other, one
+		}
+		must(t, one())
+		if got, err := l.Read(s.base, to, 1<<20, nil); err != nil || len(got) == 0 {
+			t.Errorf("%s first: read %d bytes, %v", first, len(got), err)
+		}
+		if err := other(); !errors.Is(err, ErrStale) || l.Err() != nil {
+			t.Errorf("%s first, then the other: %v, %v", first, err, l.Err())
+		}
+		if _, err := fs.Stat(l.segments[1].indexPath); err != nil {
+			t.Errorf("%s first: its index: %v", first, err)
+		}
+		if got := readAll(t, l, 1<<20); !same(got, batches) {
+			t.Errorf("%s first: %d batches", first, len(got))
+		}
+		must(t, l.Close(testNow))
+		l, _ = mustOpen(t, fs, small)
+		if got := readAll(t, l, 1<<20); !same(got, batches) {
+			t.Errorf("%s first, opened again: %d batches", first, len(got))
+		}
+	}
+}

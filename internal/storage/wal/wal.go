@@ -198,6 +198,8 @@ type Log struct {
 	changing sync.Mutex // held by whoever changes the log
 	pieces   [][]byte   // of the Append that runs
 
+	rewrites atomic.Int64 // counts those that were begun
+
 	unreserved bool        // the file system cannot reserve space; guarded by changing
 	cachedOnly atomic.Bool // the file system has no direct access
 
