@@ -148,3 +148,29 @@ func TestClosedLogsThatFailedStayClosed(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// What is appended to a segment while it is searched may be found or not, but what
+// follows it in the next one is not found in its stead.
+func TestTimesAreNotFoundBehindWhatIsAppendedMeanwhile(t *testing.T) {
+	faulty := vfs.NewFaulty(vfs.NewMem())
+	l, _ := mustOpen(t, faulty, small)
+	must(t, l.Append(testNow, batchOf(0, 2, 0, 1000, 10), batchOf(2, 2, 0, 10, 10)))
+	must(t, l.Trim(2, nil)) // the segment's largest timestamp is below it
+	meanwhile := true
+	faulty.SetHook(func(op vfs.Op) error {
+		if op.Kind == vfs.OpRead && op.Name == l.segments[0].path && meanwhile {
+			meanwhile = false
+			must(t, l.Append(testNow, batchOf(4, 1, 0, 600, 10)))
+			_, err := l.Roll(testNow.UnixMilli()+1, -1)
+			must(t, err)
+			must(t, l.Append(testNow, batchOf(5, 1, 0, 700, 10)))
+		}
+		return nil
+	})
+	if r, ok, err := l.OffsetForTimestamp(500); err != nil || ok && r.Offset != 4 || meanwhile {
+		t.Errorf("found %+v, %t, %v", r, ok, err)
+	}
+	if r, ok, err := l.OffsetForTimestamp(500); err != nil || !ok || r.Offset != 4 {
+		t.Errorf("found %+v, %t, %v afterwards", r, ok, err)
+	}
+}

@@ -266,7 +266,7 @@ func (l *Log) search(begin func(*segment) (entry, bool), match func(ms int64) bo
 		switch {
 		case l.cutsNow() != cuts:
 			from = kafka.NoOffset
-		case err != nil || found:
+		case err != nil || found || last: // what came meanwhile may be in it as well as behind it
 			return r, found, err
 		default:
 			from = s.base
