@@ -60,7 +60,31 @@ func (l *Log) lowerCleaned(offset kafka.Offset) error {
 	if cleaned <= offset {
 		return nil
 	}
-	return l.saveCleaned(offset)
+	err := l.saveCleaned(offset)
+	if !errors.Is(err, vfs.ErrNoSpace) {
+		return err
+	}
+	// The file that is there is in one sector: a crash leaves it as it was or as it
+	// should be.
+	if err := l.overwriteCleaned(offset); err != nil {
+		return fmt.Errorf("overwrite %s: %w", cleanedName, err)
+	}
+	l.mu.Lock()
+	l.cleaned = offset
+	l.mu.Unlock()
+	return nil
+}
+
+func (l *Log) overwriteCleaned(offset kafka.Offset) error {
+	f, err := l.fs.Open(filepath.Join(l.dir, cleanedName), vfs.ReadWrite)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if _, err := f.WriteAt(statefile.Encode(binary.BigEndian.AppendUint64(nil, uint64(offset))), 0); err != nil {
+		return err
+	}
+	return f.Sync()
 }
 
 // dropCleaned forgets it. The directory is not synced.

@@ -382,7 +382,8 @@ func (s *segment) flushIndexLocked(fs vfs.FS) error {
 	return nil
 }
 
-// cutIndex drops the entries behind pos, durably.
+// cutIndex drops the entries behind pos, durably. Those before it are written as
+// flushIndex does, which a full disk may put off.
 func (s *segment) cutIndex(fs vfs.FS, pos int64) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -392,14 +393,27 @@ func (s *segment) cutIndex(fs vfs.FS, pos int64) error {
 	}
 	s.index = s.index[:n]
 	s.flushed = min(s.flushed, n)
-	// What there is no space for is as good in memory.
-	if err := s.flushIndexLocked(fs); err != nil && (s.indexFile == nil || vfs.Broken(err)) {
-		return err
+	if s.indexFile == nil {
+		f, err := fs.Open(s.indexPath, vfs.ReadWrite)
+		if errors.Is(err, vfs.ErrNotExist) {
+			_ = s.flushIndexLocked(fs)
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		s.indexFile = f
 	}
 	if err := s.indexFile.Truncate(int64(s.flushed) * entrySize); err != nil {
 		return err
 	}
-	return s.indexFile.Sync()
+	if err := s.indexFile.Sync(); err != nil {
+		return err
+	}
+	if err := s.flushIndexLocked(fs); vfs.Broken(err) {
+		return err
+	}
+	return nil
 }
 
 // resume makes the header of a segment that was rewritten say that it is

@@ -826,6 +826,28 @@ func TestFullDiskFailsAppendsUntilThereIsSpace(t *testing.T) {
 	}
 }
 
+// A follower must be able to cut off what its leader does not have.
+func TestTruncatesOnAFullDisk(t *testing.T) {
+	for _, n := range []int{5, 40, 100} {
+		for _, cleaned := range []bool{false, true} {
+			fs := vfs.NewMem()
+			opts := small
+			opts.IndexIntervalBytes = 1
+			l, _ := mustOpen(t, fs, opts)
+			fill(t, l, n, 1)
+			must(t, l.Sync())
+			if cleaned {
+				must(t, l.SaveCleaned(l.End(), l.Truncations()))
+			}
+			fs.SetCapacity(fs.Used())
+			to := l.active().base + (l.End()-l.active().base)/4*2
+			if err := l.TruncateFrom(to); err != nil || l.End() != to || l.Cleaned() > to {
+				t.Errorf("%d batches, cleaned %t: %v, ends at %d and not %d", n, cleaned, err, l.End(), to)
+			}
+		}
+	}
+}
+
 func readAllAt(t testing.TB, fs vfs.FS) []record.Batch {
 	t.Helper()
 	l, _ := mustOpen(t, fs, small)
