@@ -83,6 +83,7 @@ type memberSlot struct {
 	instance  string   // of a static member
 	rebalance instant  // its rebalance timeout
 	topics    []string // that a static member reads, each time it starts: a change would wait for a rebalance
+	changedBy int      // the last process that changed topics after it had joined; 0: none
 	starts    int
 	last      *member
 	outrunAt  instant // static: when the join of a new classic process, which had given it up, was handled late; 0: none was
@@ -231,6 +232,13 @@ func (m *member) subscribe() {
 		m.topics = m.slot.topics
 		return
 	}
+	switch {
+	case len(m.topics) == 0:
+	case m.epoch > 0:
+		m.slot.changedBy = m.number
+	default: // as if it had always read that, and not the one before
+		m.slot.changedBy = m.number - 1
+	}
 	m.topics = slices.Clone(m.g.always)
 	for n := range 12 {
 		if name := fmt.Sprintf("t%d", n+1); m.c.rng.IntN(4) == 0 && !slices.Contains(m.topics, name) {
@@ -238,6 +246,13 @@ func (m *member) subscribe() {
 		}
 	}
 	m.slot.topics = m.topics
+}
+
+// drifted says whether what the member reads was changed before it first joined, and
+// perhaps told to nobody: a classic coordinator gives a static member what the process
+// before had, and sees no reason for another generation (KIP-345).
+func (m *member) drifted() bool {
+	return m.classic && m.instance != "" && m.slot.changedBy > 0 && m.number > m.slot.changedBy
 }
 
 // everything is what the regular expression of members that have one matches.
@@ -330,12 +345,12 @@ func (g *simGroup) unrest() string {
 		if t.deleted {
 			continue
 		}
-		read := slices.ContainsFunc(g.members, func(m *member) bool { return m.reads(t) })
+		read := slices.ContainsFunc(g.members, func(m *member) bool { return m.reads(t) && !m.drifted() })
 		for _, p := range t.parts {
 			switch m := owner[g.part(p)]; {
 			case read && m == nil:
 				return fmt.Sprintf("nobody owns %s", p)
-			case m != nil && !m.reads(t):
+			case m != nil && !m.reads(t) && !m.drifted():
 				return fmt.Sprintf("%s owns %s, which it does not read", m, p)
 			}
 		}
