@@ -84,7 +84,7 @@ var table = inSections(
 		{Name: "socket.request.max.bytes", Default: "104857600", kind: size(1024, int32Max), field: func(c *Config) any { return &c.RequestBytesMax },
 			Help: "The longest request; a longer one closes the connection."},
 		{Name: "queued.max.request.bytes", Default: "536870912", kind: size(1<<20, int64Max), field: func(c *Config) any { return &c.QueuedRequestBytesMax },
-			Help: "Requests and responses of all connections in memory; beyond it no further request is read until some have been answered."},
+			Help: "Requests and responses of all connections in memory; beyond it no further request is read until some have been answered, and those that are long and have begun come in one at a time."},
 		{Name: "max-inflight-requests", Default: "100", kind: count(1, 10000), field: func(c *Config) any { return &c.InFlightRequestsMax },
 			Help: "Requests of one connection that wait for their answers; beyond it the connection is not read."},
 		{Name: "max-inflight-bytes", Default: "67108864", kind: size(1<<10, int64Max), field: func(c *Config) any { return &c.InFlightBytesMax },

@@ -153,7 +153,11 @@ func (c *conn) handle(frame *wire.Frame) error {
 		s.key, s.version = int16(binary.BigEndian.Uint16(b)), int16(binary.BigEndian.Uint16(b[2:]))
 	}
 	c.push(s, more)
-	if !c.call(now, s, frame) {
+	handled := c.call(now, s, frame)
+	if size >= partialFree {
+		c.l.budget.came(c)
+	}
+	if !handled {
 		return nil // closed already
 	}
 	c.mu.Lock()
@@ -272,6 +276,7 @@ func (c *conn) end(err error) {
 	rest := int(c.source.partial())
 	c.source.consumed = c.source.arrived
 	c.l.budget.give(rest)
+	c.l.budget.came(c)
 	c.l.forget(c)
 }
 

@@ -365,6 +365,38 @@ func TestLimitOfBytesPausesReadingOfOneConnectionAndOfAll(t *testing.T) {
 	}
 }
 
+// Requests that were begun while there was room do not all come in when there is
+// none any more: that would be as many times the longest request as there are
+// connections.
+func TestLimitOfBytesHoldsForRequestsThatHaveBegun(t *testing.T) {
+	const limit, size, clients = 1 << 20, 512 << 10, 20
+	l := start(t, Options{Serve: echo, QueuedBytesMax: limit})
+	var sending sync.WaitGroup
+	var conns []net.Conn
+	for i := range int32(clients) {
+		c := dial(t, l)
+		conns = append(conns, c)
+		c.Write(request(i, size)[:4096])
+	}
+	wait(t, "all to have begun", func() bool { return l.count.QueuedBytes.Load() == clients*4096 })
+	for i, c := range conns {
+		sending.Go(func() { c.Write(request(int32(i), size)[4096 : size-4096]) }) // not the end
+	}
+	time.Sleep(200 * time.Millisecond)
+	if n := l.count.QueuedBytes.Load(); n > limit+size+clients*128<<10 {
+		t.Errorf("%d bytes of requests are in memory, the limit is %d", n, limit)
+	}
+	for i, c := range conns {
+		sending.Go(func() { c.Write(request(int32(i), size)[size-4096:]) })
+	}
+	sending.Wait()
+	for i, c := range conns {
+		if got := readAnswer(t, c); got != int32(i) {
+			t.Errorf("answer to %d, want %d", got, i)
+		}
+	}
+}
+
 func TestAnswersNotReadPauseReading(t *testing.T) {
 	var handled atomic.Int64
 	l := start(t, Options{InFlightBytesMax: 8 << 20, Serve: func(now time.Time, frame []byte, client *api.Client, reply api.Reply) {

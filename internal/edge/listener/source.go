@@ -24,6 +24,8 @@ const (
 	quietAfter = 5 * time.Second
 	// frameBytesPerSecond is what a request must arrive with beyond its deadline.
 	frameBytesPerSecond = 64 << 10
+	// partialFree is how much of a request may come though memory is short.
+	partialFree = 64 << 10
 )
 
 // source is the reader's side of a socket: it counts what arrives, and turns
@@ -56,6 +58,11 @@ func (s *source) Read(p []byte) (int, error) {
 		if err := s.arm(time.Now(), s.raw != nil); err != nil {
 			return 0, err
 		}
+		if s.partial() >= partialFree && s.c.l.budget.full() {
+			if err := s.awaitTurn(); err != nil {
+				return 0, err
+			}
+		}
 		n, err := s.c.socket.Read(p)
 		if n > 0 {
 			now := time.Now()
@@ -85,9 +92,8 @@ func (s *source) arm(now time.Time, quiet bool) error {
 		return errStopping
 	}
 	var due time.Time
-	if n := s.partial(); n > 0 {
-		extra := time.Duration(n) * time.Second / frameBytesPerSecond
-		due = s.begun.Add(s.c.l.options.RequestDeadline + extra)
+	if s.partial() > 0 {
+		due = s.due()
 		if !now.Before(due) {
 			return errSlow
 		}
@@ -111,6 +117,41 @@ func (s *source) arm(now time.Time, quiet bool) error {
 		s.c.armRead(due)
 	}
 	return nil
+}
+
+// due is when more of the present frame must have arrived.
+func (s *source) due() time.Time {
+	return s.begun.Add(s.c.l.options.RequestDeadline + time.Duration(s.partial())*time.Second/frameBytesPerSecond)
+}
+
+// awaitTurn waits until memory is there for more of the present frame, or it is
+// this connection's turn to go on without; not for longer than the client has.
+func (s *source) awaitTurn() error {
+	c, due := s.c, s.due()
+	timer := time.AfterFunc(time.Until(due), func() {
+		c.mu.Lock()
+		c.room.Signal()
+		c.mu.Unlock()
+	})
+	defer timer.Stop()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for waited := false; ; waited = true {
+		switch {
+		case c.dead:
+			return io.EOF
+		case c.stopping.Load():
+			return errStopping
+		case c.l.budget.goOn(c):
+			return nil
+		case !time.Now().Before(due):
+			return errSlow
+		}
+		if !waited {
+			c.l.count.Paused.Add(1)
+		}
+		c.room.Wait()
+	}
 }
 
 // awaitByte returns when there is something to read, without holding a buffer
