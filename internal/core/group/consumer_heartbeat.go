@@ -21,15 +21,12 @@ func (s *Shard) consumerHeartbeat(r *ConsumerGroupHeartbeat) Response {
 	}
 	g := s.groups[r.Group]
 	if g == nil || g.consumer == nil {
-		why := ""
-		if r.MemberEpoch == epochJoin {
-			g, why = s.convertToConsumer(r.Group, g)
-		}
-		switch {
-		case r.MemberEpoch != epochJoin:
+		if r.MemberEpoch != epochJoin {
 			return refusal(kafka.ErrGroupIDNotFound, fmt.Sprintf("Group %s is not a consumer group.", r.Group))
-		case g == nil:
-			return refusal(kafka.ErrGroupIDNotFound, fmt.Sprintf("Group %s is not a consumer group: %s.", r.Group, why))
+		}
+		var refused *ConsumerGroupHeartbeatResponse
+		if g, refused = s.convertToConsumer(r, g); refused != nil {
+			return refused
 		}
 	}
 	if r.MemberEpoch < 0 {
@@ -119,7 +116,7 @@ func (s *Shard) heartbeatMember(g *group, r *ConsumerGroupHeartbeat) (m consumer
 				return m, kafka.ErrUnreleasedInstanceID, fmt.Sprintf("Static member %s with instance id %s cannot join the group because the instance id is owned by member %s.", r.MemberID, r.InstanceID, holder.id)
 			}
 			if old != nil { // what it has under its own name would be nobody's
-				return m, kafka.ErrInvalidRequest, fmt.Sprintf("Member %s is in the group already and cannot take the place of member %s, which owns instance id %s.", r.MemberID, holder.id, r.InstanceID)
+				return m, kafka.ErrInvalidRequest, whyTaken(r, holder.id)
 			}
 			return s.replaceConsumer(g, holder, r), kafka.None, ""
 		case r.MemberEpoch != epochJoin && holder == nil:
@@ -133,7 +130,7 @@ func (s *Shard) heartbeatMember(g *group, r *ConsumerGroupHeartbeat) (m consumer
 			return m, kafka.ErrUnknownMemberID, fmt.Sprintf("Member %s is not a member of group %s.", r.MemberID, g.id)
 		}
 		if len(c.members) >= s.opts.ConsumerMaxSize {
-			return m, kafka.ErrGroupMaxSizeReached, fmt.Sprintf("The consumer group has reached its maximum capacity of %d members.", s.opts.ConsumerMaxSize)
+			return m, kafka.ErrGroupMaxSizeReached, s.whyFull()
 		}
 		s.schedule(timerConsumerSession, g.id, r.MemberID, s.now.Add(s.consumerSession(g.id, r.classic)))
 		s.event(EventMemberJoined, g, r.MemberID, "")
@@ -144,6 +141,16 @@ func (s *Shard) heartbeatMember(g *group, r *ConsumerGroupHeartbeat) (m consumer
 	}
 	s.extend(&old.session, timerConsumerSession, g.id, old.id, s.now.Add(s.consumerSession(g.id, r.classic)))
 	return *old, kafka.None, ""
+}
+
+// whyFull says that there is no room for another member.
+func (s *Shard) whyFull() string {
+	return fmt.Sprintf("The consumer group has reached its maximum capacity of %d members.", s.opts.ConsumerMaxSize)
+}
+
+// whyTaken says that a member cannot have the place of another one as well.
+func whyTaken(r *ConsumerGroupHeartbeat, holder string) string {
+	return fmt.Sprintf("Member %s is in the group already and cannot take the place of member %s, which owns instance id %s.", r.MemberID, holder, r.InstanceID)
 }
 
 // isFenced says whether the epoch is none that the member can have. With the

@@ -29,28 +29,39 @@ func (m Migration) downgrades() bool { return m == MigrationBidirectional || m =
 
 // convertToConsumer makes a group of the KIP-848 protocol, or one of a classic
 // group. The group that it returns is a sketch to decide on; what it is made of
-// goes into records. The group is nil when that cannot be, and why says so.
-func (s *Shard) convertToConsumer(id string, old *group) (g *group, why string) {
-	g = &group{id: id, consumer: newConsumerGroup()}
+// goes into records. It is refused what cannot be, and then nothing has happened:
+// so it is if there is no place in the group for who wants to join.
+func (s *Shard) convertToConsumer(r *ConsumerGroupHeartbeat, old *group) (g *group, refused *ConsumerGroupHeartbeatResponse) {
+	g = &group{id: r.Group, consumer: newConsumerGroup()}
 	g.consumer.epoch = 1
 	if old == nil {
-		return g, ""
+		return g, nil
 	}
 	g.stored, g.offsets, g.pending = old.stored, old.offsets, old.pending
 	g.consumer.epoch = max(old.classic.generation, 1)
 	members, why := s.upgradable(old)
 	if why != "" {
-		return nil, why
+		return nil, refusal(kafka.ErrGroupIDNotFound, fmt.Sprintf("Group %s is not a consumer group: %s.", r.Group, why))
+	}
+	known, holder := old.classic.members[r.MemberID] != nil, ""
+	if r.InstanceID != "" {
+		holder = old.classic.static[r.InstanceID]
+	}
+	switch {
+	case known && holder != "" && holder != r.MemberID:
+		return nil, refusal(kafka.ErrInvalidRequest, whyTaken(r, holder))
+	case !known && holder == "" && len(members) >= s.opts.ConsumerMaxSize:
+		return nil, refusal(kafka.ErrGroupMaxSizeReached, s.whyFull())
 	}
 	s.refuseWaiting(old)
 	if old.stored != nil {
-		s.record(offsets.GroupMetadata{Group: id})
+		s.record(offsets.GroupMetadata{Group: r.Group})
 	}
 	if len(members) > 0 {
 		s.recordUpgrade(g, old.classic, members)
 		s.event(EventGroupUpgraded, old, "", "a member of the consumer protocol joined")
 	}
-	return g, ""
+	return g, nil
 }
 
 // upgraded is a classic member on its way into a consumer group.
