@@ -16,6 +16,7 @@ import (
 //     live broker knows of it
 //   - a topic named twice, also by name and by id: one INVALID_REQUEST
 //   - name and id in one entry, or neither: INVALID_REQUEST
+//   - timeout 0: REQUEST_TIMED_OUT, and nothing is deleted
 //
 // Version notes: v4: flexible; v5: messages; v6: by id.
 var deleteTopics = Handler{Key: 20, Name: "DeleteTopics", Min: 1, Max: 6, Serve: serveDeleteTopics}
@@ -48,7 +49,7 @@ func serveDeleteTopics(s *Server, now time.Time, req *Request, reply Reply) {
 		reply.respond(resp)
 		return
 	}
-	control(s, now, ask, millis(in.TimeoutMillis), func(r controller.DeleteTopicsResult, code kafka.ErrorCode) {
+	answer := func(r controller.DeleteTopicsResult, code kafka.ErrorCode) {
 		if code != kafka.None {
 			r.Topics = nil
 			for _, ref := range ask.Topics {
@@ -63,7 +64,12 @@ func serveDeleteTopics(s *Server, now time.Time, req *Request, reply Reply) {
 			resp.Topics = append(resp.Topics, deletedTopic(name, t.ID, t.Error, t.Message))
 		}
 		reply.respond(resp)
-	})
+	}
+	if in.TimeoutMillis <= 0 {
+		answer(controller.DeleteTopicsResult{}, kafka.ErrRequestTimedOut)
+		return
+	}
+	control(s, now, ask, millis(in.TimeoutMillis), answer)
 }
 
 func deletedTopic(name *string, id kafka.TopicID, code kafka.ErrorCode, message string) kmsg.DeleteTopicsResponseTopic {

@@ -15,6 +15,7 @@ import (
 //   - each topic is changed or refused on its own
 //   - a topic named twice: one INVALID_REQUEST
 //   - the present count, or fewer: INVALID_PARTITIONS
+//   - timeout 0: REQUEST_TIMED_OUT, and nothing is changed
 //
 // Version notes: v2: flexible; v3: no change here (throttling, KIP-599).
 var createPartitions = Handler{Key: 37, Name: "CreatePartitions", Min: 0, Max: 3, Serve: serveCreatePartitions}
@@ -33,7 +34,7 @@ func serveCreatePartitions(s *Server, now time.Time, req *Request, reply Reply) 
 		}
 		ask.Topics[i] = more
 	}
-	control(s, now, ask, millis(in.TimeoutMillis), func(r controller.CreatePartitionsResult, code kafka.ErrorCode) {
+	answer := func(r controller.CreatePartitionsResult, code kafka.ErrorCode) {
 		resp := kmsg.NewPtrCreatePartitionsResponse()
 		resp.Version = in.Version
 		if code != kafka.None {
@@ -48,5 +49,10 @@ func serveCreatePartitions(s *Server, now time.Time, req *Request, reply Reply) 
 			resp.Topics = append(resp.Topics, out)
 		}
 		reply.respond(resp)
-	})
+	}
+	if in.TimeoutMillis <= 0 && len(in.Topics) > 0 {
+		answer(controller.CreatePartitionsResult{}, kafka.ErrRequestTimedOut)
+		return
+	}
+	control(s, now, ask, millis(in.TimeoutMillis), answer)
 }

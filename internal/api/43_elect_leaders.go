@@ -14,7 +14,7 @@ import (
 // Behaviour: has leaders elected (KIP-460). Without a list of topics, only
 // those partitions are answered whose election was tried. An election type
 // that is not known: INVALID_REQUEST. A refusal of the request is also that of
-// each partition it names.
+// each partition it names. Timeout 0: REQUEST_TIMED_OUT, and no election.
 //
 // Version notes: v0 elects preferred leaders only; v1: type, error at the top;
 // v2: flexible.
@@ -66,6 +66,10 @@ func serveElectLeaders(s *Server, now time.Time, req *Request, reply Reply) {
 				ask.Partitions = append(ask.Partitions, kafka.TopicPartition{Topic: in.Topics[i].Topic, Partition: number})
 			}
 		}
+	}
+	if in.TimeoutMillis <= 0 {
+		answer(controller.ElectLeadersResult{}, kafka.ErrRequestTimedOut)
+		return
 	}
 	control(s, now, ask, millis(in.TimeoutMillis), answer)
 }

@@ -12,7 +12,8 @@ import (
 // AlterPartitionReassignments: v0-1
 //
 // Behaviour: begins, replaces or (without replicas) cancels the reassignment
-// of each partition on its own (KIP-455).
+// of each partition on its own (KIP-455). A refusal of the request is also that
+// of each partition it names. Timeout 0: REQUEST_TIMED_OUT, and nothing is done.
 //
 // Version notes: v1: changes of the replication factor may be refused
 // (KIP-860).
@@ -31,7 +32,7 @@ func serveAlterPartitionReassignments(s *Server, now time.Time, req *Request, re
 			ask.Partitions = append(ask.Partitions, r)
 		}
 	}
-	control(s, now, ask, millis(in.TimeoutMillis), func(r controller.AlterPartitionReassignmentsResult, code kafka.ErrorCode) {
+	answer := func(r controller.AlterPartitionReassignmentsResult, code kafka.ErrorCode) {
 		resp := kmsg.NewPtrAlterPartitionAssignmentsResponse()
 		resp.Version = in.Version
 		resp.AllowReplicationFactorChange = in.AllowReplicationFactorChange
@@ -39,6 +40,11 @@ func serveAlterPartitionReassignments(s *Server, now time.Time, req *Request, re
 			code = r.Error
 		}
 		resp.ErrorCode, resp.ErrorMessage = int16(code), text(r.Message)
+		if code != kafka.None && len(r.Partitions) == 0 {
+			for _, p := range ask.Partitions {
+				r.Partitions = append(r.Partitions, controller.PartitionStatus{TopicPartition: p.TopicPartition, Status: controller.Status{Error: code}})
+			}
+		}
 		for _, p := range r.Partitions {
 			if n := len(resp.Topics); n == 0 || resp.Topics[n-1].Topic != p.Topic {
 				resp.Topics = append(resp.Topics, kmsg.AlterPartitionAssignmentsResponseTopic{Topic: p.Topic})
@@ -49,5 +55,10 @@ func serveAlterPartitionReassignments(s *Server, now time.Time, req *Request, re
 			t.Partitions = append(t.Partitions, out)
 		}
 		reply.respond(resp)
-	})
+	}
+	if in.TimeoutMillis <= 0 && len(ask.Partitions) > 0 {
+		answer(controller.AlterPartitionReassignmentsResult{}, kafka.ErrRequestTimedOut)
+		return
+	}
+	control(s, now, ask, millis(in.TimeoutMillis), answer)
 }
