@@ -33,7 +33,7 @@ import (
 //   - v0-2 are advertised because librdkafka asks for them (KAFKA-18659)
 //
 // Not implemented: transactions.
-var produce = Handler{Key: 0, Name: "Produce", Min: 3, Max: 13, Lowest: true, Serve: serveProduce}
+var produce = Handler{Key: 0, Name: "Produce", Min: 3, Max: 13, Lowest: true, Large: true, Serve: serveProduce}
 
 // produceOp is one produce request under way.
 type produceOp struct {

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"slices"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -14,7 +15,7 @@ import (
 //
 // Behaviour: committed offsets, -1 where there are none; unknown groups,
 // topics and partitions are no error. Null topics means all that have an
-// offset.
+// offset. What is asked for twice is answered once.
 //
 // Version notes: v2: null topics, error of the group; v5: leader epochs; v6:
 // flexible; v7: require stable (KIP-447); v8: several groups (KIP-709); v9:
@@ -28,6 +29,10 @@ func serveOffsetFetch(s *Server, now time.Time, req *Request, reply Reply) {
 		return
 	}
 	image := s.Broker.Image()
+	before := make(offsetsAsked)
+	in.Groups = slices.DeleteFunc(in.Groups, func(g kmsg.OffsetFetchRequestGroup) bool {
+		return g.Topics == nil && before.again(offsetAsked{group: g.Group, partition: -1})
+	})
 	asks := make([]*group.OffsetFetch, len(in.Groups))
 	unknown := make([][]kmsg.OffsetFetchResponseGroupTopic, len(in.Groups))
 	for i := range in.Groups {
@@ -36,6 +41,7 @@ func serveOffsetFetch(s *Server, now time.Time, req *Request, reply Reply) {
 			RequireStable: in.RequireStable, All: g.Topics == nil}
 		for j := range g.Topics {
 			t := &g.Topics[j]
+			t.Partitions = before.partitions(g.Group, t.Topic, t.TopicID, t.Partitions)
 			name := t.Topic
 			if in.Version >= 10 {
 				topic := image.Topic(t.TopicID)
@@ -62,6 +68,28 @@ func serveOffsetFetch(s *Server, now time.Time, req *Request, reply Reply) {
 		}
 		reply.respond(resp)
 	})
+}
+
+// offsetAsked is an offset that a request asks for, or all of a group.
+type offsetAsked struct {
+	group, topic string
+	id           kafka.TopicID
+	partition    int32 // -1: all
+}
+
+// offsetsAsked is what a request has asked for already: that again is left out.
+// An answer that repeats offsets, with what clients have noted beside them, as often
+// as a request names them could be as large as a client likes.
+type offsetsAsked map[offsetAsked]bool
+
+func (o offsetsAsked) again(a offsetAsked) bool {
+	before := o[a]
+	o[a] = true
+	return before
+}
+
+func (o offsetsAsked) partitions(group, topic string, id kafka.TopicID, numbers []int32) []int32 {
+	return slices.DeleteFunc(numbers, func(n int32) bool { return n >= 0 && o.again(offsetAsked{group, topic, id, n}) })
 }
 
 func unknownOffsets(t *kmsg.OffsetFetchRequestGroupTopic) kmsg.OffsetFetchResponseGroupTopic {
@@ -102,8 +130,10 @@ func groupOffsets(image *metadata.Image, version int16, topics []group.FetchedTo
 // fetchOffsetsOfOne serves the versions before v8, which ask for one group.
 func (s *Server) fetchOffsetsOfOne(now time.Time, in *kmsg.OffsetFetchRequest, reply Reply) {
 	ask := &group.OffsetFetch{Group: in.Group, MemberEpoch: -1, RequireStable: in.RequireStable, All: in.Version >= 2 && in.Topics == nil}
+	before := make(offsetsAsked)
 	for i := range in.Topics {
-		ask.Topics = append(ask.Topics, group.TopicToFetch{Topic: in.Topics[i].Topic, Partitions: in.Topics[i].Partitions})
+		t := &in.Topics[i]
+		ask.Topics = append(ask.Topics, group.TopicToFetch{Topic: t.Topic, Partitions: before.partitions("", t.Topic, kafka.TopicID{}, t.Partitions)})
 	}
 	askGroup(s, now, ask, func(r *group.OffsetFetchResponse) {
 		resp := kmsg.NewPtrOffsetFetchResponse()

@@ -12,7 +12,8 @@ import (
 // DescribeGroups: v0-6
 //
 // Behaviour: an unknown group, or one of another kind, is Dead without an
-// error up to v5, and GROUP_ID_NOT_FOUND from v6 on.
+// error up to v5, and GROUP_ID_NOT_FOUND from v6 on. A group named twice is
+// answered once.
 //
 // Version notes: v3: authorized operations; v4: instance id; v5: flexible; v6:
 // message (KIP-1043).
@@ -20,8 +21,9 @@ var describeGroups = Handler{Key: 15, Name: "DescribeGroups", Min: 0, Max: 6, Se
 
 func serveDescribeGroups(s *Server, now time.Time, req *Request, reply Reply) {
 	in := req.Body.(*kmsg.DescribeGroupsRequest)
-	asks := make([]*group.DescribeGroup, len(in.Groups))
-	for i, name := range in.Groups {
+	groups := once(in.Groups)
+	asks := make([]*group.DescribeGroup, len(groups))
+	for i, name := range groups {
 		asks[i] = &group.DescribeGroup{Version: in.Version, Group: name}
 	}
 	askGroups(s, now, asks, func(answers []*group.DescribeGroupResponse) {
@@ -29,7 +31,7 @@ func serveDescribeGroups(s *Server, now time.Time, req *Request, reply Reply) {
 		resp.Version = in.Version
 		for i, r := range answers {
 			out := kmsg.NewDescribeGroupsResponseGroup()
-			out.Group, out.ErrorCode, out.ErrorMessage = in.Groups[i], int16(r.Err), text(r.Message)
+			out.Group, out.ErrorCode, out.ErrorMessage = groups[i], int16(r.Err), text(r.Message)
 			out.State, out.ProtocolType, out.Protocol = r.State, r.ProtocolType, r.Protocol
 			out.AuthorizedOperations = operationsNotAsked
 			if in.IncludeAuthorizedOperations && r.Err == kafka.None {

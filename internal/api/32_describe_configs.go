@@ -1,7 +1,7 @@
 package api
 
 import (
-	"slices"
+	"fmt"
 	"strconv"
 	"time"
 
@@ -22,6 +22,8 @@ import (
 //   - groups and client metrics subscriptions have their defaults, known or not
 //   - broker loggers have no configs here
 //   - without an error, the message is empty and not null
+//   - once the answer is larger than a broker should have in memory, the
+//     resources that are left are INVALID_REQUEST
 //
 // Version notes: v1: sources and synonyms; v3: types and documentation; v4:
 // flexible.
@@ -32,15 +34,28 @@ func serveDescribeConfigs(s *Server, _ time.Time, req *Request, reply Reply) {
 	resp := kmsg.NewPtrDescribeConfigsResponse()
 	resp.Version = in.Version
 	image := s.Broker.Image()
+	room := s.Limits.configsBytesMax()
+	tooMuch := fmt.Sprintf("the answer would be larger than %d bytes: ask for fewer resources, or fewer configs, at a time", room)
 	for i := range in.Resources {
 		r := &in.Resources[i]
 		out := kmsg.NewDescribeConfigsResponseResource()
 		out.ResourceType, out.ResourceName = r.ResourceType, r.ResourceName
+		if room <= 0 {
+			out.ErrorCode, out.ErrorMessage = int16(kafka.ErrInvalidRequest), &tooMuch
+			resp.Resources = append(resp.Resources, out)
+			continue
+		}
 		entries, code, message := s.describeConfigs(image, metadata.ResourceType(r.ResourceType), r.ResourceName)
 		out.ErrorCode, out.ErrorMessage = int16(code), &message
+		wanted := make(map[string]bool, len(r.ConfigNames))
+		for _, name := range r.ConfigNames {
+			wanted[name] = true
+		}
 		for j := range entries {
-			if len(r.ConfigNames) == 0 || slices.Contains(r.ConfigNames, entries[j].Name) {
-				out.Configs = append(out.Configs, configEntry(&entries[j], in))
+			if len(wanted) == 0 || wanted[entries[j].Name] {
+				entry := configEntry(&entries[j], in)
+				room -= configBytes(&entry)
+				out.Configs = append(out.Configs, entry)
 			}
 		}
 		resp.Resources = append(resp.Resources, out)
@@ -106,4 +121,13 @@ func configEntry(e *config.Entry, in *kmsg.DescribeConfigsRequest) kmsg.Describe
 		}
 	}
 	return out
+}
+
+// configBytes is about what an entry takes in an answer.
+func configBytes(e *kmsg.DescribeConfigsResponseResourceConfig) int {
+	size := 32 + len(e.Name) + len(str(e.Value)) + len(str(e.Documentation))
+	for i := range e.ConfigSynonyms {
+		size += 8 + len(e.ConfigSynonyms[i].Name) + len(str(e.ConfigSynonyms[i].Value))
+	}
+	return size
 }

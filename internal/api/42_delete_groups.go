@@ -18,13 +18,10 @@ var deleteGroups = Handler{Key: 42, Name: "DeleteGroups", Min: 0, Max: 2, Serve:
 
 func serveDeleteGroups(s *Server, now time.Time, req *Request, reply Reply) {
 	in := req.Body.(*kmsg.DeleteGroupsRequest)
-	asks := make([]*group.DeleteGroup, 0, len(in.Groups))
-	seen := make(map[string]bool, len(in.Groups))
-	for _, name := range in.Groups {
-		if !seen[name] {
-			seen[name] = true
-			asks = append(asks, &group.DeleteGroup{Group: name})
-		}
+	groups := once(in.Groups)
+	asks := make([]*group.DeleteGroup, len(groups))
+	for i, name := range groups {
+		asks[i] = &group.DeleteGroup{Group: name}
 	}
 	askGroups(s, now, asks, func(answers []*group.DeleteGroupResponse) {
 		resp := kmsg.NewPtrDeleteGroupsResponse()

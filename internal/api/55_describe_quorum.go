@@ -16,7 +16,7 @@ import (
 //
 // Behaviour: the active controller's view of the metadata quorum, whichever
 // node is asked; learners are its observers. Only __cluster_metadata-0 exists:
-// anything else is UNKNOWN_TOPIC_OR_PARTITION.
+// unless that is asked for, once and alone, all is UNKNOWN_TOPIC_OR_PARTITION.
 //
 // Version notes: v1: time of the last fetch and of having caught up (KIP-836);
 // v2: directory ids, peer addresses, error messages (KIP-853).
@@ -37,13 +37,12 @@ func serveDescribeQuorum(s *Server, now time.Time, req *Request, reply Reply) {
 			return
 		}
 		resp.ErrorMessage = new(string)
-		known := false
+		known := len(in.Topics) == 1 && in.Topics[0].Topic == metadataTopic && len(in.Topics[0].Partitions) == 1 && in.Topics[0].Partitions[0].Partition == 0
 		for _, t := range in.Topics {
 			rt := kmsg.NewDescribeQuorumResponseTopic()
 			rt.Topic = t.Topic
 			for _, p := range t.Partitions {
-				rt.Partitions = append(rt.Partitions, quorumPartition(&r, t.Topic, p.Partition))
-				known = known || rt.Partitions[len(rt.Partitions)-1].ErrorCode == 0
+				rt.Partitions = append(rt.Partitions, quorumPartition(&r, known, p.Partition))
 			}
 			resp.Topics = append(resp.Topics, rt)
 		}
@@ -54,12 +53,12 @@ func serveDescribeQuorum(s *Server, now time.Time, req *Request, reply Reply) {
 	})
 }
 
-func quorumPartition(r *controller.DescribeQuorumResult, topic string, partition int32) kmsg.DescribeQuorumResponseTopicPartition {
+func quorumPartition(r *controller.DescribeQuorumResult, known bool, partition int32) kmsg.DescribeQuorumResponseTopicPartition {
 	p := kmsg.NewDescribeQuorumResponseTopicPartition()
 	p.Partition = partition
-	if topic != metadataTopic || partition != 0 {
+	if !known {
 		p.ErrorCode = int16(kafka.ErrUnknownTopicOrPartition)
-		p.ErrorMessage = text("only " + metadataTopic + "-0 has a quorum")
+		p.ErrorMessage = text("only " + metadataTopic + "-0 has a quorum: ask for it alone")
 		return p
 	}
 	p.LeaderID, p.LeaderEpoch, p.HighWatermark, p.ErrorMessage = int32(r.Leader), int32(r.Epoch), int64(r.HighWatermark), new(string)

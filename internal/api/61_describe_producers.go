@@ -6,13 +6,14 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"chronik/internal/base/kafka"
+	"chronik/internal/host/partition"
 )
 
 // DescribeProducers: v0 (KIP-664)
 //
 // Behaviour: the producers that this node's replica of each partition knows,
 // leader or not: tools compare them. An invalid name of a topic:
-// INVALID_TOPIC_EXCEPTION.
+// INVALID_TOPIC_EXCEPTION. A partition named twice is answered once.
 var describeProducers = Handler{Key: 61, Name: "DescribeProducers", Min: 0, Max: 0, Serve: serveDescribeProducers}
 
 func serveDescribeProducers(s *Server, now time.Time, req *Request, reply Reply) {
@@ -20,6 +21,7 @@ func serveDescribeProducers(s *Server, now time.Time, req *Request, reply Reply)
 	resp := kmsg.NewPtrDescribeProducersResponse()
 	resp.Version = in.Version
 	image := s.Broker.Image()
+	answered := make(map[*partition.Partition]bool)
 	for i := range in.Topics {
 		t := &in.Topics[i]
 		topic, unknown := findTopic(image, false, [16]byte{}, t.Topic)
@@ -35,7 +37,11 @@ func serveDescribeProducers(s *Server, now time.Time, req *Request, reply Reply)
 			if po.ErrorCode = int16(code); topic == nil {
 				po.ErrorMessage = text("there is no such topic")
 			}
+			if answered[hosted] {
+				continue
+			}
 			if code == kafka.None {
+				answered[hosted] = true
 				for _, p := range hosted.Producers() {
 					ap := kmsg.NewDescribeProducersResponseTopicPartitionActiveProducer()
 					ap.ProducerID, ap.ProducerEpoch, ap.LastSequence = int64(p.ProducerID), int32(p.ProducerEpoch), p.LastSequence

@@ -13,15 +13,16 @@ import (
 //
 // Behaviour: a group that does not exist or is of another kind:
 // GROUP_ID_NOT_FOUND; the empty name: INVALID_GROUP_ID. A member without a
-// pattern of topics has an empty one.
+// pattern of topics has an empty one. A group named twice is answered once.
 //
 // Version notes: v1: whether a member speaks the classic protocol (KIP-1099).
 var consumerGroupDescribe = Handler{Key: 69, Name: "ConsumerGroupDescribe", Min: 0, Max: 1, Serve: serveConsumerGroupDescribe}
 
 func serveConsumerGroupDescribe(s *Server, now time.Time, req *Request, reply Reply) {
 	in := req.Body.(*kmsg.ConsumerGroupDescribeRequest)
-	asks := make([]*group.ConsumerGroupDescribe, len(in.Groups))
-	for i, name := range in.Groups {
+	groups := once(in.Groups)
+	asks := make([]*group.ConsumerGroupDescribe, len(groups))
+	for i, name := range groups {
 		asks[i] = &group.ConsumerGroupDescribe{Group: name}
 	}
 	askGroups(s, now, asks, func(answers []*group.ConsumerGroupDescribeResponse) {
@@ -29,8 +30,8 @@ func serveConsumerGroupDescribe(s *Server, now time.Time, req *Request, reply Re
 		resp.Version = in.Version
 		for i, r := range answers {
 			out := kmsg.NewConsumerGroupDescribeResponseGroup()
-			out.Group, out.ErrorCode, out.ErrorMessage = in.Groups[i], int16(r.Err), text(r.Message)
-			if in.Groups[i] == "" {
+			out.Group, out.ErrorCode, out.ErrorMessage = groups[i], int16(r.Err), text(r.Message)
+			if groups[i] == "" {
 				out.ErrorCode, out.ErrorMessage = int16(kafka.ErrInvalidGroupID), nil
 			}
 			out.State, out.Epoch, out.AssignmentEpoch, out.AssignorName = r.State, r.Epoch, r.AssignmentEpoch, r.Assignor

@@ -53,6 +53,7 @@ type Handler struct {
 	Name     string
 	Min, Max int16 // served
 	Lowest   bool  // advertised from version 0 on, though Min is served (KAFKA-18659)
+	Large    bool  // carries records: as large as a frame may be, not only as requestBytesMax
 	Serve    func(s *Server, now time.Time, req *Request, reply Reply)
 }
 

@@ -152,3 +152,18 @@ func (n namedTwice) twice(topic string, number int32) (twice, told bool) {
 	}
 	return false, false
 }
+
+// once has each of the names of a request once, in their order. An answer that
+// repeats what is known of each, members and all, as often as a request names it,
+// could be as large as a client likes.
+func once(names []string) []string {
+	if len(names) < 2 {
+		return names
+	}
+	seen := make(map[string]bool, len(names))
+	return slices.DeleteFunc(names, func(name string) bool {
+		again := seen[name]
+		seen[name] = true
+		return again
+	})
+}

@@ -23,6 +23,15 @@ import (
 // not serve.
 var ErrUnsupported = errors.New("api key or version is not served")
 
+// errLarge marks a request that is larger than any that a client has use for.
+var errLarge = errors.New("larger than requests of this kind are")
+
+// requestBytesMax bounds requests that carry no records. What they ask for is
+// some thirty times as large in memory: requests of the 100 MiB that a batch of
+// records may have would take gigabytes each. A hundred thousand partitions
+// take a tenth of this.
+const requestBytesMax = 16 << 20
+
 // errRefusedUnacked closes the connection of a producer with acks=0, which
 // has no other way to learn of an error.
 var errRefusedUnacked = errors.New("produce request with acks=0 was refused")
@@ -67,8 +76,9 @@ type Server struct {
 
 // Limits bound what one request may ask for.
 type Limits struct {
-	FetchBytesMax int           // of records in one fetch response (fetch.max.bytes); default 55 MiB
-	ControlWait   time.Duration // longest wait for the controller; default 30 s
+	FetchBytesMax   int           // of records in one fetch response (fetch.max.bytes); default 55 MiB
+	ConfigsBytesMax int           // of configs in one response, about; default 64 MiB
+	ControlWait     time.Duration // longest wait for the controller; default 30 s
 }
 
 func (l Limits) fetchBytesMax() int {
@@ -76,6 +86,13 @@ func (l Limits) fetchBytesMax() int {
 		return 55 << 20
 	}
 	return l.FetchBytesMax
+}
+
+func (l Limits) configsBytesMax() int {
+	if l.ConfigsBytesMax <= 0 {
+		return 64 << 20
+	}
+	return l.ConfigsBytesMax
 }
 
 func (l Limits) controlWait() time.Duration {
@@ -109,6 +126,11 @@ func (s *Server) Handle(now time.Time, frame []byte, client *Client, reply Reply
 			return
 		}
 		err := fmt.Errorf("key %d version %d: %w", h.Key, h.Version, ErrUnsupported)
+		reply(Answer{CorrelationID: correlation, Close: true, Err: err})
+		return
+	}
+	if len(h.Body) > requestBytesMax && !handler.Large {
+		err := fmt.Errorf("%s of %d bytes, at most %d: %w", handler.Name, len(h.Body), requestBytesMax, errLarge)
 		reply(Answer{CorrelationID: correlation, Close: true, Err: err})
 		return
 	}
