@@ -3,6 +3,7 @@ package sim
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 
@@ -23,6 +24,7 @@ type load struct {
 	skim      *skimmer
 	committer []*committer
 	draining  bool // nothing is produced but what waits
+	electNext instant
 	made      int
 }
 
@@ -218,4 +220,27 @@ func (l *load) electPreferred() {
 	req := kmsg.NewPtrElectLeadersRequest()
 	req.Version, req.TimeoutMillis = 2, 5000
 	l.admin.call(l.rng.IntN(len(l.w.nodes)), req, 8*second, func(kmsg.Response, error) {})
+}
+
+// electLost has the operator give a partition any leader of which nothing was
+// ever committed, and whose only replica in sync went with its node's disk: it was
+// made when its other nodes were away, and nobody knew of it when the disk was lost.
+func (l *load) electLost() {
+	image := l.w.check.newestImage()
+	if image == nil || l.w.now < l.electNext || !l.w.plan.mayLoseDisk {
+		return
+	}
+	l.electNext = l.w.now + 2*second
+	for _, p := range l.parts() {
+		state := image.Topic(p.topic.id).Partition(p.number)
+		if state == nil || state.Leader != kafka.NoNode || len(state.InSync)+len(state.EligibleLeader) > 0 || p.highest > 0 ||
+			!slices.ContainsFunc(state.Replicas, func(id kafka.NodeID) bool { return l.w.nodes[id-1].wiped }) {
+			continue
+		}
+		p.givenUp = true
+		req := kmsg.NewPtrElectLeadersRequest()
+		req.Version, req.TimeoutMillis, req.ElectionType = 2, 5000, 1
+		req.Topics = []kmsg.ElectLeadersRequestTopic{{Topic: p.topic.name, Partitions: []int32{p.number}}}
+		l.admin.call(l.rng.IntN(len(l.w.nodes)), req, 8*second, func(kmsg.Response, error) {})
+	}
 }

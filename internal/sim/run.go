@@ -198,6 +198,7 @@ func (w *world) heal() {
 	var why string
 	for w.now < end && !w.stopped {
 		w.run(w.now + 200*millisecond)
+		w.load.electLost()
 		var ok bool
 		if ok, why = w.check.atRest(); ok {
 			ok, why = w.check.groupsAtRest()

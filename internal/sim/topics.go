@@ -67,6 +67,7 @@ type topicPart struct {
 	number    int32
 	moves     int  // how often it was asked for that other nodes have it
 	cancelled bool // and whether that was to end half way
+	givenUp   bool // any replica may lead, since nothing was ever committed
 	history
 }
 
