@@ -120,13 +120,23 @@ func (b *Broker) beginAnew(now time.Time, r *repair) {
 
 // tellDamaged has the controller know that what this replica had acknowledged is
 // lost, so that it is not taken for one that has it, and says whether it is so now.
-// It is not heard where no other is in sync.
+// It is not heard where no other is in sync. Done is called once: a node that hears of
+// no metadata may wait for long until it acts on the answer.
 func (b *Broker) tellDamaged(now time.Time, r *repair, done func(now time.Time, granted bool)) {
 	req := controller.ReportReplicas{Node: b.opts.Node, Epoch: b.lifecycle.epoch, Replicas: []controller.ReplicaReport{
 		{Topic: r.key.topic, Partition: r.key.partition, Fitness: metadata.Damaged, Cause: r.why}}}
+	over := false
+	end := func(now time.Time, granted bool) {
+		if !over {
+			over = true
+			done(now, granted)
+		}
+	}
+	timer := b.At(now.Add(repairReportMax), func(time.Time) { b.env.Post(func(now time.Time) { end(now, false) }) })
 	b.ask(now, req, fitnessTimeout, false, func(now time.Time, answer controller.Response, code kafka.ErrorCode) {
+		timer.Cancel()
 		res, _ := answer.(controller.ReportReplicasResult)
-		done(now, code == kafka.None && res.Error == kafka.None && len(res.Replicas) == 1 && res.Replicas[0].Error == kafka.None)
+		end(now, code == kafka.None && res.Error == kafka.None && len(res.Replicas) == 1 && res.Replicas[0].Error == kafka.None)
 	})
 }
 

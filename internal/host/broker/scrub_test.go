@@ -638,6 +638,31 @@ func TestLogThatCannotBeBegunAnewIsSetAsideOnce(t *testing.T) {
 	w.until("what was set aside is removed", func() bool { return aside() == 0 })
 }
 
+// The controller has taken a damaged replica out, and the node does not come to know
+// for it hears nothing of the metadata: that keeps no other repair waiting.
+func TestRepairDoesNotWaitForMetadataWithoutEnd(t *testing.T) {
+	w := newWorld(t, 3)
+	w.create(smallSegments, 3)
+	w.until("in sync", w.whole)
+	c := w.nodes[w.nodes[1].b.Controller()]
+	n := w.nodes[c.id%3+1]
+	w.lose = func(_, to kafka.NodeID, frame []byte) bool { return to == n.id && frame[0] == frameRaft }
+	r := &repair{key: partitionKey{w.replicaOf(n.id).TopicID(), 0}, topic: "t", why: "it was damaged"}
+	answers, granted := 0, true
+	n.b.tellDamaged(w.now, r, func(_ time.Time, ok bool) { answers, granted = answers+1, ok })
+	w.until("unfit", func() bool { return c.b.Image().TopicByName("t").Partition(0).IsUnfit(n.id) })
+	w.until("told", func() bool { return answers > 0 })
+	if granted {
+		t.Error("it acts on what it does not know")
+	}
+	w.lose = nil
+	w.until("it knows", func() bool { return n.b.Image().TopicByName("t").Partition(0).Equal(c.b.Image().TopicByName("t").Partition(0)) })
+	w.until("whole", w.whole)
+	if answers != 1 {
+		t.Errorf("%d answers", answers)
+	}
+}
+
 // compactedOnTwo makes the topic with a leader and a follower n that has a compacted
 // segment, in a world whose controller is another, and goes on without the two.
 func compactedOnTwo(t *testing.T) (w *world, c *worldNode, state func() *metadata.Partition, leader kafka.NodeID, n *worldNode) {
