@@ -656,7 +656,9 @@ func TestRepairDoesNotWaitForMetadataWithoutEnd(t *testing.T) {
 		t.Error("it acts on what it does not know")
 	}
 	w.lose = nil
-	w.until("it knows", func() bool { return n.b.Image().TopicByName("t").Partition(0).Equal(c.b.Image().TopicByName("t").Partition(0)) })
+	w.until("it knows", func() bool {
+		return n.b.Image().TopicByName("t").Partition(0).Equal(c.b.Image().TopicByName("t").Partition(0))
+	})
 	w.until("whole", w.whole)
 	if answers != 1 {
 		t.Errorf("%d answers", answers)

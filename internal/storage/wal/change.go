@@ -289,7 +289,7 @@ func (l *Log) Reset(start kafka.Offset, state []byte) error {
 	point := position{segment: start, pos: headerSize, offset: start}
 	flags, late := uint16(flagResetting), false
 	if state != nil {
-		err := statefile.Save(l.fs, l.statePath(start), state)
+		err := statefile.Save(l.fs, l.resetState(), state)
 		if vfs.Broken(err) {
 			return l.fail("reset", err)
 		}
@@ -360,7 +360,10 @@ func (l *Log) reset(start kafka.Offset, point position, hasState bool) error {
 	if err := l.dropStates(start, hasState); err != nil {
 		return err
 	}
-	return l.checkpoint.save(checkpoint{start: start, point: point})
+	if err := l.checkpoint.save(checkpoint{start: start, point: point}); err != nil || !hasState {
+		return err
+	}
+	return statefile.Remove(l.fs, l.resetState())
 }
 
 // Close syncs what is written, notes that there is nothing to recover, and

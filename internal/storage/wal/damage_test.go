@@ -411,3 +411,79 @@ func TestRetentionGoesOnAroundAMissingSegment(t *testing.T) {
 		t.Errorf("looked up a time that the missing segment may have: %v", err)
 	}
 }
+
+// The header of a segment that nothing was written to yet is damaged: nothing is
+// lost, and the log is as it was, whenever a crash comes then.
+func TestDamagedHeaderOfAnEmptySegmentLosesNothing(t *testing.T) {
+	for _, closed := range []bool{false, true} {
+		fs := vfs.NewMem()
+		l, _ := mustOpen(t, fs, small)
+		fill(t, l, 100, 1)
+		must(t, l.Sync())
+		if rolled, err := l.Roll(testNow.UnixMilli()+1000, 1); !rolled || err != nil {
+			t.Fatal(rolled, err)
+		}
+		want := readAll(t, l, 1)
+		if closed {
+			must(t, l.Close(testNow))
+		}
+		fs = fs.Crash(nil, 1)
+		files := segmentFiles(t, fs)
+		edit(t, fs, files[len(files)-1], func(b []byte) []byte { b[30] ^= 1; return b })
+
+		var crashes []*vfs.Mem
+		faulty := vfs.NewFaulty(fs)
+		faulty.SetHook(func(vfs.Op) error {
+			crashes = append(crashes, fs.Crash(nil, 0), fs.Crash(nil, 1))
+			return nil
+		})
+		l, r := mustOpen(t, faulty, small)
+		if l.End() != 200 || len(readAll(t, l, 1)) != len(want) || r.Damage != nil {
+			t.Fatalf("closed %t: %+v", closed, r)
+		}
+		fill(t, l, 20, 2)
+		must(t, l.Sync())
+		for i, fs := range crashes {
+			l, _, err := Open(fs, testDir, testID, small, testNow)
+			if err != nil || l.End() < 200 || len(readAll(t, l, 1)) < len(want) {
+				t.Fatalf("closed %t, after crash %d of %d: %v", closed, i, len(crashes), err)
+			}
+			must(t, l.Close(testNow))
+		}
+		if l, _ := mustOpen(t, fs.Crash(nil, 0), small); l.End() != 240 || l.LastEpoch() != 2 {
+			t.Errorf("closed %t: it ends at %d in epoch %d", closed, l.End(), l.LastEpoch())
+		}
+	}
+}
+
+// The header is damaged of a segment in which something is that the last checkpoint
+// on the disk does not tell of: it is not taken for what was never synced.
+func TestDamagedHeaderBeforeSyncedRecordsRemovesNothing(t *testing.T) {
+	for _, sealed := range []bool{false, true} {
+		fs := vfs.NewMem()
+		opts := small
+		opts.CheckpointBytes = 1 << 30
+		l, _ := mustOpen(t, fs, opts)
+		fill(t, l, 20, 1)
+		must(t, l.Sync())
+		if sealed {
+			if rolled, err := l.Roll(testNow.UnixMilli()+1000, 1); !rolled || err != nil {
+				t.Fatal(rolled, err)
+			}
+		} else {
+			must(t, l.Trim(40, nil))
+		}
+		fill(t, l, 3, 1)
+		must(t, l.Sync())
+		fs = fs.Crash(nil, 0)
+		files := segmentFiles(t, fs)
+		last := files[len(files)-1]
+		edit(t, fs, last, func(b []byte) []byte { b[30] ^= 1; return b })
+		before, _ := fs.Stat(last)
+		_, _, err := Open(fs, testDir, testID, opts, testNow)
+		after, serr := fs.Stat(last)
+		if !errors.Is(err, ErrCorrupt) || serr != nil || after.Size != before.Size {
+			t.Errorf("sealed %t: %v; the file has %d bytes, had %d", sealed, err, after.Size, before.Size)
+		}
+	}
+}

@@ -81,6 +81,7 @@ type recovery struct {
 	replaced []*segment              // by others
 	headers  []segmentHeader
 	unclean  bool         // there may be something above the recovery point
+	headless *segment     // the last one: nothing but its header was written, and that is damaged
 	promised kafka.Offset // without a checkpoint: what a header says is synced, at or above the recovery point
 }
 
@@ -110,6 +111,9 @@ func (r *recovery) run() error {
 	r.ck = l.checkpoint.last
 	if found && r.ck.flags&flagResetting != 0 {
 		return r.finishReset()
+	}
+	if err := r.remove(l.resetState()); err != nil { // of a reset that has not begun
+		return err
 	}
 	if len(r.bases) == 0 {
 		return r.begin(found)
@@ -321,6 +325,16 @@ func (r *recovery) take() error {
 	l.trimEpochs(l.Start())
 	ck := checkpoint{start: l.Start(), point: position{s.base, s.size, l.End()}}
 	switch {
+	case r.headless != nil:
+		if err := l.checkpoint.save(ck); err != nil {
+			return err
+		}
+		if err := r.removeSegment(r.headless.base); err != nil {
+			return err
+		}
+		if err := l.fs.SyncDir(l.dir); err != nil {
+			return err
+		}
 	case r.Clean:
 	case !r.unclean: // nothing to lose; left to the first Sync
 		if err := r.writeAgain(f, ck); err != nil {

@@ -31,10 +31,18 @@ func (r *recovery) readHeaders(found bool) error {
 			}
 		}
 		if err != nil {
-			if errors.Is(err, ErrCorrupt) && r.mayBeUnsynced(i, found) {
-				return r.cutSegments(i, err)
+			if !errors.Is(err, ErrCorrupt) {
+				return err
 			}
-			return err
+			if end, ok := r.emptyAfter(i, found); ok {
+				r.headless, r.CutReason = s, err.Error()
+				r.goBack(i, end)
+				return nil
+			}
+			if ok, serr := r.mayBeUnsynced(i, found); !ok || serr != nil {
+				return errors.Join(err, serr)
+			}
+			return r.cutSegments(i, err)
 		}
 		l.segments = append(l.segments, s)
 		r.headers = append(r.headers, h)
@@ -43,16 +51,57 @@ func (r *recovery) readHeaders(found bool) error {
 }
 
 // mayBeUnsynced says whether nothing of the i-th segment is known to be synced.
-func (r *recovery) mayBeUnsynced(i int, found bool) bool {
-	p := r.ck.point
+// A checkpoint that is not the first one names a segment whose header was synced,
+// and there may be more that was since.
+func (r *recovery) mayBeUnsynced(i int, found bool) (bool, error) {
+	p, c := r.ck.point, &r.log.checkpoint
 	switch {
+	case found && r.bases[i] == p.segment && p.pos <= headerSize && c.durable:
+		return r.holdsNothing(i)
 	case found:
-		return r.bases[i] > p.segment || r.bases[i] == p.segment && p.pos <= headerSize
-	case r.log.checkpoint.damaged:
-		return false
+		return r.bases[i] > p.segment || r.bases[i] == p.segment && p.pos <= headerSize, nil
+	case c.damaged:
+		return false, nil
 	}
 	// No checkpoint was ever durable, so there never was a second segment.
-	return len(r.bases) == 1 && r.bases[0] == 0
+	return len(r.bases) == 1 && r.bases[0] == 0, nil
+}
+
+// holdsNothing says whether there is nothing in a segment behind its header.
+func (r *recovery) holdsNothing(i int) (bool, error) {
+	f, err := r.log.fs.Open(r.segment(r.bases[i]).path, vfs.ReadOnly)
+	if err != nil {
+		return false, err
+	}
+	defer f.Close()
+	size, err := f.Size()
+	if err != nil || size <= headerSize {
+		return err == nil, err
+	}
+	return padded(f, headerSize, size)
+}
+
+// emptyAfter says whether the i-th segment is the last one, nothing was written to
+// it, and the one before it ends where it begins: there.
+func (r *recovery) emptyAfter(i int, found bool) (end entry, ok bool) {
+	p := r.ck.point
+	if !found || i == 0 || i+1 < len(r.bases) || r.bases[i] != p.segment || p.pos > headerSize {
+		return entry{}, false
+	}
+	before := r.log.segments[i-1]
+	end, ok = r.endByIndex(before)
+	if empty, err := r.holdsNothing(i); !empty || err != nil || before.damage != nil {
+		return entry{}, false
+	}
+	return end, ok && end.offset == p.offset && end.pos <= before.size
+}
+
+// goBack takes the segment before the i-th for the active one, which it was. What is
+// behind its end was a write that failed.
+func (r *recovery) goBack(i int, end entry) {
+	s := r.log.segments[i-1]
+	r.bases, r.Clean = r.bases[:i], false
+	r.ck.point = position{segment: s.base, pos: end.pos, offset: end.offset}
 }
 
 // readHeader reads header, size and first batch of a segment.

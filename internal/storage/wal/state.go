@@ -16,6 +16,10 @@ const (
 	statePrefix = "state_"
 	stateSuffix = ".snapshot"
 	statesMax   = 3
+
+	// resetStateName is that of the state to be of the log once Reset has begun: the
+	// log that is there until then must not take it for its own.
+	resetStateName = "state_of_reset"
 )
 
 func (l *Log) statePath(offset kafka.Offset) string {
@@ -141,7 +145,7 @@ func (l *Log) pruneStates(start, end kafka.Offset, spare ...kafka.Offset) error 
 }
 
 // dropStates removes all states, durably, but the one at start if that is of the
-// log that begins there now.
+// log that begins there now: the one that Reset has saved.
 func (l *Log) dropStates(start kafka.Offset, keep bool) error {
 	l.mu.Lock()
 	drop := l.states
@@ -161,5 +165,28 @@ func (l *Log) dropStates(start kafka.Offset, keep bool) error {
 	if _, err := l.dropNotes(func(kafka.Offset) bool { return true }); err != nil {
 		return err
 	}
+	if keep {
+		if err := l.adoptState(start); err != nil {
+			return err
+		}
+	}
 	return l.fs.SyncDir(l.dir)
 }
+
+// adoptState makes the state that Reset has saved that of the log, unless a process
+// that has ended has done it. It is not renamed: of that a crash may leave no name.
+func (l *Log) adoptState(start kafka.Offset) error {
+	b, err := statefile.Load(l.fs, l.resetState())
+	if errors.Is(err, statefile.ErrNotFound) {
+		return nil
+	}
+	if err == nil {
+		err = statefile.Save(l.fs, l.statePath(start), b)
+	}
+	if err != nil {
+		return fmt.Errorf("keep state: %w", err)
+	}
+	return nil
+}
+
+func (l *Log) resetState() string { return filepath.Join(l.dir, resetStateName) }

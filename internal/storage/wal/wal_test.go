@@ -1298,3 +1298,36 @@ func TestSavedStateCountsMoreThanANotedOne(t *testing.T) {
 		t.Errorf("with the saved one damaged: %d %q %t", o, b, ok)
 	}
 }
+
+// The state that Reset is given is of another log. A process that ends in the midst
+// of it leaves the old log with its own, or the new one with that.
+func TestResetLeavesNoLogWithAnothersState(t *testing.T) {
+	for _, own := range []bool{false, true} {
+		fs := vfs.NewMem()
+		faulty := vfs.NewFaulty(fs)
+		l, _ := mustOpen(t, faulty, small)
+		fill(t, l, 100, 1)
+		must(t, l.Sync())
+		if own {
+			must(t, l.SaveState(100, []byte("own"), l.Truncations()))
+		}
+		var crashes []*vfs.Mem
+		faulty.SetHook(func(vfs.Op) error {
+			crashes = append(crashes, fs.Crash(nil, 0), fs.Crash(nil, 1))
+			return nil
+		})
+		must(t, l.Reset(100, []byte("theirs")))
+		faulty.SetHook(nil)
+		for i, fs := range append(crashes, fs.Crash(nil, 0)) {
+			l, _ := mustOpen(t, fs, small)
+			want := map[bool]string{true: "own"}[own]
+			if l.Start() == 100 {
+				want = "theirs"
+			}
+			if _, got, _, err := l.LoadState(l.End()); string(got) != want || err != nil {
+				t.Fatalf("own %t, crash %d of %d: a log from %d to %d has the state %q, not %q: %v", own, i, len(crashes), l.Start(), l.End(), got, want, err)
+			}
+			must(t, l.Close(testNow))
+		}
+	}
+}
