@@ -237,7 +237,8 @@ func (l *Log) verifyIndex(r *reading) (rebuilt bool, err error) {
 	if err == nil {
 		entries := decodeIndex(b, s.base)
 		n := len(entries)
-		if n > 0 && n*entrySize == len(b) && entries[n-1].pos == size && entries[n-1].offset == end && entries[n-1].maxTs != unknownTimestamp {
+		// What is below the log start offset is not repaired.
+		if n > 0 && n*entrySize == len(b) && entries[n-1].pos == size && entries[n-1].offset == end && (entries[n-1].maxTs != unknownTimestamp || s.base < l.Start()) {
 			return false, nil
 		}
 	}

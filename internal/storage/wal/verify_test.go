@@ -461,3 +461,33 @@ func TestTwoMayRewriteOneSegment(t *testing.T) {
 		}
 	}
 }
+
+// Damage below the log start offset is nobody's: the index of its segment is made
+// anew once, not each time.
+func TestIndexOfWhatIsDeletedIsMadeAnewOnce(t *testing.T) {
+	fs := vfs.NewMem()
+	l, _ := mustOpen(t, fs, small)
+	fill(t, l, 100, 1)
+	must(t, l.Trim(10, nil))
+	must(t, l.Close(testNow))
+	first := segmentFiles(t, fs)[0]
+	edit(t, fs, first, func(b []byte) []byte { b[headerSize+200] ^= 1; return b })
+	must(t, fs.Remove(strings.TrimSuffix(first, segmentSuffix)+indexSuffix))
+	l, _ = mustOpen(t, fs, small)
+	rebuilt := 0
+	for range 3 {
+		for from := l.Start(); from < l.End(); {
+			piece, err := l.Verify(from, l.End(), 1<<20, 0)
+			if err != nil || piece.Damage != nil || piece.To == from {
+				t.Fatalf("at %d: %+v, %v", from, piece, err)
+			}
+			if piece.IndexRebuilt {
+				rebuilt++
+			}
+			from = piece.To
+		}
+	}
+	if rebuilt > 1 {
+		t.Errorf("made anew %d times", rebuilt)
+	}
+}
