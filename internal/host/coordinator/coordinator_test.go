@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -621,6 +623,28 @@ func TestACommitThatCannotBeStoredIsAnsweredInTime(t *testing.T) {
 		f.pass(2 * time.Second)
 		f.wantCommit(r, kafka.ErrCoordinatorNotAvailable)
 	}
+}
+
+// It may come to its shard on its way while the topic is deleted there.
+func TestACommitIsDecidedWithTheTopicsOfItsTurn(t *testing.T) {
+	f := newFixture(t)
+	f.groups.SetTopics(imageWith(t, "t"))
+	f.groups.OnLeader(f.now, 0, 1, f.log)
+	s := f.groups.shard(0)
+	s.mu.Lock()
+	commit := make(chan *group.Response)
+	go func() { commit <- f.commitTo("t", 1, 6) }()
+	for stacks := make([]byte, 1<<20); ; runtime.Gosched() { // until it waits for its turn
+		all := string(stacks[:runtime.Stack(stacks, true)])
+		if slices.ContainsFunc(strings.Split(all, "\n\n"), func(g string) bool {
+			return strings.Contains(g, "(*shard).handle(") && strings.Contains(g, "sync.Mutex.Lock")
+		}) {
+			break
+		}
+	}
+	f.groups.SetTopics(imageWith(t, "t", "-t"))
+	s.mu.Unlock()
+	f.wantCommit(<-commit, kafka.ErrUnknownTopicOrPartition)
 }
 
 // An offset of a transaction counts later: it would come up for a topic that

@@ -148,11 +148,8 @@ func (s *shard) loadStep(now time.Time, gen uint64) {
 // coordinator before could perhaps not do so. All that was loaded was committed
 // before: a topic that has a deleted one's name is another. The caller holds the lock.
 func (s *shard) forgetDeleted(now time.Time, out *outcome) {
-	view := s.groups.view()
-	if view != nil {
-		s.core.SetTopics(view)
-	}
-	req := &group.TopicsDeleted{Topics: s.deleted, Unknown: view != nil}
+	known := s.seeTopics()
+	req := &group.TopicsDeleted{Topics: s.deleted, Unknown: known}
 	s.deleted = nil
 	s.ticket++
 	s.waiting[s.ticket] = waiter{req, func(group.Response) {}}

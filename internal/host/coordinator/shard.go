@@ -120,7 +120,6 @@ func (s *shard) setOptions(o group.Options) {
 
 // handle decides over one request.
 func (s *shard) handle(now time.Time, req group.Request, reply func(group.Response)) {
-	view := s.groups.view()
 	var out outcome
 	s.mu.Lock()
 	s.see(now)
@@ -142,13 +141,23 @@ func (s *shard) handle(now time.Time, req group.Request, reply func(group.Respon
 	}
 	s.ticket++
 	s.waiting[s.ticket] = waiter{req, reply}
-	if view != nil {
-		s.core.SetTopics(view)
-	}
+	s.seeTopics()
 	s.take(s.core.Decide(now, req, s.ticket), &out)
 	s.mu.Unlock()
 	s.finish(&out)
 	s.flush(true)
+}
+
+// seeTopics has the core decide with the present view of topics. It is looked up
+// under the lock, or one that another has decided with would be followed by an
+// older one, which still has a topic whose offsets are removed already. It says
+// whether there is one.
+func (s *shard) seeTopics() bool {
+	view := s.groups.view()
+	if view != nil {
+		s.core.SetTopics(view)
+	}
+	return view != nil
 }
 
 func (s *shard) see(now time.Time) {
@@ -206,7 +215,6 @@ func (s *shard) wake(at time.Time, out *outcome) {
 // nobody's time runs out.
 func (s *shard) tick(now time.Time, gen uint64, at time.Time) {
 	serves := s.groups.opts.MayServe(now)
-	view := s.groups.view()
 	var out outcome
 	s.mu.Lock()
 	if s.gen != gen || s.state != stateActive || !s.wakeAt.Equal(at) {
@@ -221,9 +229,7 @@ func (s *shard) tick(now time.Time, gen uint64, at time.Time) {
 	case !serves:
 		s.wake(now.Add(retryAfter), &out)
 	default:
-		if view != nil {
-			s.core.SetTopics(view)
-		}
+		s.seeTopics()
 		s.take(s.core.Tick(now), &out)
 	}
 	s.watchAppends(&out)
