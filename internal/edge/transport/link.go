@@ -132,14 +132,19 @@ func (l *link) flush(inline bool) {
 
 // drain waits until all that was queued has been written.
 func (l *link) drain(wait time.Duration) {
-	deadline := time.Now().Add(wait)
-	timer := time.AfterFunc(wait, l.cond.Broadcast)
+	over := false
+	timer := time.AfterFunc(wait, func() {
+		l.mu.Lock()
+		over = true
+		l.mu.Unlock()
+		l.cond.Broadcast()
+	})
 	defer timer.Stop()
 	l.flush(false)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.drainers++
-	for l.connected && (l.writer != nobody || l.queue.bytes > 0) && time.Now().Before(deadline) {
+	for l.connected && (l.writer != nobody || l.queue.bytes > 0) && !over {
 		l.cond.Wait()
 	}
 	l.drainers--
@@ -156,11 +161,15 @@ func (l *link) close() {
 func (l *link) run() {
 	backoff := l.t.redialMin
 	refused := ""
+	unreached := unreached{since: time.Now()}
 	for l.ctx.Err() == nil {
 		c, err := l.dial()
 		if err != nil {
 			if l.ctx.Err() != nil {
 				return
+			}
+			if l.class == 0 {
+				unreached.failed(l, err)
 			}
 			gone := errors.Is(err, syscall.ECONNREFUSED)
 			l.mu.Lock()
@@ -187,16 +196,44 @@ func (l *link) run() {
 			continue
 		}
 		backoff, refused = l.t.redialMin, ""
+		if unreached.told != "" {
+			l.t.options.Log.Info("peer is reached again", "peer", l.peer, "address", l.address)
+		}
 		l.serve(c)
 		c.Close()
+		unreached.since, unreached.told = time.Now(), ""
 		if l.ctx.Err() == nil {
 			l.t.options.Down(l.peer, false)
 		}
 	}
 }
 
+// unreached is a peer to which there is no connection.
+type unreached struct {
+	since time.Time
+	told  string // why, as the log has it; "" while it says nothing
+}
+
+// failed tells why the peer is not reached, once that lasts, and when it changes.
+func (u *unreached) failed(l *link, err error) {
+	var r refusal
+	why := err.Error()
+	var op *net.OpError
+	if errors.As(err, &op) { // the rest names a port that is another one each time
+		why = op.Err.Error()
+	}
+	if why == u.told || errors.As(err, &r) || time.Since(u.since) < tellUnreached {
+		return
+	}
+	u.told = why
+	l.t.options.Log.Warn("peer cannot be reached: does its process run, is the address right, does a firewall let it through?",
+		"peer", l.peer, "address", l.address, "cause", why)
+}
+
 func (l *link) dial() (net.Conn, error) {
-	d := net.Dialer{Timeout: dialTimeout, KeepAlive: 5 * time.Second}
+	// The kernel gives up one that is at rest, too, when unheardMax is over: not
+	// because a single probe was lost.
+	d := net.Dialer{Timeout: dialTimeout, KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 2 * time.Second, Interval: time.Second}}
 	c, err := d.DialContext(l.ctx, "tcp", l.address)
 	if err != nil {
 		return nil, err

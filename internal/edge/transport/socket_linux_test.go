@@ -142,3 +142,29 @@ func TestPeersAreAcceptedWithoutHighDescriptors(t *testing.T) {
 	}
 	peer.Close()
 }
+
+// Without it the kernel tries a path that was cut again after ever longer times.
+func TestAPeerThatConfirmsNothingIsGivenUp(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	c, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	tune(c)
+	raw, err := c.(syscall.Conn).SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var ms int
+	if e := raw.Control(func(fd uintptr) { ms, err = unix.GetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT) }); e != nil || err != nil {
+		t.Fatal(e, err)
+	}
+	if time.Duration(ms)*time.Millisecond != unheardMax {
+		t.Errorf("given up after %d ms", ms)
+	}
+}

@@ -41,6 +41,12 @@ const (
 	redialMin     = 2 * time.Millisecond
 	redialMax     = time.Second
 	frameBytesMax = 256 << 20
+
+	// What goes on for long is told once in so long.
+	tellAgain = 10 * time.Second
+	// A peer that is not reached for so long is told of: one that is started
+	// again takes less.
+	tellUnreached = 3 * time.Second
 )
 
 // Options of a Transport.
@@ -201,20 +207,22 @@ func (t *Transport) mustFlush(l *link) {
 func (t *Transport) Close(wait time.Duration) {
 	t.mu.Lock()
 	t.closed = true
+	var all []*link
 	for _, links := range t.links {
-		for _, l := range links {
-			l.drain(wait)
-		}
+		all = append(all, links[:]...)
 	}
 	t.mu.Unlock()
+	var drained sync.WaitGroup
+	for _, l := range all {
+		drained.Go(func() { l.drain(wait) })
+	}
+	drained.Wait()
 	t.cancel()
 	t.socket.Close()
-	t.mu.Lock()
-	for _, links := range t.links {
-		for _, l := range links {
-			l.close()
-		}
+	for _, l := range all {
+		l.close()
 	}
+	t.mu.Lock()
 	for c := range t.accepted {
 		c.Close()
 	}
@@ -223,14 +231,22 @@ func (t *Transport) Close(wait time.Duration) {
 }
 
 func (t *Transport) accept() {
+	var told time.Time
+	untold := 0
 	for {
 		c, err := t.socket.Accept()
 		if err != nil {
 			if t.ctx.Err() != nil || errors.Is(err, net.ErrClosed) {
 				return
 			}
-			t.options.Log.Warn("peer connection not accepted", "err", err)
-			time.Sleep(10 * time.Millisecond) // out of file descriptors: let some close
+			if untold++; time.Since(told) >= tellAgain {
+				t.options.Log.Warn("peer connection not accepted", "err", err, "times", untold)
+				told, untold = time.Now(), 0
+			}
+			select { // out of file descriptors: let some close
+			case <-time.After(10 * time.Millisecond):
+			case <-t.ctx.Done():
+			}
 			continue
 		}
 		t.mu.Lock()
