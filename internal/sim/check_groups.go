@@ -149,22 +149,25 @@ func (g *simGroup) fetched(m *member, p *groupPart, read offsetRead, value int64
 
 // offsetsKept is for how long offsets that nobody reads stay, where retention is
 // short, by clocks that are hardly off.
-const offsetsKept = 59 * second
+func (p *groupPlan) offsetsKept() instant { return p.kept * 59 / 60 }
 
 // mayExpire says whether the retention may have removed the offset.
 func (g *simGroup) mayExpire(p *groupPart, read offsetRead) bool {
-	always := slices.Contains(g.always, p.part.topic.name)
+	always, kept := slices.Contains(g.always, p.part.topic.name), g.w.plan.groups.offsetsKept()
 	switch {
 	case !g.w.plan.groups.shortRetention, always && g.gapAt < read.ackedAt && g.w.now <= g.aliveUntil:
 		return false
 	case g.w.wallClocksDiffer():
 		return true
-	case g.w.now < offsetsKept:
-		return false
+	}
+	for _, o := range p.recent {
+		if o.value == read.acked && g.w.now-o.at < kept {
+			return false
+		}
 	}
 	g.alive()
 	// In a classic group it counts from when the last member has gone.
-	return !always || g.kind > groupCooperative || g.w.now-g.aliveLast >= offsetsKept
+	return !always || g.kind > groupCooperative || g.w.now-g.aliveLast >= kept
 }
 
 // seen takes in that a member is alive for sure for a while.

@@ -109,7 +109,7 @@ func TestOffsetsMayExpireThoughNobodyHasNoticedThatTheGroupWasEmpty(t *testing.T
 		"after it":           {silent: 5 * second, broken: 0},
 	} {
 		w := &world{now: second, trace: &trace{}}
-		w.plan.groups.shortRetention, w.plan.groups.session = true, 4*second
+		w.plan.groups.shortRetention, w.plan.groups.session, w.plan.groups.kept = true, 4*second, 60*second
 		w.plan.clocks = []clock{{rate: 1, wall: 2 * time.Minute}}
 		g := &simGroup{w: w, name: "members1", kind: groupMixed, always: []string{"t1"}}
 		g.groupHistory.init()

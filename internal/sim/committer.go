@@ -6,9 +6,11 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"chronik/internal/base/kafka"
+	"chronik/internal/core/group"
 )
 
-// committer commits offsets of a group of its own, no two alike, deletes them, and
+// committer commits offsets of a group of its own, no two alike, deletes them or
+// the group, and
 // reads them back: what was acknowledged last, unless a request without an answer
 // was carried out late.
 type committer struct {
@@ -19,12 +21,17 @@ type committer struct {
 	beside      *topicPart // another of the topic, of which nothing is deleted; nil: there is none
 	coordinator int        // nowhere: not known
 
-	next  int64          // commits so far
-	acked int64          // the last that was acknowledged; -1: none
-	maybe map[int64]bool // without an answer, so that they may come at any time
-	kept  int64          // as acked, of beside
-	sent  int64          // on its way; -1: a deletion is, or nothing was sent
-	last  string
+	next   int64          // commits so far
+	acked  int64          // the last that was acknowledged; -1: none
+	at     instant        // when that was sent
+	maybe  map[int64]bool // without an answer, so that they may come at any time
+	kept   int64          // as acked, of beside
+	keptAt instant        // as at, of beside
+	quiet  instant        // since when it asks nothing any more; 0: it does
+	sent   int64          // on its way; -1: a deletion is, or nothing was sent
+	gone   bool           // a deletion of the group without an answer may come at any time
+	loose  bool           // some request had no answer
+	last   string
 }
 
 func newCommitter(l *load, number int) *committer {
@@ -41,10 +48,13 @@ func (m *committer) later() {
 func (m *committer) step() {
 	parts := m.l.parts()
 	switch {
+	case m.quiet > 0:
+		return
 	case len(parts) == 0:
 		m.later()
 	case m.part == nil || m.part.topic.deleted:
 		m.part, m.acked, m.kept, m.maybe = parts[m.c.rng.IntN(len(parts))], -1, -1, make(map[int64]bool)
+		m.maybe[-1] = m.gone
 		if m.beside = nil; len(m.part.topic.parts) > 1 {
 			m.beside = m.part.topic.parts[(int(m.part.number)+1)%len(m.part.topic.parts)]
 		}
@@ -53,8 +63,10 @@ func (m *committer) step() {
 		m.find()
 	case m.c.rng.IntN(3) == 0:
 		m.fetch()
-	case m.acked >= 0 && m.c.rng.IntN(16) == 0:
+	case m.acked >= 0 && !m.c.w.healed && m.c.rng.IntN(16) == 0:
 		m.delete()
+	case m.acked >= 0 && !m.c.w.healed && m.c.rng.IntN(24) == 0:
+		m.deleteGroup()
 	default:
 		m.commit()
 	}
@@ -63,7 +75,7 @@ func (m *committer) step() {
 // failed goes on after an error: somebody else may be the coordinator.
 func (m *committer) failed(why string) {
 	m.last = why
-	m.coordinator = nowhere
+	m.coordinator, m.loose = nowhere, true
 	m.later()
 }
 
@@ -91,14 +103,20 @@ func (m *committer) commit() {
 	offset := m.next ^ 1 // every other one goes back
 	m.sent = offset
 	req := kmsg.NewPtrOffsetCommitRequest()
-	req.Version, req.Group, req.Generation = 8, m.group, -1
+	req.Version, req.Group, req.Generation = m.version(6, part), m.group, -1
 	rp := kmsg.NewOffsetCommitRequestTopicPartition()
 	rp.Partition, rp.Offset = part.number, offset
 	rp.LeaderEpoch, rp.Metadata = besideOffset(offset)
 	rt := kmsg.NewOffsetCommitRequestTopic()
-	rt.Topic, rt.Partitions = part.topic.name, []kmsg.OffsetCommitRequestTopicPartition{rp}
+	rt.Topic, rt.TopicID, rt.Partitions = part.topic.name, part.topic.id, []kmsg.OffsetCommitRequestTopicPartition{rp}
 	if m.beside != nil {
 		rp.Partition = m.beside.number
+		rt.Partitions = append(rt.Partitions, rp)
+	}
+	sent := m.c.w.now
+	strange := m.c.rng.IntN(8) == 0
+	if strange {
+		rp.Partition = 1000
 		rt.Partitions = append(rt.Partitions, rp)
 	}
 	req.Topics = append(req.Topics, rt)
@@ -107,10 +125,12 @@ func (m *committer) commit() {
 		case err != nil:
 			m.maybe[offset] = true
 			m.failed("commit: " + err.Error())
+		case strange && r.(*kmsg.OffsetCommitResponse).Topics[0].Partitions[len(rt.Partitions)-1].ErrorCode == 0:
+			m.c.w.violate("offsets are of partitions that there are", "%s: a commit for partition 1000 of %s was taken", m.group, part.topic.name)
 		case r.(*kmsg.OffsetCommitResponse).Topics[0].Partitions[0].ErrorCode == 0:
-			m.acked, m.last = offset, ""
+			m.acked, m.at, m.last = offset, sent, ""
 			if got := r.(*kmsg.OffsetCommitResponse).Topics[0].Partitions; m.beside != nil && got[1].ErrorCode == 0 { // else it is not known there yet
-				m.kept = offset
+				m.kept, m.keptAt = offset, sent
 			}
 			m.later()
 		default:
@@ -145,14 +165,67 @@ func (m *committer) delete() {
 	})
 }
 
+// deleteGroup deletes the group, and sees whether it is gone.
+func (m *committer) deleteGroup() {
+	m.sent = -1
+	req := kmsg.NewPtrDeleteGroupsRequest()
+	req.Version, req.Groups = 2, []string{m.group}
+	m.c.call(m.coordinator, req, m.c.w.plan.requestTimeout, func(r kmsg.Response, err error) {
+		if err == nil {
+			if code := kafka.ErrorCode(r.(*kmsg.DeleteGroupsResponse).Groups[0].ErrorCode); code != kafka.None {
+				err = code
+			}
+		}
+		if err != nil {
+			m.maybe[-1], m.gone = true, true
+			m.failed("delete the group: " + err.Error())
+			return
+		}
+		m.acked, m.kept, m.last = -1, -1, ""
+		if m.loose { // a commit may have come late, and made it again
+			m.later()
+			return
+		}
+		m.seeGone()
+	})
+}
+
+func (m *committer) seeGone() {
+	req := kmsg.NewPtrDescribeGroupsRequest()
+	req.Version, req.Groups = 6, []string{m.group}
+	m.c.call(m.coordinator, req, m.c.w.plan.requestTimeout, func(r kmsg.Response, err error) {
+		if err != nil {
+			m.failed("describe: " + err.Error())
+			return
+		}
+		switch got := r.(*kmsg.DescribeGroupsResponse).Groups[0]; kafka.ErrorCode(got.ErrorCode) {
+		case kafka.ErrGroupIDNotFound:
+			m.later()
+		case kafka.None:
+			m.c.w.violate("a group that was deleted is gone", "%s is %s", m.group, got.State)
+		default:
+			m.failed("describe: " + kafka.ErrorCode(got.ErrorCode).String())
+		}
+	})
+}
+
+// version draws the version of a request, from the lowest on that says all that
+// matters to 10, which names topics by their ids.
+func (m *committer) version(lowest int, p *topicPart) int16 {
+	if p.topic.id.IsZero() {
+		return int16(lowest + m.c.rng.IntN(10-lowest))
+	}
+	return int16(lowest + m.c.rng.IntN(11-lowest))
+}
+
 func (m *committer) fetch() {
 	part := m.part
 	req := kmsg.NewPtrOffsetFetchRequest()
-	req.Version = 8
+	req.Version = m.version(8, part)
 	g := kmsg.NewOffsetFetchRequestGroup()
-	g.Group = m.group
+	g.Group, g.MemberEpoch = m.group, -1
 	gt := kmsg.NewOffsetFetchRequestGroupTopic()
-	gt.Topic, gt.Partitions = part.topic.name, []int32{part.number}
+	gt.Topic, gt.TopicID, gt.Partitions = part.topic.name, part.topic.id, []int32{part.number}
 	if m.beside != nil {
 		gt.Partitions = append(gt.Partitions, m.beside.number)
 	}
@@ -194,22 +267,44 @@ func (m *committer) fetch() {
 
 // read checks what is told of a partition, and says whether it may be so.
 func (m *committer) read(part *topicPart, got *kmsg.OffsetFetchResponseGroupTopicPartition, node int) bool {
-	w, acked := m.c.w, &m.acked
+	w, acked, at := m.c.w, &m.acked, m.at
 	if part == m.beside {
-		acked = &m.kept
+		acked, at = &m.kept, m.keptAt
 	}
 	if part.topic.deleted {
 		return true
 	}
-	if got.Offset == -1 && w.plan.groups.shortRetention && (w.now >= offsetsKept || w.wallClocksDiffer()) {
+	if got.Offset == -1 && w.plan.groups.shortRetention && (w.now-at >= w.plan.groups.offsetsKept() || w.wallClocksDiffer()) {
 		*acked = -1 // a group without members; the clocks may have been stepped
 	}
-	maybe := m.maybe[got.Offset] && (part == m.part || got.Offset >= 0)
+	maybe := m.maybe[got.Offset] && (part == m.part || got.Offset >= 0 || m.gone)
 	if got.Offset != *acked && !maybe {
 		w.violate("committed offsets do not go back", "%s: %s on node %d is at %d; %d was acknowledged, and %d commits were not answered", m.group, part, node+1, got.Offset, *acked, len(m.maybe))
 		return false
 	}
 	return w.check.asCommitted(m.c.name, part, got)
+}
+
+// hush has the committer ask nothing any more, where its offsets are to grow old then.
+func (m *committer) hush() {
+	if m.c.w.plan.groups.shortRetention && !m.c.w.wallClocksDiffer() {
+		m.quiet = m.c.w.now
+	}
+}
+
+// lingers says what is left of the group, though nobody commits any more.
+func (m *committer) lingers() (why string) {
+	if m.quiet == 0 {
+		return ""
+	}
+	for _, n := range m.c.w.nodes {
+		n.broker.Groups().EachGroup(func(g group.GroupStats) {
+			if g.Group == m.group {
+				why = fmt.Sprintf("node %d has group %s yet, which nobody has used since %v", n.id, m.group, m.quiet)
+			}
+		})
+	}
+	return why
 }
 
 // onlyOf is what an answer with all offsets of a group says of a partition.
@@ -218,7 +313,7 @@ func onlyOf(topics []kmsg.OffsetFetchResponseGroupTopic, part *topicPart) []kmsg
 	out.Topic = part.topic.name
 	for _, t := range topics {
 		for _, p := range t.Partitions {
-			if t.Topic == part.topic.name && p.Partition == part.number {
+			if (t.Topic == part.topic.name || t.Topic == "" && t.TopicID == part.topic.id) && p.Partition == part.number {
 				out.Partitions = append(out.Partitions, p)
 			}
 		}

@@ -30,7 +30,9 @@ type groupPlan struct {
 	session        instant // of members of all groups
 	rebalance      instant // the rebalance timeout of most of them
 	heartbeat      instant
-	shortRetention bool // offsets of groups without members are kept for a minute
+	shortRetention bool    // offsets of groups without members are kept for a while only
+	kept           instant // for so long; 0: for days
+	loadBytes      int     // of the topic of committed offsets, read at a time while groups load; 0: the default, which is more than there is
 }
 
 // drawGroups draws what concerns groups, apart from all else.
@@ -55,38 +57,52 @@ func (w *world) drawGroups(o Options) {
 		w.plan.static["min.insync.replicas"] = "2" // of __consumer_offsets, too: each record on two disks
 	}
 	if g.shortRetention {
-		w.plan.static["offsets.retention.minutes"] = "1"
+		g.kept = second * instant(5+rng.IntN(20))
+		if rng.IntN(2) == 0 { // else anything may be old at any time
+			for i := range w.plan.clocks {
+				if c := &w.plan.clocks[i]; c.differs() {
+					c.wall = 0
+				}
+			}
+		}
 		set("offsets.retention.check.interval.ms", 3*second)
+	}
+	if rng.IntN(2) == 0 {
+		g.loadBytes = 256 << rng.IntN(8)
 	}
 	set("group.consumer.assignment.interval.ms", instant(max(0, rng.IntN(6)-3))*700*millisecond)
 }
 
 // simGroup is one group, and what the checkers know of it.
 type simGroup struct {
-	w       *world
-	rng     *rand.Rand
-	name    string
-	kind    groupKind
-	always  []string // topics that every member reads
-	regex   bool     // members of the KIP-848 protocol read what a regular expression matches
-	slots   []*memberSlot
-	members []*member // processes that run
-	hangs   bool      // the next that leads hangs before it syncs
+	w        *world
+	rng      *rand.Rand
+	name     string
+	kind     groupKind
+	always   []string // topics that every member reads
+	assignor string   // that members of the KIP-848 protocol ask for; "": none
+	regex    bool     // members of the KIP-848 protocol read what a regular expression matches
+	slots    []*memberSlot
+	members  []*member // processes that run
+	hangs    bool      // the next that leads hangs before it syncs
+	closed   instant   // no member starts until then
 	groupHistory
 }
 
 // memberSlot is a place for one member: a program that is started again after
 // it has ended.
 type memberSlot struct {
-	g         *simGroup
-	c         *client
-	instance  string   // of a static member
-	rebalance instant  // its rebalance timeout
-	topics    []string // that a static member reads, each time it starts: a change would wait for a rebalance
-	changedBy int      // the last process that changed topics after it had joined; 0: none
-	starts    int
-	last      *member
-	outrunAt  instant // static: when the join of a new classic process, which had given it up, was handled late; 0: none was
+	g          *simGroup
+	c          *client
+	instance   string   // of a static member
+	rebalance  instant  // its rebalance timeout
+	topics     []string // that a static member reads, each time it starts: a change would wait for a rebalance
+	changedBy  int      // the last process that changed topics after it had joined; 0: none
+	strategies []string // of a member that speaks the eager protocol: those it knows, as it prefers them
+	rack       string   // of a member that speaks the KIP-848 protocol
+	starts     int
+	last       *member
+	outrunAt   instant // static: when the join of a new classic process, which had given it up, was handled late; 0: none was
 }
 
 // startGroups makes the groups that the seed has drawn.
@@ -97,6 +113,7 @@ func startGroups(l *load) (groups []*simGroup) {
 		g.groupHistory.init()
 		g.kind = groupKind(g.rng.IntN(int(groupKinds)))
 		g.regex = g.rng.IntN(3) == 0
+		g.assignor = []string{"", "uniform", "range"}[g.rng.IntN(3)]
 		for t := range p.topics {
 			g.always = append(g.always, fmt.Sprintf("t%d", t+1))
 		}
@@ -108,8 +125,18 @@ func startGroups(l *load) (groups []*simGroup) {
 			if g.rng.IntN(3) == 0 {
 				s.instance = fmt.Sprintf("static%d", n+1)
 			}
+			s.strategies = []string{"range"}
+			for _, name := range []string{"roundrobin", "sticky"} {
+				if i := g.rng.IntN(2 * (len(s.strategies) + 1)); i <= len(s.strategies) {
+					s.strategies = slices.Insert(s.strategies, i, name)
+				}
+			}
+			s.rack = l.w.plan.ways.rack(n)
 			g.slots = append(g.slots, s)
 			l.w.after(s.c.between(0, 10*second), s.start)
+		}
+		if kept := p.groups.kept; kept > 0 && g.rng.IntN(2) == 0 {
+			l.w.after(5*second+instant(g.rng.Int64N(int64(15*second))), func() { g.close(kept) })
 		}
 		groups = append(groups, g)
 	}
@@ -119,6 +146,10 @@ func startGroups(l *load) (groups []*simGroup) {
 // start starts a process in the place, and sees to its end.
 func (s *memberSlot) start() {
 	if s.g.w.stopped || s.last != nil && !s.last.dead {
+		return
+	}
+	if s.g.w.now < s.g.closed {
+		s.g.w.at(s.g.closed, s.start)
 		return
 	}
 	s.launch()
@@ -208,10 +239,31 @@ func (s *memberSlot) startUnlessHealed() {
 	}
 }
 
+// close ends all members, and none starts for a while: the offsets may grow old, or
+// it comes back just before.
+func (g *simGroup) close(kept instant) {
+	if g.w.healed {
+		return
+	}
+	for _, m := range slices.Clone(g.members) {
+		if g.rng.IntN(2) == 0 {
+			m.leave()
+		} else {
+			m.note("crashes")
+			m.die()
+		}
+	}
+	g.closed = g.w.now + kept/2 + instant(g.rng.Int64N(int64(kept)))
+	for _, s := range g.slots {
+		s.start()
+	}
+}
+
 // healGroups ends what happens to members: of each group at least one runs. In
 // some, one hangs yet when it is to sync the next generation.
 func (w *world) healGroups() {
 	for _, g := range w.groups {
+		g.closed = 0
 		for _, m := range g.members {
 			m.frozenUntil, m.stuckUntil = w.now, w.now
 		}
@@ -302,6 +354,11 @@ func (c *checkers) groupsAtRest() (bool, string) {
 	for _, g := range c.w.groups {
 		if why := g.unrest(); why != "" {
 			return false, fmt.Sprintf("group %s: %s", g.name, why)
+		}
+	}
+	for _, m := range c.w.load.committer {
+		if why := m.lingers(); why != "" {
+			return false, why
 		}
 	}
 	for _, n := range c.w.nodes {

@@ -39,9 +39,11 @@ func (m *member) classicJoin() {
 		if m.instance != "" {
 			req.InstanceID = &m.instance
 		}
-		proto := kmsg.NewJoinGroupRequestProtocol()
-		proto.Name, proto.Metadata = m.strategy(), m.metadata()
-		req.Protocols = append(req.Protocols, proto)
+		for _, name := range m.strategies() {
+			proto := kmsg.NewJoinGroupRequestProtocol()
+			proto.Name, proto.Metadata = name, m.metadata()
+			req.Protocols = append(req.Protocols, proto)
+		}
 		turn, sent := m.turn, m.g.w.now
 		m.highAtJoin, m.joinedAt = m.g.high, sent
 		k := m.ask(req, p.initialDelay+p.rebalance+p.session+10*second, func(r kmsg.Response, err error) {
@@ -58,11 +60,16 @@ func (m *member) classicJoin() {
 	})
 }
 
-func (m *member) strategy() string {
+// mostStrategies is how many protocols there are that eager members may know.
+const mostStrategies = 3
+
+// strategies are the protocols that the member knows, as it prefers them. One is
+// known to all members of the group.
+func (m *member) strategies() []string {
 	if m.cooperative {
-		return "cooperative-sticky"
+		return []string{"cooperative-sticky"}
 	}
-	return "range"
+	return m.slot.strategies
 }
 
 // metadata is what the member tells the leader.
@@ -104,6 +111,13 @@ func (m *member) classicJoined(r kmsg.Response, err error) {
 	case code == kafka.ErrFencedInstanceID:
 		m.fencedInstance("JoinGroup")
 		return
+	case code == kafka.ErrInconsistentGroupProtocol && len(m.strategies()) < mostStrategies && m.g.kind == groupEager:
+		// The next coordinator knows of each member the protocol of the generation
+		// alone, which this one may not know.
+		m.note("knows no protocol of the group's")
+		m.die()
+		m.g.w.after(m.c.between(100*millisecond, 5*second), m.slot.startUnlessHealed)
+		return
 	default:
 		m.unexpected("JoinGroup", code)
 		return
@@ -117,7 +131,13 @@ func (m *member) classicJoined(r kmsg.Response, err error) {
 	if m.instance == "" {
 		m.alive(m.askedAt)
 	}
+	protocol := stringOf(resp.Protocol)
+	if !slices.Contains(m.strategies(), protocol) {
+		m.g.w.violate("the protocol of a generation is one that all members know", "%s, which knows %v, joined generation %d with %q", m, m.strategies(), resp.Generation, protocol)
+		return
+	}
 	m.slot.heard(m.joinedAt)
+	fresh := m.epoch != resp.Generation
 	m.id, m.epoch = resp.MemberID, resp.Generation
 	m.leads = resp.LeaderID == m.id && len(resp.Members) > 0
 	m.note("joined generation %d, leader %s of %d", m.epoch, resp.LeaderID, len(resp.Members))
@@ -130,8 +150,24 @@ func (m *member) classicJoined(r kmsg.Response, err error) {
 			m.classicHeartbeat()
 			return
 		}
+		if fresh && m.g.kind != groupMixed && m.coordinator != nowhere && m.c.rng.IntN(3) == 0 {
+			m.commitEarly(plan, protocol)
+			return
+		}
 	}
-	m.classicSync(plan, resp.Protocol)
+	m.classicSync(plan, protocol, false)
+}
+
+// commitEarly commits in a generation that the member leads, before it brings the
+// assignment. That is refused, or else another generation is being made already, and
+// then so is the sync.
+func (m *member) commitEarly(plan []kmsg.SyncGroupRequestGroupAssignment, protocol string) {
+	turn := m.turn
+	m.ask(m.commitAs(m.id, m.instance, m.epoch)(), m.g.w.plan.requestTimeout, func(r kmsg.Response, err error) {
+		if m.turn == turn {
+			m.classicSync(plan, protocol, err == nil && codeIn(r) == kafka.None)
+		}
+	})
 }
 
 // hangsBeforeSync says whether the member, told that it leads, is one whose
@@ -154,8 +190,9 @@ func (m *member) hangsBeforeSync() bool {
 	return hangs
 }
 
-// classicSync asks for the assignment; the leader brings everybody's.
-func (m *member) classicSync(plan []kmsg.SyncGroupRequestGroupAssignment, protocol *string) {
+// classicSync asks for the assignment; the leader brings everybody's. Early says
+// whether a commit was taken before that.
+func (m *member) classicSync(plan []kmsg.SyncGroupRequestGroupAssignment, protocol string, early bool) {
 	turn, sent := m.turn, m.g.w.now
 	if m.coordinator == nowhere {
 		m.soon(m.classicJoin)
@@ -168,11 +205,8 @@ func (m *member) classicSync(plan []kmsg.SyncGroupRequestGroupAssignment, protoc
 		req.InstanceID = &m.instance
 	}
 	if req.Version >= 5 {
-		consumer, name := "consumer", m.strategy()
-		req.ProtocolType, req.Protocol = &consumer, &name
-		if protocol != nil {
-			req.Protocol = protocol
-		}
+		consumer := "consumer"
+		req.ProtocolType, req.Protocol = &consumer, &protocol
 	}
 	m.ask(req, m.g.w.plan.groups.rebalance+10*second, func(r kmsg.Response, err error) {
 		if m.turn != turn {
@@ -185,6 +219,10 @@ func (m *member) classicSync(plan []kmsg.SyncGroupRequestGroupAssignment, protoc
 		}
 		resp := r.(*kmsg.SyncGroupResponse)
 		if m.refused("SyncGroup", kafka.ErrorCode(resp.ErrorCode)) {
+			return
+		}
+		if early {
+			m.g.w.violate("no offset is committed while a generation is made", "%s, which leads generation %d, committed before it brought the assignment", m, m.epoch)
 			return
 		}
 		m.durable, m.joining, m.inForce = true, false, m.epoch

@@ -55,6 +55,12 @@ func (m *member) heartbeatRequest() *kmsg.ConsumerGroupHeartbeatRequest {
 	if m.full || m.rejoin {
 		m.rejoin = false
 		req.RebalanceTimeoutMillis = int32(m.slot.rebalance / millisecond)
+		if rack := m.slot.rack; rack != "" {
+			req.RackID = &rack
+		}
+		if a := m.g.assignor; a != "" {
+			req.ServerAssignor = &a
+		}
 		req.SubscribedTopicNames = []string{}
 		if re := everything; m.byRegex() {
 			req.SubscribedTopicRegex = &re

@@ -209,6 +209,7 @@ func (p *plan) options(n *node) broker.Options {
 		o.Voters[kafka.NodeID(i+1)] = fmt.Sprintf("node%d:9093", i+1)
 	}
 	o.LogCacheBytes, o.LogDirectMin, o.NoteBytes = p.ways.cacheBytes, p.ways.directMin, p.ways.noteBytes
+	o.OffsetsKept, o.LoadBytes = time.Duration(p.groups.kept), p.groups.loadBytes
 	o.Rack = p.ways.rack(n.index)
 	o.PeerAddress = fmt.Sprintf("node%d:9093", n.id)
 	o.Joining = n.wiped || n.index >= p.founders // which the cluster tells a node with an empty disk

@@ -123,6 +123,7 @@ func Run(o Options) *Result {
 	w.after(2*second, w.flips.start)
 	w.run(w.plan.length)
 	w.heal()
+	w.examGroups()
 	w.finish()
 	return w.result()
 }
@@ -183,6 +184,9 @@ func (w *world) heal() {
 	w.healed = true
 	w.guard(w.faults.heal)
 	w.guard(w.healGroups)
+	if len(w.load.committer) > 0 {
+		w.load.committer[0].hush()
+	}
 	w.run(w.now + 5*second) // the load goes on
 	w.load.draining = true
 	for _, p := range w.load.producers {

@@ -117,6 +117,23 @@ const (
 	CommitNeverBack      // an offset below the one that is committed is not taken
 	AllOffsetsUntold     // who asks for all offsets of a group is told none
 	RevokingFree         // what a member has still to give up passes for nobody's
+	RetainFromCommit     // offsets of an empty classic group grow old from their commit on, not from when it became empty
+	OffsetsKeptForever   // offsets do not grow old
+	CommitWhileMade      // commits are taken while a generation is made
+	OldEpochHeartbeat    // heartbeats of any earlier epoch of a KIP-848 member are taken
+	OldEpochCommit       // and so are commits
+	InstanceUnfenced     // a member of a KIP-848 group may speak in the name of any instance
+	InstanceTaken        // the place of a static member that lives can be had
+	DeleteLiveGroup      // groups with members can be deleted
+	DeleteReadOffsets    // so can offsets that members read
+	OffsetsOutliveGroup  // the offsets of a group that is deleted stay
+	GroupsComeBack       // that groups and members are gone is passed over in the log
+	LoadAtOnce           // of a log that is read in parts, the first batch of the later ones is passed over
+	ProtocolOfOne        // the protocol of a generation need not be known to all members
+	RangeShort           // the assignor by ranges gives nobody the last partition
+	DescribeOne          // only one member of a group is described
+	ListNoEmpty          // groups without members are not listed
+	LeaveOne             // only the first of several members that are to leave does
 	count
 )
 
@@ -145,6 +162,9 @@ var names = [...]string{
 	"static-rename-unnoted", "static-rename-unlogged", "parked-syncs-lost", "assign-before-revoked", "epoch-kept",
 	"upgrade-forgets", "expire-live", "load-to-gap", "load-committed", "commit-metadata-lost",
 	"commit-never-back", "all-offsets-untold", "revoking-free",
+	"retain-from-commit", "offsets-kept-forever", "commit-while-made", "old-epoch-heartbeat", "old-epoch-commit",
+	"instance-unfenced", "instance-taken", "delete-live-group", "delete-read-offsets", "offsets-outlive-group",
+	"groups-come-back", "load-at-once", "protocol-of-one", "range-short", "describe-one", "list-no-empty", "leave-one",
 }
 
 // String is the bug's name.

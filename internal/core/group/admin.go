@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"chronik/internal/base/kafka"
+	"chronik/internal/base/mutant"
 	"chronik/internal/format/offsets"
 )
 
@@ -34,7 +35,9 @@ func (s *Shard) describeGroup(r *DescribeGroup) Response {
 		if d.Assignment = m.assignment; c.state == stateStable { // while rebalancing it is the one from before
 			d.Metadata = m.metadata(c.protocol)
 		}
-		resp.Members = append(resp.Members, d)
+		if resp.Members = append(resp.Members, d); mutant.On(mutant.DescribeOne) {
+			break
+		}
 	}
 	return resp
 }
@@ -46,6 +49,9 @@ func (s *Shard) listGroups(r *ListGroups) Response {
 		l := ListedGroup{Group: id, State: g.stateName(), Type: g.typeName(), ProtocolType: protocolTypeConsumer}
 		if g.consumer == nil {
 			l.ProtocolType = g.classic.protocolType
+		}
+		if mutant.On(mutant.ListNoEmpty) && g.isEmpty() {
+			continue
 		}
 		if anyOrNone(r.States, l.State) && anyOrNone(r.Types, l.Type) {
 			resp.Groups = append(resp.Groups, l)
@@ -64,10 +70,11 @@ func (s *Shard) deleteGroup(r *DeleteGroup) kafka.ErrorCode {
 	switch {
 	case g == nil:
 		return kafka.ErrGroupIDNotFound
+	case mutant.On(mutant.DeleteLiveGroup):
 	case g.consumer != nil && len(g.consumer.members) > 0, g.consumer == nil && g.classic.state != stateEmpty:
 		return kafka.ErrNonEmptyGroup
 	}
-	for _, tp := range g.partitionsWithOffsets(func(string, kafka.TopicID) bool { return true }) {
+	for _, tp := range g.partitionsWithOffsets(func(string, kafka.TopicID) bool { return !mutant.On(mutant.OffsetsOutliveGroup) }) {
 		s.record(offsets.OffsetCommit{Group: g.id, Topic: tp.Topic, Partition: tp.Partition})
 	}
 	s.tombstones(g)

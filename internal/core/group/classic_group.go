@@ -276,7 +276,7 @@ func (c *classicGroup) selectProtocol() string {
 	}
 	candidates := map[string]bool{}
 	for _, p := range c.order[0].protocols {
-		if c.supportedByAll(p.Name) {
+		if c.supportedByAll(p.Name) || mutant.On(mutant.ProtocolOfOne) {
 			candidates[p.Name] = true
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"chronik/internal/base/kafka"
+	"chronik/internal/base/mutant"
 	"chronik/internal/format/offsets"
 )
 
@@ -135,6 +136,9 @@ func (s *Shard) leaveGroup(r *LeaveGroup, t Ticket) {
 	}
 	removed := ""
 	for i, m := range r.Members {
+		if mutant.On(mutant.LeaveOne) && i > 0 {
+			break
+		}
 		left := &resp.Members[i]
 		*left = LeftMember{MemberID: m.MemberID, InstanceID: m.InstanceID, Err: code}
 		if code != kafka.None {

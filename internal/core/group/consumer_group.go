@@ -128,7 +128,7 @@ func (c *consumerGroup) mayCommit(version int16, memberID, instanceID string, ep
 // checkEpoch compares the epoch, or generation, that a member gives with its own.
 func (m *consumerMember) checkEpoch(epoch int32) kafka.ErrorCode {
 	switch {
-	case m.epoch == epoch:
+	case m.epoch == epoch, mutant.On(mutant.OldEpochCommit) && epoch > 0 && epoch < m.epoch:
 		return kafka.None
 	case m.about.Classic != nil:
 		return kafka.ErrIllegalGeneration

@@ -112,7 +112,7 @@ func (s *Shard) heartbeatMember(g *group, r *ConsumerGroupHeartbeat) (m consumer
 		holder := c.members[c.static[r.InstanceID]]
 		switch {
 		case r.MemberEpoch == epochJoin && holder != nil && holder.id != r.MemberID:
-			if holder.epoch != epochLeaveStatic && holder.about.Classic == nil && r.classic == nil {
+			if !mutant.On(mutant.InstanceTaken) && holder.epoch != epochLeaveStatic && holder.about.Classic == nil && r.classic == nil {
 				return m, kafka.ErrUnreleasedInstanceID, fmt.Sprintf("Static member %s with instance id %s cannot join the group because the instance id is owned by member %s.", r.MemberID, r.InstanceID, holder.id)
 			}
 			if old != nil { // what it has under its own name would be nobody's
@@ -121,7 +121,7 @@ func (s *Shard) heartbeatMember(g *group, r *ConsumerGroupHeartbeat) (m consumer
 			return s.replaceConsumer(g, holder, r), kafka.None, ""
 		case r.MemberEpoch != epochJoin && holder == nil:
 			return m, kafka.ErrUnknownMemberID, fmt.Sprintf("Instance id %s is unknown.", r.InstanceID)
-		case r.MemberEpoch != epochJoin && holder.id != r.MemberID:
+		case r.MemberEpoch != epochJoin && holder.id != r.MemberID && !mutant.On(mutant.InstanceUnfenced):
 			return m, kafka.ErrFencedInstanceID, fmt.Sprintf("Static member %s with instance id %s was fenced by member %s.", r.MemberID, r.InstanceID, holder.id)
 		}
 	}
@@ -158,7 +158,7 @@ func whyTaken(r *ConsumerGroupHeartbeat, holder string) string {
 // not claim what it has not. One that does not say what it owns has what it had,
 // which is within the assignment: the epoch rises only when the rest is given up.
 func (m *consumerMember) isFenced(r *ConsumerGroupHeartbeat) bool {
-	if r.MemberEpoch == epochJoin || r.MemberEpoch == m.epoch {
+	if r.MemberEpoch == epochJoin || r.MemberEpoch == m.epoch || mutant.On(mutant.OldEpochHeartbeat) && r.MemberEpoch < m.epoch {
 		return false
 	}
 	return r.MemberEpoch > m.epoch || r.MemberEpoch != m.prevEpoch || len(subtract(normalize(r.Owned), m.assigned)) > 0

@@ -83,7 +83,7 @@ func (c *classicGroup) mayCommit(memberID, instanceID string, generation int32, 
 	case !txn && c.state != stateEmpty:
 		return kafka.ErrUnknownMemberID
 	}
-	if !txn && c.state == stateCompleting {
+	if !txn && c.state == stateCompleting && !mutant.On(mutant.CommitWhileMade) {
 		return kafka.ErrRebalanceInProgress
 	}
 	return kafka.None
@@ -205,7 +205,7 @@ func (s *Shard) offsetDelete(r *OffsetDelete) Response {
 	}
 	resp := &OffsetDeleteResponse{Codes: make([]kafka.ErrorCode, len(r.Partitions))}
 	for i, tp := range r.Partitions {
-		if g.isSubscribed(tp.Topic) {
+		if g.isSubscribed(tp.Topic) && !mutant.On(mutant.DeleteReadOffsets) {
 			resp.Codes[i] = kafka.ErrGroupSubscribedToTopic
 			continue
 		}
@@ -312,7 +312,7 @@ func (g *group) expired(now, retentionMs int64) (list []kafka.TopicPartition, le
 			if since > start {
 				start = since
 			}
-			old := ok && !subscribed && now-start >= retentionMs
+			old := ok && !subscribed && now-start >= retentionMs && !mutant.On(mutant.OffsetsKeptForever)
 			if o.expiresAt >= 0 {
 				old = ok && !subscribed && now >= o.expiresAt
 			}
@@ -336,7 +336,7 @@ func (g *group) retainedSince() (since int64, ok bool) {
 	switch {
 	case g.consumer != nil:
 		return 0, true
-	case c.state == stateEmpty && c.protocolType != "":
+	case c.state == stateEmpty && c.protocolType != "" && !mutant.On(mutant.RetainFromCommit):
 		return c.stateSince, true
 	case c.state == stateEmpty:
 		return 0, true

@@ -71,6 +71,9 @@ type Options struct {
 
 	NoteBytes  int64 // bytes appended to a log until the state of its producers is noted; 0: partition's default
 	OpenInline int   // so many logs are opened where they are needed, more in the background; default 16
+
+	OffsetsKept time.Duration // in place of offsets.retention.minutes; 0: that
+	LoadBytes   int           // of groups, read at a time while they load; 0: coordinator's default
 }
 
 func (o Options) withDefaults() Options {

@@ -41,6 +41,7 @@ func (c *coordinated) init(b *Broker) {
 		At:         func(at time.Time, fn func(now time.Time)) { b.At(at, fn) },
 		MayServe:   b.MayServe,
 		Background: func(fn func(now time.Time)) { b.env.Background(fn) },
+		LoadBytes:  b.opts.LoadBytes,
 	})
 }
 
@@ -65,6 +66,7 @@ func (c *coordinated) options() group.Options {
 		PerGroup:                   c.perGroup(image),
 		ConsumerMaxSize:            int(r.BrokerInt(image, "group.consumer.max.size")),
 	}
+	o.OffsetsRetention = cmp.Or(c.b.opts.OffsetsKept, o.OffsetsRetention)
 	migration, _ := r.Broker(image, "group.consumer.migration.policy")
 	o.Migration = group.Migration(strings.ToLower(migration))
 	if assignors != "" {

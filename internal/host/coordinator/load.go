@@ -116,6 +116,11 @@ func (s *shard) loadStep(now time.Time, gen uint64) {
 		case len(records) == 0: // nothing is left of what was there
 			l.next = min(committed, l.target)
 		}
+		if mutant.On(mutant.LoadAtOnce) && l.records > 0 && len(records) > 0 {
+			if first, _, err := record.Next(records); err == nil {
+				l.next = first.NextOffset()
+			}
+		}
 		s.applyAll(&l, records)
 	}
 
@@ -210,7 +215,9 @@ func applyBatch(l *load, batch record.Batch) error {
 		case err != nil:
 			broken = err
 		default:
-			l.core.Apply(group.Record{Data: data, Producer: producer})
+			if _, ok := data.(offsets.OffsetCommit); ok || !mutant.On(mutant.GroupsComeBack) || !data.IsTombstone() {
+				l.core.Apply(group.Record{Data: data, Producer: producer})
+			}
 			l.records++
 		}
 	}
