@@ -128,6 +128,7 @@ func (c *checkers) metadata(n *node, image *metadata.Image) {
 				continue
 			}
 			c.live(p, image, state)
+			c.unfit(p, state)
 			if p.states == nil {
 				p.states = make(map[kafka.PartitionEpoch]*metadata.Partition)
 				p.seen = make(map[kafka.PartitionEpoch]*metadata.Image)
@@ -195,6 +196,7 @@ func (c *checkers) step(p *topicPart, from, to *metadata.Partition) {
 	if from == nil || to == nil || c.w.stopped {
 		return
 	}
+	c.usable(p, from, to)
 	if to.LeaderEpoch < from.LeaderEpoch {
 		c.w.violate("leader epochs do not go back", "%s: %d after %d", p, to.LeaderEpoch, from.LeaderEpoch)
 		return
