@@ -137,6 +137,32 @@ func (b *Broker) noteFound(p *partition.Partition, rec partition.Recovery) {
 	for _, d := range rec.Found {
 		b.noteDamage(p, d)
 	}
+	if rec.CheckpointLost {
+		b.noteCheckpointLost(p)
+	}
+}
+
+// noteCheckpointLost has a log verified as a whole of which nothing says any more how
+// far it was synced: what it could not read at its end was taken for what never was.
+// Nor does anything say where it begins, which it learns from its leader.
+func (b *Broker) noteCheckpointLost(p *partition.Partition) {
+	key := partitionKey{p.TopicID(), p.Number()}
+	b.env.Log.Error("checkpoint of a log is lost: all of the log is verified before it is in use again", "topic", p.Topic(), "partition", p.Number(),
+		"node", b.opts.Node, "start", int64(p.LogStart()), "end", int64(p.LogEnd()))
+	s := &b.scrub
+	s.mu.Lock()
+	r := s.repairs[key]
+	news := r == nil
+	if news {
+		r = b.newRepair(key, p.Topic(), "its checkpoint is lost")
+	}
+	r.whole = true
+	s.counts.Damages++
+	s.replica(key).damages++
+	s.mu.Unlock()
+	if news {
+		b.env.Post(func(now time.Time) { b.beginRepair(now, r) })
+	}
 }
 
 // noteSuspects has logs verified as a whole before they are used: the image

@@ -665,6 +665,33 @@ func TestRepairDoesNotWaitForMetadataWithoutEnd(t *testing.T) {
 	}
 }
 
+// Nothing says any more how far a log is synced and where it begins: it is said so,
+// and all of it is verified before the replica counts again.
+func TestLogWhoseCheckpointIsLostIsVerifiedAsAWhole(t *testing.T) {
+	for _, lost := range []bool{false, true} {
+		w := newWorld(t, 3)
+		w.manySegments()
+		want := w.contents(1)
+		n := w.nodes[w.partition().Leader%3+1]
+		n.kill()
+		w.until("fenced", func() bool { return w.nodes[w.partition().Leader].b.Image().Broker(n.id).Fenced })
+		name := "data/wal/partitions/t-0/checkpoint"
+		if lost {
+			_ = n.fs.Remove(name)
+		} else {
+			n.edit(name, func(b []byte) { b[20] ^= 1; b[512+20] ^= 1 })
+		}
+		n.edit(n.segments()[1], flip(4096+200)) // which nothing but that would find soon
+		n.start()
+		w.until("repaired", func() bool { c, _, _ := n.b.ScrubCounts(); return c.Repairs > 0 })
+		w.until("whole", w.whole)
+		if c, _, _ := n.b.ScrubCounts(); c.Damages != 2 || !strings.Contains(w.log.String(), "checkpoint of a log is lost") {
+			t.Errorf("lost %t: counts %+v", lost, c)
+		}
+		w.check(want)
+	}
+}
+
 // compactedOnTwo makes the topic with a leader and a follower n that has a compacted
 // segment, in a world whose controller is another, and goes on without the two.
 func compactedOnTwo(t *testing.T) (w *world, c *worldNode, state func() *metadata.Partition, leader kafka.NodeID, n *worldNode) {
