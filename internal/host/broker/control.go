@@ -289,7 +289,7 @@ func (b *Broker) decide(now time.Time, req controller.Request, q *question) {
 		return
 	}
 	if _, ok := req.(controller.DescribeQuorum); ok {
-		q.answer(now, b.members(now), kafka.None, 0)
+		b.confirm(q, b.members(now), 0) // that there is a quorum is part of the answer
 		return
 	}
 	a.next++

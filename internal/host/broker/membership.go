@@ -173,6 +173,9 @@ func (b *Broker) manageMembers(now time.Time) {
 		return
 	}
 	m.lookAt = now.Add(membershipInterval)
+	if b.quorum.ChangeProposed() {
+		return
+	}
 	if b.quorum.Changing() {
 		b.changeMembers(now, b.quorum.EndChange(), controller.Event{})
 		return

@@ -58,14 +58,33 @@ func (n *Node) Changing() bool { return len(n.conf.GetVotersOutgoing()) > 0 }
 // EndChange proposes to leave the joint quorum.
 func (n *Node) EndChange() error { return n.proposeChange(&raftpb.ConfChangeV2{}) }
 
+// proposedChange is the last change of membership that this node has proposed.
+type proposedChange struct {
+	term   uint64
+	offset kafka.Offset
+}
+
+// ChangeProposed says whether a change that this node, the leader, has proposed is
+// not in force yet: one that is proposed now would be passed over.
+func (n *Node) ChangeProposed() bool {
+	s := n.rn.BasicStatus()
+	return s.RaftState == raft.StateLeader && n.change.term == s.HardState.GetTerm() && kafka.Offset(s.Applied) < n.change.offset
+}
+
 func (n *Node) proposeChange(cc *raftpb.ConfChangeV2) error {
-	if n.rn.BasicStatus().RaftState != raft.StateLeader {
+	s := n.rn.BasicStatus()
+	if s.RaftState != raft.StateLeader {
 		return ErrNotLeader
 	}
 	if err := n.rn.ProposeConfChange(cc); err != nil {
 		return fmt.Errorf("propose change of membership: %w", err)
 	}
 	n.unsaved++
+	last, err := n.log.LastIndex()
+	if err != nil {
+		return err
+	}
+	n.change = proposedChange{s.HardState.GetTerm(), kafka.Offset(last) + n.unsaved}
 	return nil
 }
 

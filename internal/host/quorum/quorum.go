@@ -73,6 +73,8 @@ type Node struct {
 	unsaved kafka.Offset // entries proposed that Drain has not saved yet
 	silent  int          // ticks since a leader was last heard of
 
+	change proposedChange
+
 	electionTicks int
 }
 
