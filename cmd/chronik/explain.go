@@ -55,7 +55,7 @@ func explainKafka(k *kerr.Error, message string) string {
 	case errors.Is(k, kerr.UnsupportedVersion):
 		text += "; the broker is older than what was asked of it"
 	case errors.Is(k, kerr.MessageTooLarge):
-		text += "; the record is larger than the topic takes (max.message.bytes), or than this command sends (1 MB)"
+		text += "; the record is larger than the topic takes: `chronik topic alter` with -c max.message.bytes=N allows more"
 	case errors.Is(k, kerr.NotEnoughReplicas), errors.Is(k, kerr.NotEnoughReplicasAfterAppend):
 		text += "; fewer replicas are in sync than min.insync.replicas wants: `chronik topic describe` shows which are missing"
 	case errors.Is(k, kerr.CoordinatorLoadInProgress), errors.Is(k, kerr.CoordinatorNotAvailable), errors.Is(k, kerr.NotCoordinator):

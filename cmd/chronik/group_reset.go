@@ -178,7 +178,9 @@ func (r *resetTo) choose(row *resetRow, after kadm.ListedOffset, found bool) err
 		if row.Old < 0 {
 			return fmt.Errorf("partition %d of %s has no offset to shift", row.Partition, row.Topic)
 		}
-		row.New = row.Old + r.shift
+		if row.New = row.Old + r.shift; r.shift > 0 && row.New < row.Old { // beyond all offsets
+			row.New = row.End
+		}
 	default:
 		row.New = r.offset
 	}

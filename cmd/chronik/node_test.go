@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net"
 	"strings"
 	"sync"
@@ -224,5 +225,58 @@ func TestADirectoryWithoutALogIsNotDumpedInSilence(t *testing.T) {
 	dir := t.TempDir()
 	if _, errs := with(t, 1, "", "wal", "dump", dir); !strings.Contains(errs, "there is no log in "+dir+", nor below it") {
 		t.Error(errs)
+	}
+}
+
+// A topic may take less in a batch than others, or more.
+func TestProduceFollowsWhatTheTopicTakes(t *testing.T) {
+	kafka, _ := startNode(t)
+	with(t, 0, "", "topic", "create", "small", "-b", kafka, "-c", "max.message.bytes=2000")
+	with(t, 0, lines(0, 2000), "produce", "-t", "small", "-b", kafka)
+	if out, _ := with(t, 0, "", "consume", "-t", "small", "-b", kafka, "-e"); out != lines(0, 2000) {
+		t.Errorf("%d bytes came back", len(out))
+	}
+	with(t, 0, "", "topic", "create", "large", "-b", kafka, "-c", "max.message.bytes=5000000")
+	with(t, 0, strings.Repeat("x", 4_000_000)+"\n", "produce", "-t", "large", "-b", kafka)
+	_, errs := with(t, 1, strings.Repeat("x", 6_000_000)+"\n", "produce", "-t", "large", "-b", kafka)
+	if !strings.Contains(errs, "max.message.bytes=N") {
+		t.Errorf("too large: %s", errs)
+	}
+}
+
+// A shift beyond all offsets is one to the end.
+func TestAShiftBeyondAllOffsetsIsOneToTheEnd(t *testing.T) {
+	kafka, _ := startNode(t)
+	with(t, 0, "", "topic", "create", "t", "-b", kafka)
+	with(t, 0, lines(0, 10), "produce", "-t", "t", "-b", kafka)
+	with(t, 0, "", "consume", "-t", "t", "-g", "g", "-n", "5", "-b", kafka)
+	for shift, want := range map[string]string{"9223372036854775807": "10", "-9223372036854775808": "0"} {
+		out, _ := with(t, 0, "", "group", "reset-offsets", "g", "--shift-by", shift, "--dry-run", "-b", kafka, "-o", "json")
+		if !strings.Contains(out, `"new_offset": `+want+",") {
+			t.Errorf("%s: %s", shift, out)
+		}
+	}
+}
+
+// Who types may not write for long, or never again.
+func TestAnInterruptDoesNotWaitForTheNextLine(t *testing.T) {
+	kafka, _ := startNode(t)
+	with(t, 0, "", "topic", "create", "t", "-b", kafka)
+	typing, typed := io.Pipe()
+	defer typed.Close()
+	var out, errs lockedBuffer
+	ctx, interrupt := context.WithCancel(t.Context())
+	code := make(chan int, 1)
+	go func() { code <- run(ctx, []string{"produce", "-t", "t", "-b", kafka, "-v"}, nil, typing, &out, &errs) }()
+	fmt.Fprintln(typed, "a line")
+	out.await(t, "t 0 0")
+	interrupt()
+	select {
+	case got := <-code:
+		if got != 0 {
+			t.Errorf("exit %d: %s", got, errs.String())
+		}
+	case <-time.After(20 * time.Second):
+		t.Error("it waits for the next line")
 	}
 }

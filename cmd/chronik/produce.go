@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strconv"
 	"strings"
 	"sync"
 
@@ -55,10 +56,19 @@ type produceCommand struct {
 	partition int32
 	nulls     bool
 	verbose   bool
+
+	batchMax int32 // bytes of a batch
 }
 
+// Bytes of a batch: what topics take by default, and what a client may send.
+const (
+	batchUsual = 1_000_012
+	batchLeast = 512
+	batchMost  = 100 << 20
+)
+
 func newProduce() *cobra.Command {
-	p := &produceCommand{}
+	p := &produceCommand{batchMax: batchUsual}
 	cmd := &cobra.Command{
 		Use:   "produce -t TOPIC [FILE...]",
 		Short: "Write each line of standard input or of files as a record",
@@ -94,7 +104,8 @@ func (p *produceCommand) run(cmd *cobra.Command, args []string) error {
 	if err != nil {
 		return err
 	}
-	options = append(options, kgo.DefaultProduceTopic(p.topic), kgo.AllowAutoTopicCreation())
+	options = append(options, kgo.DefaultProduceTopic(p.topic), kgo.AllowAutoTopicCreation(),
+		kgo.ProducerBatchMaxBytesFn(func(string) int32 { return p.batchMax })) // asked when the first record comes
 	if p.partition >= 0 {
 		options = append(options, kgo.RecordPartitioner(kgo.ManualPartitioner()))
 	}
@@ -108,7 +119,8 @@ func (p *produceCommand) run(cmd *cobra.Command, args []string) error {
 			return err
 		}
 	}
-	w := &lineWriter{p: p, client: client, out: cmd.OutOrStdout()}
+	p.followTopic(cmd.Context(), client)
+	w := &lineWriter{p: p, client: client, out: cmd.OutOrStdout(), broken: make(chan struct{})}
 	for _, h := range headers {
 		w.headers = append(w.headers, kgo.RecordHeader{Key: h[0], Value: []byte(h[1])})
 	}
@@ -121,10 +133,28 @@ func (p *produceCommand) run(cmd *cobra.Command, args []string) error {
 			break
 		}
 	}
-	if err := client.Flush(cmd.Context()); err != nil {
+	if err := client.Flush(cmd.Context()); err != nil && client.BufferedProduceRecords() > 0 {
 		w.fail(fmt.Errorf("interrupted before all records were written: %w", err))
 	}
 	return w.err
+}
+
+// followTopic has batches be as large as the topic takes. One that does not exist
+// yet, or that this client may not ask about, is taken for a usual one.
+func (p *produceCommand) followTopic(ctx context.Context, client *kgo.Client) {
+	ctx, cancel := context.WithTimeout(ctx, min(p.cluster.timeout, describePatience))
+	defer cancel()
+	described, err := kadm.NewClient(client).DescribeTopicConfigs(ctx, p.topic)
+	if err != nil {
+		return
+	}
+	for _, r := range described {
+		for _, c := range r.Configs {
+			if n, err := strconv.ParseInt(c.MaybeValue(), 10, 32); c.Key == "max.message.bytes" && err == nil {
+				p.batchMax = int32(min(max(n, batchLeast), batchMost))
+			}
+		}
+	}
 }
 
 // hasPartition refuses a partition that the topic does not have; a topic that
@@ -150,8 +180,9 @@ type lineWriter struct {
 	headers []kgo.RecordHeader
 	out     io.Writer
 
-	mu  sync.Mutex
-	err error // the first
+	broken chan struct{} // closed with the first error
+	mu     sync.Mutex
+	err    error // the first
 }
 
 func (w *lineWriter) fail(err error) {
@@ -159,13 +190,8 @@ func (w *lineWriter) fail(err error) {
 	defer w.mu.Unlock()
 	if w.err == nil {
 		w.err = err
+		close(w.broken)
 	}
-}
-
-func (w *lineWriter) failed() bool {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.err != nil
 }
 
 func (w *lineWriter) file(ctx context.Context, name string, stdin io.Reader) error {
@@ -180,20 +206,47 @@ func (w *lineWriter) file(ctx context.Context, name string, stdin io.Reader) err
 	} else {
 		name = "standard input"
 	}
-	lines := bufio.NewReaderSize(from, 64<<10)
-	for number := 1; !w.failed() && ctx.Err() == nil; number++ {
-		line, err := lines.ReadString('\n')
-		if line != "" {
-			w.record(ctx, fmt.Sprintf("%s, line %d", name, number), strings.TrimSuffix(line, "\n"))
+	// Whoever types, or the command before this one, may not write for long: an
+	// interrupt, or an error of what was written, is not to wait for that.
+	type input struct {
+		line string
+		err  error
+	}
+	lines, done := make(chan input, 64), make(chan struct{})
+	defer close(done)
+	go func() {
+		r := bufio.NewReaderSize(from, 64<<10)
+		for {
+			line, err := r.ReadString('\n')
+			select {
+			case lines <- input{line, err}:
+			case <-done:
+				return
+			}
+			if err != nil {
+				return
+			}
 		}
-		if errors.Is(err, io.EOF) {
+	}()
+	for number := 1; ; number++ {
+		var in input
+		select {
+		case in = <-lines:
+		case <-ctx.Done():
+			return nil
+		case <-w.broken:
 			return nil
 		}
-		if err != nil {
-			return fmt.Errorf("read records: %s: %w", name, err)
+		if in.line != "" {
+			w.record(ctx, fmt.Sprintf("%s, line %d", name, number), strings.TrimSuffix(in.line, "\n"))
+		}
+		if errors.Is(in.err, io.EOF) {
+			return nil
+		}
+		if in.err != nil {
+			return fmt.Errorf("read records: %s: %w", name, in.err)
 		}
 	}
-	return nil
 }
 
 func (w *lineWriter) record(ctx context.Context, where, line string) {

@@ -141,7 +141,7 @@ func TestErrorsPointAtWhatHelps(t *testing.T) {
 			Err: fmt.Errorf("unable to dial: %w", &net.OpError{Op: "dial", Addr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 1}, Err: syscall.ECONNREFUSED})}}},
 		"the answer is HTTP: -b takes": errors.New("invalid large response size; the beginning of an HTTP response"),
 		"ASCII letters, digits":        kerr.InvalidTopicException,
-		"(max.message.bytes)":          kerr.MessageTooLarge,
+		"-c max.message.bytes=N":       kerr.MessageTooLarge,
 		"gives this client no right":   kerr.TopicAuthorizationFailed,
 	} {
 		if got := explain("do", err, ""); !strings.Contains(got.Error(), want) {
