@@ -67,11 +67,15 @@ func Serve(socket net.Listener, handler http.Handler, log *slog.Logger) *Server 
 // Addr is the address bound.
 func (s *Server) Addr() net.Addr { return s.socket.Addr() }
 
-// Stop lets requests that are being served end while ctx allows.
+// Stop lets requests that are being served end while ctx allows. That one takes
+// longer, or that somebody has connected and asks nothing, is no error.
 func (s *Server) Stop(ctx context.Context) error {
 	err := s.http.Shutdown(ctx)
 	if err != nil {
 		s.http.Close()
+	}
+	if ctx.Err() != nil {
+		err = nil
 	}
 	if served := <-s.done; !errors.Is(served, http.ErrServerClosed) {
 		return served

@@ -104,3 +104,21 @@ func BenchmarkObserve(b *testing.B) {
 		n.Observe(0, 9, time.Millisecond, 1000, 50)
 	}
 }
+
+// A node that was told to stop has not failed because somebody reads slowly.
+func TestAStopDoesNotFailForThoseWhoAreSlow(t *testing.T) {
+	socket, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	asked, done := make(chan struct{}), make(chan struct{})
+	s := Serve(socket, http.HandlerFunc(func(http.ResponseWriter, *http.Request) { close(asked); <-done }), slog.New(slog.DiscardHandler))
+	go http.Get("http://" + s.Addr().String() + "/") //nolint:errcheck,bodyclose // it gets none
+	<-asked
+	ctx, cancel := context.WithTimeout(context.Background(), time.Millisecond)
+	defer cancel()
+	if err := s.Stop(ctx); err != nil {
+		t.Errorf("stop: %v", err)
+	}
+	close(done)
+}
