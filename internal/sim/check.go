@@ -13,6 +13,7 @@ type checkers struct {
 	ackedCount, readCount, epochCount int
 
 	probe       func(n *node)     // looks at a disk when there is something that is not synced; nil: not now
+	probeAfter  float64           // how long after that, in times of a sync
 	looks       int               // into the nodes, so far
 	images      []*metadata.Image // by node: the last one seen
 	newest      kafka.Offset      // of any

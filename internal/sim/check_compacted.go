@@ -2,6 +2,7 @@ package sim
 
 import (
 	"fmt"
+	"strconv"
 
 	"chronik/internal/base/kafka"
 	"chronik/internal/format/record"
@@ -10,9 +11,10 @@ import (
 // compacted says in which way the replicas of a partition are not compacted,
 // though they should be by now: a record in a sealed segment is followed by
 // another of its key in such segments. Topics that wait until half of the log is
-// to be compacted are passed over.
+// to be compacted, however long that takes, are passed over.
 func (c *checkers) compacted(p *topicPart) string {
-	if p.topic.kind != compacted || p.topic.configs["min.cleanable.dirty.ratio"] != "0.01" || p.topic.relaxed { // which waits for the next sync
+	soon := p.topic.configs["min.cleanable.dirty.ratio"] == "0.01" || p.topic.configs["max.compaction.lag.ms"] != "" && !c.w.faults.has("step clock")
+	if p.topic.kind != compacted || !soon || p.topic.relaxed { // which waits for the next sync
 		return ""
 	}
 	for _, n := range c.w.nodes {
@@ -52,3 +54,28 @@ func superseded(all []byte, end kafka.Offset) (at, next kafka.Offset, ok bool) {
 	}
 	return 0, 0, false
 }
+
+// deleteDay is the default of delete.retention.ms.
+const deleteDay = 24 * 3600 * 1000
+
+// horizon checks that tombstones in a batch are to go as long after they were first
+// seen by a pass as their topic says, by clocks that are off by no more than an hour.
+func (c *checkers) horizon(p *topicPart, b record.Batch, n *node) bool {
+	if !b.HasDeleteHorizon() {
+		return true
+	}
+	retention := int64(deleteDay)
+	if ms, err := strconv.ParseInt(p.topic.configs["delete.retention.ms"], 10, 64); err == nil {
+		retention = ms
+	}
+	began, now := epoch/1e6, (epoch+int64(c.w.now))/1e6
+	if h := b.DeleteHorizon(); h < began+retention-clocksOff || h > now+retention+clocksOff {
+		c.w.violate("tombstones stay for delete.retention.ms", "%s on node %d: those from %d to %d go at %d, which is %d ms after the beginning and %d ms from now; delete.retention.ms is %d",
+			p, n.id, b.BaseOffset(), b.LastOffset(), h, h-began, h-now, retention)
+		return false
+	}
+	return true
+}
+
+// clocksOff is more than wall clocks are ever off by, ms.
+const clocksOff = 3600 * 1000

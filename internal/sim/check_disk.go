@@ -21,23 +21,26 @@ func (c *checkers) probeDisks() {
 			if survival < 0.5 {
 				c.durableNow(n)
 			} else { // when there is something of which a half may survive
+				c.probeAfter = rng.Float64() * float64(rng.IntN(2))
 				c.probe = func(n *node) {
 					if n.up && n.broker != nil {
 						c.durable(n, n.broker.Partitions(), rng, survival)
 					}
 				}
 			}
+			c.timesFound(n, rng)
 			later()
 		})
 	}
 	later()
 }
 
-// unsynced is called when a node has something that is not synced.
+// unsynced is called when a node has something that is not synced. It is looked at
+// at once, or when more has come to it.
 func (c *checkers) unsynced(n *node) {
 	if probe := c.probe; probe != nil {
 		c.probe = nil
-		c.w.after(0, func() { probe(n) })
+		c.w.after(instant(c.probeAfter*n.disk.slow*float64(300*microsecond)), func() { probe(n) })
 	}
 }
 

@@ -41,6 +41,14 @@ func (c *checkers) inEpoch(p *topicPart, at kafka.Offset, epoch int32, how strin
 	return true
 }
 
+// ownEpochEnd takes in what a leader says of its own epoch, which it knows from its
+// beginning on: it ends where the log does.
+func (c *checkers) ownEpochEnd(p *topicPart, asked int32, got *kmsg.OffsetForLeaderEpochResponseTopicPartition, least kafka.Offset, node int) {
+	if got.LeaderEpoch != asked || kafka.Offset(got.EndOffset) < least {
+		c.w.violate("leader epochs end where they ended", "%s: node %d leads in epoch %d and says that epoch %d ends at %d, but %d were known to be committed", p, node+1, asked, got.LeaderEpoch, got.EndOffset, least)
+	}
+}
+
 // epochEnd takes in what OffsetForLeaderEpoch says: not less than what was read
 // of epochs up to the one asked for, and not more than where later ones begin.
 func (c *checkers) epochEnd(p *topicPart, asked int32, got *kmsg.OffsetForLeaderEpochResponseTopicPartition, known []epochSpan, node int) {
@@ -168,8 +176,12 @@ func (c *checkers) trimmed(p *topicPart, to, low kafka.Offset) {
 
 // time takes in the answer to ListOffsets with a timestamp, or with -3 for the
 // record with the largest.
-func (c *checkers) time(p *topicPart, ms int64, got *kmsg.ListOffsetsResponseTopicPartition, least kafka.Offset, node int) {
+func (c *checkers) time(p *topicPart, ms int64, got *kmsg.ListOffsetsResponseTopicPartition, least, trimmed kafka.Offset, node int) {
 	at := kafka.Offset(got.Offset)
+	if at >= 0 && at < trimmed {
+		c.w.violate("what was deleted stays deleted", "%s: node %d says for %d that it is offset %d, but up to %d all was deleted", p, node+1, ms, at, trimmed)
+		return
+	}
 	s := p.sent(at)
 	if s != nil && (got.Timestamp != s.stamp || ms >= 0 && s.stamp < ms) {
 		c.w.violate("records are found by time", "%s: node %d says for %d that offset %d is of %d, but it is of %d", p, node+1, ms, at, got.Timestamp, s.stamp)
@@ -328,6 +340,9 @@ func (c *checkers) contents(p *topicPart, r *replicaLog) bool {
 	next := r.start
 	for all := r.bytes; len(all) > 0; {
 		b, rest, _ := record.Next(all)
+		if p.topic.kind == compacted && !c.horizon(p, b, r.n) {
+			return false
+		}
 		for it := b.Records(&scratch); it.Next(); {
 			rec := it.Record()
 			if rec.Offset < r.start {

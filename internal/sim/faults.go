@@ -77,7 +77,7 @@ func FaultNames() []string {
 	for _, k := range slices.Concat(allFaults, rareFaults) {
 		out = append(out, k.name)
 	}
-	return append(out, flipFault)
+	return append(out, flipFault, tailFault)
 }
 
 func newNemesis(w *world, only []string) *nemesis {
@@ -135,6 +135,13 @@ func (n *nemesis) start() {
 		}
 		n.start()
 	})
+}
+
+// later has something undone when it is called, or when the world heals.
+func (n *nemesis) later(undo func()) func() {
+	i := len(n.undo)
+	n.undo = append(n.undo, undo)
+	return func() { n.mend(i) }
 }
 
 func (n *nemesis) mend(i int) {

@@ -41,6 +41,9 @@ var hunts = map[mutant.Mutant][]string{
 	mutant.AllCommittedAtStart:        {"kill all", "lose power everywhere", "kill"},
 	mutant.EligibleAtMinimum:          {"kill", "isolate"},
 	mutant.EmptyEligible:              {"lose disk"},
+	mutant.MaxTimeKept:                {"leave a tail"},
+	mutant.LogEpochsKept:              {"leave a tail"},
+	mutant.RetainUncommitted:          {"leave a tail"},
 
 	mutant.ServeUnloaded:     {"kill", "stop"},
 	mutant.AnswerUncommitted: {"isolate", "kill", "pause"},
@@ -53,7 +56,6 @@ var hunts = map[mutant.Mutant][]string{
 var scenarios = map[mutant.Mutant]string{
 	mutant.JoinBeforeEpochStart: "core/replica/testdata/17_join_at_epoch_start.txt",
 	mutant.CountStaleSync:       "core/replica/testdata/05_stale_sync.txt",
-	mutant.EpochStartUnnoted:    "core/replica/testdata/01_single.txt",
 	mutant.InSyncOfOldState:     "core/controller/testdata/in_sync_sets.txt",
 	mutant.InSyncOfOldProcess:   "core/controller/testdata/in_sync_sets.txt",
 	mutant.InSyncInactive:       "core/controller/testdata/in_sync_sets.txt",

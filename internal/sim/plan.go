@@ -19,6 +19,7 @@ const (
 	partRaft
 	partWays
 	partProbes
+	partTails
 	partClient = 1 << 16
 	partNode   = 2 << 16
 	partDisk   = 3 << 16
@@ -136,6 +137,9 @@ func (w *world) draw(o Options) {
 	}
 	w.drawGroups(o)
 	p.ways = drawWays(w.fork(partWays))
+	if len(o.Faults) > 0 {
+		p.ways.tails = slices.Contains(o.Faults, tailFault)
+	}
 	if p.ways.resets {
 		p.trim()
 	}
@@ -157,6 +161,7 @@ type ways struct {
 	silences   bool  // producers fall silent for a while, some for good
 	resets     bool  // logs soon begin beyond where a node is that was away
 	expiry     bool  // silent producers are looked for, and some records are old
+	tails      bool  // leaders are replaced again and again that have records which nobody else has
 }
 
 func drawWays(rng *rand.Rand) ways {
@@ -177,6 +182,7 @@ func drawWays(rng *rand.Rand) ways {
 			w.noteBytes = 256 << rng.IntN(6)
 		}
 	}
+	w.tails = rng.IntN(4) == 0
 	return w
 }
 

@@ -29,6 +29,8 @@ func (p *prober) start() {
 				p.askEnd(part)
 			case what < 6:
 				p.askTime(part)
+			case what < 7 && p.c.rng.IntN(3) == 0:
+				p.askDiverging(part)
 			case what < 7:
 				p.askEpoch(part)
 			default:
@@ -130,14 +132,14 @@ func (p *prober) askTime(part *topicPart) {
 	if s == nil {
 		return
 	}
-	ms, least := s.stamp+p.c.rng.Int64N(100)-50, part.committed
+	ms, least, trimmed := s.stamp+p.c.rng.Int64N(100)-50, part.committed, part.trimmedTo
 	if p.c.rng.IntN(6) == 0 {
 		ms = -3 // the record with the largest timestamp
 	}
 	known := slices.Clone(part.epochs)
 	p.list(part, ms, 7, func(node int, got *kmsg.ListOffsetsResponseTopicPartition) {
 		p.c.w.check.epochOf(part, got, known, node)
-		p.c.w.check.time(part, ms, got, least, node)
+		p.c.w.check.time(part, ms, got, least, trimmed, node)
 	})
 }
 
@@ -147,15 +149,18 @@ func (p *prober) askEpoch(part *topicPart) {
 		return
 	}
 	last := part.epochs[len(part.epochs)-1]
-	epoch := int32(p.c.rng.IntN(int(last.epoch) + 2))
+	epoch, current := int32(p.c.rng.IntN(int(last.epoch)+2)), int32(-1)
+	if h, ok := p.c.leader(part); ok && p.c.rng.IntN(2) == 0 {
+		node, epoch, current = h.node, h.epoch, h.epoch // which only who leads in that epoch answers
+	}
 	req := kmsg.NewPtrOffsetForLeaderEpochRequest()
 	req.Version, req.ReplicaID = 4, -1
 	rp := kmsg.NewOffsetForLeaderEpochRequestTopicPartition()
-	rp.Partition, rp.CurrentLeaderEpoch, rp.LeaderEpoch = part.number, -1, epoch
+	rp.Partition, rp.CurrentLeaderEpoch, rp.LeaderEpoch = part.number, current, epoch
 	rt := kmsg.NewOffsetForLeaderEpochRequestTopic()
 	rt.Topic, rt.Partitions = part.topic.name, []kmsg.OffsetForLeaderEpochRequestTopicPartition{rp}
 	req.Topics = append(req.Topics, rt)
-	known := append([]epochSpan(nil), part.epochs...)
+	known, least := append([]epochSpan(nil), part.epochs...), part.committed
 	p.c.call(node, req, p.c.w.plan.requestTimeout, func(r kmsg.Response, err error) {
 		if err != nil || part.topic.deleted {
 			return
@@ -163,6 +168,46 @@ func (p *prober) askEpoch(part *topicPart) {
 		got := r.(*kmsg.OffsetForLeaderEpochResponse).Topics[0].Partitions[0]
 		if got.ErrorCode == 0 {
 			p.c.w.check.epochEnd(part, epoch, &got, known, node)
+			if current >= 0 {
+				p.c.w.check.ownEpochEnd(part, epoch, &got, least, node)
+			}
+		}
+	})
+}
+
+// askDiverging reads on as one who has got, as the last record before, one of an epoch
+// that was over by then (KIP-320): who leads must say so, and where that epoch ends.
+func (p *prober) askDiverging(part *topicPart) {
+	h, ok := p.c.leader(part)
+	if !ok || part.topic.kind != plain || len(part.epochs) < 2 {
+		return
+	}
+	i := p.c.rng.IntN(len(part.epochs) - 1)
+	was, next := part.epochs[i], part.epochs[i+1]
+	if next.first == next.last {
+		return
+	}
+	from := next.first + 1 + kafka.Offset(p.c.rng.Int64N(int64(next.last-next.first)))
+	req := kmsg.NewPtrFetchRequest()
+	req.Version, req.ReplicaID, req.MinBytes, req.MaxBytes, req.SessionEpoch = 12, -1, 1, 1<<20, -1
+	rp := kmsg.NewFetchRequestTopicPartition()
+	rp.Partition, rp.FetchOffset, rp.PartitionMaxBytes, rp.CurrentLeaderEpoch, rp.LastFetchedEpoch = part.number, int64(from), 64<<10, -1, was.epoch
+	rt := kmsg.NewFetchRequestTopic()
+	rt.Topic, rt.Partitions = part.topic.name, []kmsg.FetchRequestTopicPartition{rp}
+	req.Topics = append(req.Topics, rt)
+	p.c.call(h.node, req, p.c.w.plan.requestTimeout, func(r kmsg.Response, err error) {
+		if err != nil || part.topic.deleted {
+			return
+		}
+		resp := r.(*kmsg.FetchResponse)
+		if len(resp.Topics) != 1 || len(resp.Topics[0].Partitions) != 1 || resp.Topics[0].Partitions[0].ErrorCode != 0 {
+			return
+		}
+		got := &resp.Topics[0].Partitions[0]
+		end := kafka.Offset(got.DivergingEpoch.EndOffset)
+		if len(got.RecordBatches) > 0 || end >= 0 && (end <= was.last || end > next.first || got.DivergingEpoch.Epoch > was.epoch) {
+			p.c.w.violate("who has read another log is told so", "%s at offset %d after epoch %d, of which records were read up to %d, and of the next from %d on: node %d gives %d bytes, and says that epoch %d ends at %d",
+				part, from, was.epoch, was.last, next.first, h.node+1, len(got.RecordBatches), got.DivergingEpoch.Epoch, end)
 		}
 	})
 }

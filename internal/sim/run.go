@@ -120,6 +120,7 @@ func Run(o Options) *Result {
 	w.check.watch()
 	w.check.probeDisks()
 	w.after(2*second, w.faults.start)
+	w.after(2*second, w.startTails)
 	w.after(2*second, w.flips.start)
 	w.run(w.plan.length)
 	w.heal()

@@ -311,7 +311,9 @@ func (r *Replica) DeleteRecords(now time.Time, t Ticket, offset kafka.Offset, de
 // AdvanceStart makes the log begin at offset, at most at the high watermark.
 // Only a leader does so by itself; followers follow it.
 func (r *Replica) AdvanceStart(now time.Time, offset kafka.Offset) {
-	offset = min(offset, r.highWatermark)
+	if !mutant.On(mutant.RetainUncommitted) {
+		offset = min(offset, r.highWatermark)
+	}
 	if r.role != Leader || offset <= r.start {
 		return
 	}

@@ -54,7 +54,7 @@ func (p *Partition) Dirt(now time.Time) (d Dirt, ok bool, err error) {
 	k := p.compact
 	p.mu.Unlock()
 	lag := millis(c.MaxCompactionLag)
-	d.Overdue = d.DirtyBytes > 0 && now.UnixMilli()-d.SinceMs > lag
+	d.Overdue = !mutant.On(mutant.OverdueIgnored) && d.DirtyBytes > 0 && now.UnixMilli()-d.SinceMs > lag
 	d.again = k.horizonMs > 0 && now.UnixMilli() > k.horizonMs && !now.Before(k.again)
 	d.Due = !k.running && (d.Overdue || d.Ratio() > c.MinDirtyRatio || d.again)
 	return d, true, nil

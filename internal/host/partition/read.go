@@ -68,7 +68,7 @@ func (p *Partition) Read(now time.Time, req ReadRequest) ReadResult {
 		if epoch == kafka.NoLeaderEpoch {
 			return refusedRead(kafka.ErrOffsetOutOfRange)
 		}
-		if epoch < req.LastFetchedEpoch || end < req.Offset {
+		if (epoch < req.LastFetchedEpoch || end < req.Offset) && !mutant.On(mutant.DivergenceUntold) {
 			res.Diverging = &replica.EpochStart{Epoch: epoch, Start: end}
 			return res
 		}

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"chronik/internal/base/kafka"
+	"chronik/internal/base/mutant"
 	"chronik/internal/core/replica"
 	"chronik/internal/storage/wal"
 )
@@ -20,7 +21,11 @@ func (p *Partition) ApplyRetention(now time.Time) {
 	if c.RetentionTime >= 0 && c.RetentionTime < MaxDuration-time.Second {
 		keep.Ms = c.RetentionTime.Milliseconds()
 	}
-	start, err := p.log.RetainFrom(now, keep, p.HighWatermark())
+	upTo := p.HighWatermark()
+	if mutant.On(mutant.RetainUncommitted) {
+		upTo = p.log.End()
+	}
+	start, err := p.log.RetainFrom(now, keep, upTo)
 	if err != nil {
 		p.slog.Warn("retention not applied", "topic", p.opts.Topic, "partition", p.opts.Partition, "error", err)
 		return

@@ -98,6 +98,9 @@ func (l *Log) cut(s *segment, at entry, start kafka.Offset) error {
 	l.truncations++
 	l.forget(removed)
 	l.opened = slices.DeleteFunc(l.opened, func(o *segment) bool { return o == s })
+	if mutant.On(mutant.MaxTimeKept) {
+		at.maxTs = s.maxTs
+	}
 	s.size, s.maxTs, s.statsKnown = at.pos, at.maxTs, true
 	s.lastEpoch, s.preallocated = unknownEpoch, at.pos
 	s.lastAppend = max(s.lastAppend, l.now) // for all that is known
@@ -105,7 +108,9 @@ func (l *Log) cut(s *segment, at entry, start kafka.Offset) error {
 	l.synced.Store(int64(at.offset))
 	l.end.Store(int64(at.offset))
 	l.start.Store(int64(start))
-	l.cutEpochs(at.offset)
+	if !mutant.On(mutant.LogEpochsKept) {
+		l.cutEpochs(at.offset)
+	}
 	l.mu.Unlock()
 
 	// From the last to the first, so that what a crash leaves is a log with
