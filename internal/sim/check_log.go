@@ -315,7 +315,11 @@ func (c *checkers) agree(p *topicPart, n *node, hosted *partition.Partition, lea
 	known := func(hosted *partition.Partition) string {
 		var b strings.Builder
 		for _, s := range hosted.Producers() {
-			fmt.Fprintf(&b, " %d in epoch %d at %d, offset %d;", s.ProducerID, s.ProducerEpoch, s.LastSequence, s.LastOffset)
+			first := s.FirstOffset
+			if p.topic.kind != plain { // what is gone may be all that told of the batches before some that were cut off
+				first = kafka.NoOffset
+			}
+			fmt.Fprintf(&b, " %d in epoch %d at %d, offsets %d to %d;", s.ProducerID, s.ProducerEpoch, s.LastSequence, first, s.LastOffset)
 		}
 		return b.String()
 	}

@@ -8,6 +8,7 @@ import (
 	"syscall"
 
 	"chronik/internal/base/kafka"
+	"chronik/internal/base/mutant"
 	"chronik/internal/base/vfs"
 	"chronik/internal/storage/statefile"
 )
@@ -118,7 +119,7 @@ func (l *Log) pruneStates(start, end kafka.Offset, spare ...kafka.Offset) error 
 	var keep, drop []kafka.Offset
 	for i, o := range l.states {
 		switch {
-		case o > end, i < len(l.states)-1 && o < start, i < len(l.states)-statesMax && o != start && !slices.Contains(spare, o):
+		case o > end && !mutant.On(mutant.StateKept), i < len(l.states)-1 && o < start, i < len(l.states)-statesMax && o != start && !slices.Contains(spare, o):
 			drop = append(drop, o)
 		default:
 			keep = append(keep, o)
@@ -127,7 +128,7 @@ func (l *Log) pruneStates(start, end kafka.Offset, spare ...kafka.Offset) error 
 	l.states = keep
 	above := len(drop) > 0 && slices.Max(drop) > end
 	l.mu.Unlock()
-	some, err := l.dropNotes(func(o kafka.Offset) bool { return o > end })
+	some, err := l.dropNotes(func(o kafka.Offset) bool { return o > end && !mutant.On(mutant.StateKept) })
 	if err != nil {
 		return err
 	}
