@@ -59,10 +59,14 @@ func (d *draft) registerBroker(r RegisterBroker) RegisterBrokerResult {
 		return refuse(kafka.ErrInconsistentClusterID,
 			fmt.Sprintf("Node %d belongs to cluster %s, but this is cluster %s.", r.Node, r.ClusterID, clusterID))
 	}
+	if level := d.image.RecordsLevel(); r.RecordsLevel < level {
+		return refuse(kafka.ErrUnsupportedVersion,
+			fmt.Sprintf("The metadata have records of level %d, and node %d with version %s reads those up to level %d.", level, r.Node, r.Version, r.RecordsLevel))
+	}
 	state := metadata.Broker{
 		ID: r.Node, Epoch: kafka.BrokerEpoch(d.image.Offset() + 1), Incarnation: r.Incarnation, Directory: r.Directory,
 		Host: r.Host, Port: r.Port, PeerAddress: r.PeerAddress, Rack: r.Rack, Version: r.Version, Fenced: true,
-		MinInSync: r.MinInSync,
+		MinInSync: r.MinInSync, RecordsLevel: r.RecordsLevel,
 	}
 	old := d.image.Broker(r.Node)
 	if old != nil {
@@ -93,6 +97,19 @@ func (d *draft) registerBroker(r RegisterBroker) RegisterBrokerResult {
 	d.event(Event{Kind: "broker registered", Node: r.Node, Detail: fmt.Sprintf("broker epoch %d at %s", state.Epoch, r.PeerAddress), Cause: cause})
 	d.c.sessions[r.Node] = &session{end: d.now.Add(d.c.opts.SessionTimeout), applied: kafka.NoOffset}
 	return RegisterBrokerResult{Epoch: state.Epoch, ClusterID: clusterID}
+}
+
+// raiseRecordsLevel allows for the records that all registered brokers read.
+func (d *draft) raiseRecordsLevel() {
+	level := metadata.RecordsLevel
+	for _, b := range d.image.Brokers() {
+		level = min(level, b.RecordsLevel)
+	}
+	if len(d.image.Brokers()) == 0 || level <= d.image.RecordsLevel() {
+		return
+	}
+	d.records = append(d.records, &metadata.FeatureRecord{Name: metadata.FeatureRecords, Level: level})
+	d.event(Event{Kind: "metadata level raised", Node: kafka.NoNode, Detail: fmt.Sprintf("to %d", level), Cause: "all nodes read records of this level"})
 }
 
 // hasRival says whether the process of an earlier registration may still be

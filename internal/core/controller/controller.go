@@ -268,6 +268,7 @@ func (c *Controller) Tick(now time.Time) Decision {
 	}
 	d := c.draft(now)
 	d.ensureClusterID()
+	d.raiseRecordsLevel()
 	d.fenceExpired()
 	if !c.preferred.IsZero() && !now.Before(c.preferred) {
 		c.preferred = now.Add(c.opts.PreferredInterval)

@@ -37,6 +37,7 @@ type RegisterBroker struct {
 	Version       string
 	CleanShutdown bool  // its last process synced everything before it ended (rule 19)
 	MinInSync     int32 // its own setting of min.insync.replicas; 0: it does not say
+	RecordsLevel  int16 // of metadata records, that it reads
 }
 
 // RegisterBrokerResult answers RegisterBroker.

@@ -88,6 +88,9 @@ func (e *edit) apply(r Record) error {
 		}
 		e.to.nextProducer = r.Next
 	case *FeatureRecord:
+		if r.Name == FeatureRecords && r.Level > RecordsLevel {
+			return fmt.Errorf("%w: it has records of level %d", ErrNewer, r.Level)
+		}
 		own(&e.featuresOwned, &e.to.features)
 		if r.Level == 0 {
 			delete(e.to.features, r.Name)

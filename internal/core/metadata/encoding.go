@@ -240,6 +240,8 @@ func decodeBroker(f *fields) Record {
 			s.ShuttingDown = f.bool()
 		case 12:
 			s.MinInSync = f.int32()
+		case 13:
+			s.RecordsLevel = int16(f.ranged(0, 1<<15-1))
 		}
 	}
 	return &BrokerRecord{s}
@@ -296,7 +298,8 @@ func (r *BrokerRecord) appendFields(dst []byte) []byte {
 	dst = appendString(dst, 9, s.Version)
 	dst = appendBool(dst, 10, s.Fenced)
 	dst = appendBool(dst, 11, s.ShuttingDown)
-	return appendInt(dst, 12, int64(s.MinInSync))
+	dst = appendInt(dst, 12, int64(s.MinInSync))
+	return appendInt(dst, 13, int64(s.RecordsLevel))
 }
 
 func (r *RemoveBrokerRecord) appendFields(dst []byte) []byte {

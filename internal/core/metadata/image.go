@@ -135,6 +135,7 @@ type Broker struct {
 	Fenced       bool   // may not lead nor be in sync
 	ShuttingDown bool   // in controlled shutdown (KIP-841): neither, though it still serves
 	MinInSync    int32  // its own setting of min.insync.replicas; 0: not known
+	RecordsLevel int16  // of metadata records, that it reads
 }
 
 // Active says whether the broker may lead partitions and be in sync.

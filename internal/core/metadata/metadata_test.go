@@ -42,6 +42,7 @@ func drawRecord(t *rapid.T) Record {
 			Incarnation: id, Directory: id, Host: text.Draw(t, "host"), Port: rapid.Int32().Draw(t, "port"),
 			PeerAddress: text.Draw(t, "peer"), Rack: text.Draw(t, "rack"), Version: text.Draw(t, "version"),
 			Fenced: rapid.Bool().Draw(t, "fenced"), ShuttingDown: rapid.Bool().Draw(t, "stopping"), MinInSync: rapid.Int32Range(0, 3).Draw(t, "minInSync"),
+			RecordsLevel: rapid.Int16Range(0, 3).Draw(t, "recordsLevel"),
 		}}
 	case 3:
 		return &RemoveBrokerRecord{kafka.NodeID(rapid.Int32().Draw(t, "node"))}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -39,6 +40,9 @@ func DecodeSnapshot(b []byte) (*Image, error) {
 	empty := Empty()
 	empty.offset = kafka.Offset(offset) - 1
 	m, _, err := empty.Apply(kafka.Offset(offset), records)
+	if errors.Is(err, ErrNewer) {
+		return nil, fmt.Errorf("decode metadata snapshot: %w", err)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("decode metadata snapshot: %w: %w", ErrCorrupt, err)
 	}

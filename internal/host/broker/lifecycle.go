@@ -147,7 +147,7 @@ func (b *Broker) registration() controller.RegisterBroker {
 		Incarnation: b.lifecycle.incarnation, Directory: b.identity.Directory,
 		Host: b.opts.AdvertiseHost, Port: b.opts.AdvertisePort, PeerAddress: b.opts.PeerAddress,
 		Rack: b.opts.Rack, Version: Version, CleanShutdown: b.identity.clean,
-		MinInSync: b.resolver.TopicWith(metadata.Empty(), nil).MinInSync,
+		MinInSync: b.resolver.TopicWith(metadata.Empty(), nil).MinInSync, RecordsLevel: metadata.RecordsLevel,
 	}
 }
 
@@ -241,6 +241,8 @@ func (b *Broker) giveUp(now time.Time, code kafka.ErrorCode, message string) {
 	switch code {
 	case kafka.ErrInconsistentClusterID:
 		b.fail(fmt.Errorf("the cluster refuses this node: %s Data directory %s is not of this cluster: start with the right --data-dir, or with an empty one", message, b.opts.DataDir))
+	case kafka.ErrUnsupportedVersion:
+		b.fail(fmt.Errorf("the cluster refuses this node: %s Upgrade it", message))
 	case kafka.ErrDuplicateBrokerRegistration:
 		// Each controller begins by taking all that are registered for alive. So
 		// only one that says so for long has heard of the other process itself.
