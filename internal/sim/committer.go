@@ -41,8 +41,10 @@ func newCommitter(l *load, number int) *committer {
 	return m
 }
 
-func (m *committer) later() {
-	m.c.w.after(m.c.between(100*millisecond, 800*millisecond), m.step)
+func (m *committer) later() { m.soon(m.step) }
+
+func (m *committer) soon(then func()) {
+	m.c.w.after(m.c.between(100*millisecond, 800*millisecond), then)
 }
 
 func (m *committer) step() {
@@ -60,7 +62,7 @@ func (m *committer) step() {
 		}
 		m.later()
 	case m.coordinator == nowhere:
-		m.find()
+		m.find(m.step)
 	case m.c.rng.IntN(3) == 0:
 		m.fetch()
 	case m.acked >= 0 && !m.c.w.healed && m.c.rng.IntN(16) == 0:
@@ -79,7 +81,8 @@ func (m *committer) failed(why string) {
 	m.later()
 }
 
-func (m *committer) find() {
+// find asks who the coordinator is, and then goes on.
+func (m *committer) find(then func()) {
 	req := kmsg.NewPtrFindCoordinatorRequest()
 	req.Version, req.CoordinatorKeys = 4, []string{m.group}
 	m.c.call(m.c.rng.IntN(len(m.c.w.nodes)), req, m.c.w.plan.requestTimeout, func(r kmsg.Response, err error) {
@@ -93,7 +96,7 @@ func (m *committer) find() {
 			return
 		}
 		m.coordinator = int(got[0].NodeID) - 1
-		m.later()
+		m.soon(then)
 	})
 }
 
@@ -155,7 +158,7 @@ func (m *committer) delete() {
 			got := r.(*kmsg.OffsetDeleteResponse)
 			if got.ErrorCode == 0 && len(got.Topics) == 1 && len(got.Topics[0].Partitions) == 1 && got.Topics[0].Partitions[0].ErrorCode == 0 {
 				m.acked, m.last = -1, ""
-				m.later()
+				m.afterDeletion()
 				return
 			}
 			err = kafka.ErrorCode(got.ErrorCode)
@@ -163,6 +166,28 @@ func (m *committer) delete() {
 		m.maybe[-1] = true
 		m.failed("delete: " + err.Error())
 	})
+}
+
+// afterDeletion goes on, at times only after a while, by looking whether what is
+// deleted is still so: perhaps there is another coordinator by then.
+func (m *committer) afterDeletion() {
+	if m.c.rng.IntN(2) == 0 {
+		m.later()
+		return
+	}
+	m.c.w.after(m.c.between(second, 15*second), m.look)
+}
+
+// look is a fetch, as soon as it is known whom to ask.
+func (m *committer) look() {
+	switch {
+	case m.part.topic.deleted:
+		m.step()
+	case m.coordinator == nowhere:
+		m.find(m.look)
+	default:
+		m.fetch()
+	}
 }
 
 // deleteGroup deletes the group, and sees whether it is gone.
@@ -183,7 +208,7 @@ func (m *committer) deleteGroup() {
 		}
 		m.acked, m.kept, m.last = -1, -1, ""
 		if m.loose { // a commit may have come late, and made it again
-			m.later()
+			m.afterDeletion()
 			return
 		}
 		m.seeGone()
@@ -200,7 +225,7 @@ func (m *committer) seeGone() {
 		}
 		switch got := r.(*kmsg.DescribeGroupsResponse).Groups[0]; kafka.ErrorCode(got.ErrorCode) {
 		case kafka.ErrGroupIDNotFound:
-			m.later()
+			m.afterDeletion()
 		case kafka.None:
 			m.c.w.violate("a group that was deleted is gone", "%s is %s", m.group, got.State)
 		default:

@@ -142,6 +142,7 @@ const (
 	DescribeOne          // only one member of a group is described
 	ListNoEmpty          // groups without members are not listed
 	LeaveOne             // only the first of several members that are to leave does
+	OffsetsComeBack      // that offsets were deleted is passed over in the log
 	count
 )
 
@@ -174,6 +175,7 @@ var names = [...]string{
 	"retain-from-commit", "offsets-kept-forever", "commit-while-made", "old-epoch-heartbeat", "old-epoch-commit",
 	"instance-unfenced", "instance-taken", "delete-live-group", "delete-read-offsets", "offsets-outlive-group",
 	"groups-come-back", "load-at-once", "protocol-of-one", "range-short", "describe-one", "list-no-empty", "leave-one",
+	"offsets-come-back",
 }
 
 // String is the bug's name.

@@ -215,9 +215,10 @@ func applyBatch(l *load, batch record.Batch) error {
 		case err != nil:
 			broken = err
 		default:
-			if _, ok := data.(offsets.OffsetCommit); ok || !mutant.On(mutant.GroupsComeBack) || !data.IsTombstone() {
-				l.core.Apply(group.Record{Data: data, Producer: producer})
+			if _, ok := data.(offsets.OffsetCommit); data.IsTombstone() && (ok && mutant.On(mutant.OffsetsComeBack) || !ok && mutant.On(mutant.GroupsComeBack)) {
+				break
 			}
+			l.core.Apply(group.Record{Data: data, Producer: producer})
 			l.records++
 		}
 	}
