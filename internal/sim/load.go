@@ -172,18 +172,28 @@ func (l *load) administer() {
 // reassign moves a partition to other nodes; with some luck it is forgotten or
 // replaced half way by the next one.
 func (l *load) reassign(p *topicPart) {
+	var nodes []int32
 	order := l.rng.Perm(len(l.w.nodes))[:l.factor(p.topic)]
+	if l.rng.IntN(5) > 0 { // else: cancel what is under way
+		for _, i := range order {
+			nodes = append(nodes, int32(l.w.nodes[i].id))
+		}
+	}
+	l.reassignTo(p, nodes)
+}
+
+// reassignTo moves a partition to nodes, of which the first is preferred as its
+// leader; none: what is under way is cancelled.
+func (l *load) reassignTo(p *topicPart, nodes []int32) {
 	req := kmsg.NewPtrAlterPartitionAssignmentsRequest()
 	req.TimeoutMillis = 5000
 	rt := kmsg.NewAlterPartitionAssignmentsRequestTopic()
 	rt.Topic = p.topic.name
 	rp := kmsg.NewAlterPartitionAssignmentsRequestTopicPartition()
 	rp.Partition = p.number
-	if l.rng.IntN(5) > 0 { // else: cancel what is under way
-		for _, i := range order {
-			rp.Replicas = append(rp.Replicas, int32(l.w.nodes[i].id))
-		}
-		p.topic.factors = append(p.topic.factors, len(order))
+	if len(nodes) > 0 {
+		rp.Replicas = nodes
+		p.topic.factors = append(p.topic.factors, len(nodes))
 		p.moves++
 	} else {
 		p.cancelled = true

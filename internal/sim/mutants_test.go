@@ -45,6 +45,7 @@ var hunts = map[mutant.Mutant][]string{
 	mutant.StartNotAdopted:            {"leave a tail"},
 	mutant.CheckpointAhead:            {"leave a tail"},
 	mutant.StateKept:                  {"leave a tail"},
+	mutant.OwnEpochsIgnored:           {"leave a tail"},
 	mutant.MaxTimeKept:                {"leave a tail"},
 	mutant.LogEpochsKept:              {"leave a tail"},
 	mutant.RetainUncommitted:          {"leave a tail"},

@@ -104,6 +104,7 @@ const (
 	DivergenceUntold  // who has read a log that diverges is given the records of this one
 	OverdueIgnored    // max.compaction.lag.ms has nothing compacted
 	TombstonesEarly   // tombstones go before delete.retention.ms is over
+	OwnEpochsIgnored  // a log is cut where the leader's epoch ends, though its own of that number ends before
 	StateKept         // what is noted of producers stays though it is of records that are cut off
 
 	ServeUnloaded        // a group coordinator answers before it has read its log
@@ -167,7 +168,7 @@ var names = [...]string{
 	"all-committed-at-start", "ids-overlap", "eligible-at-minimum", "answer-unapplied", "replicas-as-in-sync",
 	"configs-not-followed", "delete-below-minimum", "session-offset-kept", "empty-eligible",
 	"duplicate-acked", "epoch-keeps-batches", "expire-early", "sync-of-now", "end-while-behind", "session-starves", "session-mark-untold", "expire-by-record", "seen-lost",
-	"max-time-kept", "log-epochs-kept", "retain-uncommitted", "divergence-untold", "overdue-ignored", "tombstones-early", "state-kept",
+	"max-time-kept", "log-epochs-kept", "retain-uncommitted", "divergence-untold", "overdue-ignored", "tombstones-early", "own-epochs-ignored", "state-kept",
 	"serve-unloaded", "answer-uncommitted", "commit-from-anyone", "two-leaders", "generation-kept", "sessions-forgotten",
 	"static-rename-unnoted", "static-rename-unlogged", "parked-syncs-lost", "assign-before-revoked", "epoch-kept",
 	"upgrade-forgets", "expire-live", "load-to-gap", "load-committed", "commit-metadata-lost",

@@ -102,7 +102,7 @@ func (r *Replica) stepFollower(now time.Time, m *Message) {
 // end and nothing more of what could be in this one (KIP-279).
 func (r *Replica) truncation(epoch kafka.LeaderEpoch, end kafka.Offset) kafka.Offset {
 	to := min(end, r.end)
-	if epoch != kafka.NoLeaderEpoch {
+	if epoch != kafka.NoLeaderEpoch && !mutant.On(mutant.OwnEpochsIgnored) {
 		_, own := r.epochs.floor(epoch, r.end)
 		to = min(to, own)
 	}
