@@ -45,6 +45,8 @@ var hunts = map[mutant.Mutant][]string{
 	mutant.StartNotAdopted:            {"leave a tail"},
 	mutant.CheckpointAhead:            {"leave a tail"},
 	mutant.StateKept:                  {"leave a tail"},
+	mutant.HintsKept:                  {"leave a tail"},
+	mutant.FollowerSyncKept:           {"lose disk", "kill"},
 	mutant.OwnEpochsIgnored:           {"leave a tail"},
 	mutant.MaxTimeKept:                {"leave a tail"},
 	mutant.LogEpochsKept:              {"leave a tail"},

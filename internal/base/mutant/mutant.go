@@ -105,6 +105,8 @@ const (
 	OverdueIgnored    // max.compaction.lag.ms has nothing compacted
 	TombstonesEarly   // tombstones go before delete.retention.ms is over
 	OwnEpochsIgnored  // a log is cut where the leader's epoch ends, though its own of that number ends before
+	HintsKept         // where readers were is believed after a truncation
+	FollowerSyncKept  // what a follower has told of its disk counts though its log is another one
 	StateKept         // what is noted of producers stays though it is of records that are cut off
 
 	ServeUnloaded        // a group coordinator answers before it has read its log
@@ -168,7 +170,7 @@ var names = [...]string{
 	"all-committed-at-start", "ids-overlap", "eligible-at-minimum", "answer-unapplied", "replicas-as-in-sync",
 	"configs-not-followed", "delete-below-minimum", "session-offset-kept", "empty-eligible",
 	"duplicate-acked", "epoch-keeps-batches", "expire-early", "sync-of-now", "end-while-behind", "session-starves", "session-mark-untold", "expire-by-record", "seen-lost",
-	"max-time-kept", "log-epochs-kept", "retain-uncommitted", "divergence-untold", "overdue-ignored", "tombstones-early", "own-epochs-ignored", "state-kept",
+	"max-time-kept", "log-epochs-kept", "retain-uncommitted", "divergence-untold", "overdue-ignored", "tombstones-early", "own-epochs-ignored", "hints-kept", "follower-sync-kept", "state-kept",
 	"serve-unloaded", "answer-uncommitted", "commit-from-anyone", "two-leaders", "generation-kept", "sessions-forgotten",
 	"static-rename-unnoted", "static-rename-unlogged", "parked-syncs-lost", "assign-before-revoked", "epoch-kept",
 	"upgrade-forgets", "expire-live", "load-to-gap", "load-committed", "commit-metadata-lost",

@@ -132,7 +132,9 @@ func (r *Replica) answered(now time.Time, f *follower, m *Message) {
 	if question.Kind == 0 {
 		f.streaming, f.backoff, f.retryAt, f.lastState = true, 0, time.Time{}, Message{}
 		f.next, f.written = m.Offset, m.Offset
-		f.synced, f.logStart = 0, 0 // its disk may be another than before
+		if !mutant.On(mutant.FollowerSyncKept) {
+			f.synced, f.logStart = 0, 0 // its disk may be another than before
+		}
 		f.markAt, f.markEnd = now, r.end
 		f.progressAt = now
 		r.progress(now, f, m)

@@ -159,7 +159,9 @@ func (l *Log) cutReads() {
 // mu held.
 func (l *Log) forget(removed []*segment) {
 	l.cutReads()
-	l.hints = [len(l.hints)]hint{}
+	if !mutant.On(mutant.HintsKept) {
+		l.hints = [len(l.hints)]hint{}
+	}
 	gone := func(s *segment) bool { return slices.Contains(removed, s) }
 	l.opened = slices.DeleteFunc(l.opened, gone)
 	l.sealed = slices.DeleteFunc(l.sealed, gone)
