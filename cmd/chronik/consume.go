@@ -132,6 +132,9 @@ func (c *consumeCommand) run(cmd *cobra.Command, args []string) error {
 		if c.exitAtEnd || c.fromOffset() {
 			options = append(options, kgo.OnPartitionsAssigned(func(ctx context.Context, client *kgo.Client, assigned map[string][]int32) {
 				progress.fail(c.limit(ctx, client, progress, assigned, cmd.ErrOrStderr()))
+			}), kgo.OnPartitionsRevoked(func(ctx context.Context, client *kgo.Client, revoked map[string][]int32) {
+				client.CommitMarkedOffsets(ctx) //nolint:errcheck // who reads on begins where the last commit was
+				progress.drop(revoked)
 			}))
 		}
 	}
@@ -346,6 +349,18 @@ func (p *progress) read(r *kgo.Record) (wanted bool) {
 		delete(p.left, tp)
 	}
 	return true
+}
+
+// drop forgets partitions that another member of the group reads on.
+func (p *progress) drop(partitions map[string][]int32) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for topic, numbers := range partitions {
+		for _, number := range numbers {
+			delete(p.left, topicPartition{topic, number})
+			delete(p.from, topicPartition{topic, number})
+		}
+	}
 }
 
 func (p *progress) done() (bool, error) {

@@ -280,3 +280,45 @@ func TestAnInterruptDoesNotWaitForTheNextLine(t *testing.T) {
 		t.Error("it waits for the next line")
 	}
 }
+
+// gate is an output that takes nothing before it is opened.
+type gate struct {
+	began, open chan struct{}
+	once        sync.Once
+}
+
+func (g *gate) Write(b []byte) (int, error) {
+	g.once.Do(func() { close(g.began) })
+	<-g.open
+	return len(b), nil
+}
+
+// What another member of the group has read is not waited for.
+func TestWhoReadsToTheEndDoesNotWaitForWhatOthersRead(t *testing.T) {
+	kafka, _ := startNode(t)
+	with(t, 0, "", "topic", "create", "t", "-p", "2", "-b", kafka)
+	for p := range 2 { // more than one fetch brings
+		with(t, 0, strings.Repeat(strings.Repeat("x", 9999)+"\n", 400), "produce", "-t", "t", "-p", fmt.Sprint(p), "-b", kafka)
+	}
+	line := []string{"consume", "-t", "t", "-g", "g", "-b", kafka}
+	slow, errs := &gate{began: make(chan struct{}), open: make(chan struct{})}, &lockedBuffer{}
+	code := make(chan int, 1)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	go func() {
+		code <- run(ctx, append([]string{"consume", "-e"}, line[1:]...), nil, strings.NewReader(""), slow, errs)
+	}()
+	<-slow.began
+	if out, _ := with(t, 0, "", append(line, "-n", "400")...); len(out) != 400*10_000 { // a whole partition
+		t.Errorf("the second member has read %d bytes", len(out))
+	}
+	close(slow.open)
+	select {
+	case got := <-code:
+		if got != 0 {
+			t.Errorf("exit %d: %s", got, errs.String())
+		}
+	case <-time.After(20 * time.Second):
+		t.Error("the first member waits for what the second has read")
+	}
+}
