@@ -123,7 +123,7 @@ func serveFetch(s *Server, now time.Time, req *Request, reply Reply) {
 		op.readAhead()
 		return
 	}
-	op.park(now.Add(min(millis(in.MaxWaitMillis), fetchWaitMax)))
+	op.park(now.Add(min(millis(in.MaxWaitMillis), clientWaitMax)))
 	op.run(now)
 }
 

@@ -54,7 +54,7 @@ func serveDeleteRecords(s *Server, now time.Time, req *Request, reply Reply) {
 				continue
 			}
 			pending.Add(1)
-			hosted.DeleteRecords(now, kafka.Offset(p.Offset), max(millis(in.TimeoutMillis), time.Millisecond), func(r partition.DeleteRecordsResult) {
+			hosted.DeleteRecords(now, kafka.Offset(p.Offset), min(max(millis(in.TimeoutMillis), time.Millisecond), clientWaitMax), func(r partition.DeleteRecordsResult) {
 				if po.ErrorCode = int16(r.Code); r.Code == kafka.None {
 					po.LowWatermark = int64(r.LowWatermark)
 				}

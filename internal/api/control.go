@@ -13,6 +13,7 @@ func control[R controller.Response](s *Server, now time.Time, req controller.Req
 	if timeout <= 0 {
 		timeout = s.Limits.controlWait()
 	}
+	timeout = min(timeout, clientWaitMax)
 	s.Broker.Control(now, req, timeout, func(resp controller.Response, code kafka.ErrorCode) {
 		r, ok := resp.(R)
 		if !ok && code == kafka.None {

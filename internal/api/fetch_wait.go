@@ -6,9 +6,10 @@ import (
 	"chronik/internal/base/kafka"
 )
 
-// fetchWaitMax bounds max_wait, which may be 24 days: a fetch whose client has
-// gone away waits on, with the memory that it holds. Clients do not ask for more.
-const fetchWaitMax = 5 * time.Minute
+// clientWaitMax bounds the times in requests, which may be 24 days: a request
+// whose client has gone away waits on, with the memory that it holds. Clients do
+// not ask for more.
+const clientWaitMax = 5 * time.Minute
 
 // enough says whether there is reason to answer at once.
 func (op *fetchOp) enough() bool { return op.urgent || op.bytes >= op.minBytes }

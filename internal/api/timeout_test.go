@@ -1,7 +1,9 @@
 package api_test
 
 import (
+	"math"
 	"testing"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 
@@ -43,5 +45,40 @@ func TestNothingIsChangedWithoutTime(t *testing.T) {
 	}
 	if topic := n.broker.Image().TopicByName("t"); topic == nil || topic.ID != id || len(topic.Partitions) != 1 {
 		t.Errorf("the topic is %v", topic)
+	}
+}
+
+// Nor does a request wait for weeks for replicas, or for a controller.
+func TestNoChangeWaitsForWeeks(t *testing.T) {
+	nodes := newCluster(t, 3, nil)
+	create := kmsg.NewPtrCreateTopicsRequest()
+	create.Version, create.TimeoutMillis = 7, 5000
+	topic, two := newTopic("t", 1, 2), "2"
+	topic.Configs = []kmsg.CreateTopicsRequestTopicConfig{{Name: "min.insync.replicas", Value: &two}}
+	create.Topics = []kmsg.CreateTopicsRequestTopic{topic}
+	expect(t, "create", ask[*kmsg.CreateTopicsResponse](nodes[0], create).Topics[0].ErrorCode, kafka.None)
+	p := nodes[0].broker.Image().TopicByName("t").Partitions[0]
+	leader := nodes[p.Leader-1]
+	leader.mustProduce("t", 0, "a")
+	nodes[p.Replicas[1]-1].dead = true
+	leader.advance(time.Minute)
+	remove := kmsg.NewPtrDeleteRecordsRequest()
+	remove.Version, remove.TimeoutMillis = 2, math.MaxInt32
+	remove.Topics = []kmsg.DeleteRecordsRequestTopic{{Topic: "t", Partitions: []kmsg.DeleteRecordsRequestTopicPartition{{Offset: 1}}}}
+	removing := leader.send(remove)
+	leader.advance(time.Minute)
+	if removing.came {
+		t.Fatal("with too few replicas in sync, DeleteRecords does not wait")
+	}
+	if leader.advance(5 * time.Minute); !removing.came {
+		t.Error("no answer to DeleteRecords after 6 minutes")
+	}
+	for _, n := range nodes {
+		n.dead = n != leader
+	}
+	create.TimeoutMillis, create.Topics[0].Topic = math.MaxInt32, "u"
+	creating := leader.send(create)
+	if leader.advance(6 * time.Minute); !creating.came {
+		t.Error("no answer to CreateTopics after 6 minutes")
 	}
 }
