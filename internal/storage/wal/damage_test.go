@@ -12,6 +12,7 @@ import (
 	"chronik/internal/base/kafka"
 	"chronik/internal/base/vfs"
 	"chronik/internal/format/record"
+	"chronik/internal/storage/statefile"
 )
 
 // damaged makes a log of 100 batches, crashes it, and flips a bit of one of
@@ -485,5 +486,29 @@ func TestDamagedHeaderBeforeSyncedRecordsRemovesNothing(t *testing.T) {
 		if !errors.Is(err, ErrCorrupt) || serr != nil || after.Size != before.Size {
 			t.Errorf("sealed %t: %v; the file has %d bytes, had %d", sealed, err, after.Size, before.Size)
 		}
+	}
+}
+
+// Who opens a log that is damaged has it copied anew: that holds for one whose
+// reset was interrupted, too.
+func TestTheStateOfAResetIsDamaged(t *testing.T) {
+	fs := vfs.NewMem()
+	l, _ := mustOpen(t, fs, small)
+	fill(t, l, 10, 1)
+	must(t, l.Sync())
+	must(t, statefile.Save(fs, l.resetState(), []byte("producers")))
+	must(t, l.checkpoint.save(checkpoint{flags: flagResetting | flagHasState, start: 50, point: position{50, headerSize, 50}}))
+	name := l.resetState()
+	l.Abandon()
+	b, err := vfs.ReadFile(fs, name)
+	must(t, err)
+	f, err := fs.Open(name, vfs.ReadWrite)
+	must(t, err)
+	_, err = f.WriteAt([]byte{b[len(b)-1] ^ 1}, int64(len(b)-1))
+	must(t, err)
+	must(t, f.Close())
+	var damage *CorruptError
+	if _, _, err := Open(fs, testDir, testID, small, testNow); !errors.As(err, &damage) || damage.Offset != 50 {
+		t.Errorf("opened: %v", err)
 	}
 }

@@ -176,10 +176,14 @@ func (l *Log) dropStates(start kafka.Offset, keep bool) error {
 
 // adoptState makes the state that Reset has saved that of the log, unless a process
 // that has ended has done it. It is not renamed: of that a crash may leave no name.
+// One that is damaged is damage of the log, which can be copied anew.
 func (l *Log) adoptState(start kafka.Offset) error {
 	b, err := statefile.Load(l.fs, l.resetState())
 	if errors.Is(err, statefile.ErrNotFound) {
 		return nil
+	}
+	if errors.Is(err, statefile.ErrCorrupt) {
+		return &CorruptError{l.resetState(), 0, start, err.Error()}
 	}
 	if err == nil {
 		err = statefile.Save(l.fs, l.statePath(start), b)
