@@ -1,6 +1,7 @@
 package controller
 
 import (
+	"slices"
 	"testing"
 
 	"chronik/internal/base/kafka"
@@ -41,4 +42,35 @@ func TestAnUncleanElectionIsNotHeldAgain(t *testing.T) {
 			want(true, kafka.None, 3)
 		})
 	}
+}
+
+// A move that is asked for again because its controller was lost must not be made
+// over one that was asked for since, and is not begun twice.
+func TestAMoveIsNotMadeAgain(t *testing.T) {
+	w := newWorld(t, nil, 0)
+	for _, line := range []string{"brokers 1,2,3,4", "create names=t assign=1,2"} {
+		w.line(line)
+	}
+	topic, _, known := w.partition("t/0")
+	move := Reassignment{kafka.TopicPartition{Topic: "t"}, ids("1,3"), &KnownReplicas{topic.ID, known.Replicas, known.Adding, known.Removing}}
+	want := func(again bool, code kafka.ErrorCode, adding string) {
+		t.Helper()
+		r := w.decide(AlterPartitionReassignments{Partitions: []Reassignment{move}, Again: again}).(AlterPartitionReassignmentsResult)
+		if s := r.Partitions[0].Status; s.Error != code {
+			t.Errorf("%v %s, want %v", s.Error, s.Message, code)
+		}
+		if _, _, p := w.partition("t/0"); !slices.Equal(p.Adding, ids(adding)) {
+			t.Errorf("%v are added, want %s", p.Adding, adding)
+		}
+	}
+	want(false, kafka.None, "3")
+	w.line("failover")
+	_, _, before := w.partition("t/0")
+	want(true, kafka.None, "3")
+	if _, _, p := w.partition("t/0"); p != before {
+		t.Errorf("the move was begun twice: %+v then %+v", before, p)
+	}
+	w.line("reassign t/0 to=1,4")
+	w.line("failover")
+	want(true, kafka.ErrRequestTimedOut, "4")
 }
