@@ -357,7 +357,11 @@ func (f *flipper) change(fs *vfs.Mem, name string, others []string) string {
 	case 3:
 		what = "another file's bytes came"
 		var b []byte
-		if b, err = vfs.ReadFile(fs, others[f.rng.IntN(len(others))]); err == nil {
+		b, err = vfs.ReadFile(fs, others[f.rng.IntN(len(others))])
+		if errors.Is(err, vfs.ErrNotExist) { // that one was lost just now
+			return "nothing was done to a file"
+		}
+		if err == nil {
 			_, err = file.WriteAt(b, 0)
 		}
 		if errors.Is(err, vfs.ErrNoSpace) { // the disk has no room for more than there was
