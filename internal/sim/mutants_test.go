@@ -11,6 +11,9 @@ import (
 	"chronik/internal/base/mutant"
 )
 
+// damageHunt is of damage, and of processes that end meanwhile.
+var damageHunt = []string{flipFault, "kill", "lose power", "sync error", "stop", "end in a call", "isolate", "kill all"}
+
 // hunts say which faults bring a mutant out soonest; nil: what the seeds draw.
 // A hunt is for speed only: all kinds of faults in it come in every day's seeds.
 var hunts = map[mutant.Mutant][]string{
@@ -52,6 +55,17 @@ var hunts = map[mutant.Mutant][]string{
 	mutant.LogEpochsKept:              {"leave a tail"},
 	mutant.RetainUncommitted:          {"leave a tail"},
 
+	mutant.UnfitLeads:          damageHunt,
+	mutant.DamagedInSync:       damageHunt,
+	mutant.DamagedEligible:     damageHunt,
+	mutant.FitTooEarly:         damageHunt,
+	mutant.DamageUntold:        damageHunt,
+	mutant.FollowersUnscrubbed: damageHunt,
+	mutant.VerifyUnchecked:     damageHunt,
+	mutant.RepairUnsynced:      damageHunt,
+	mutant.CorruptServed:       damageHunt,
+	mutant.ScrubMiscounts:      damageHunt,
+
 	mutant.ServeUnloaded:     {"kill", "stop"},
 	mutant.AnswerUncommitted: {"isolate", "kill", "pause"},
 	mutant.SessionsForgotten: {"kill", "stop"},
@@ -70,6 +84,9 @@ var scenarios = map[mutant.Mutant]string{
 	mutant.DeleteBelowMinimum:   "core/replica/testdata/10_delete_records.txt",
 	mutant.CompactUncommitted:   "host/partition: TestOnlyCommittedRecordsSupersedeOthers",
 	mutant.CompactEpochStarts:   "storage/cleaner: TestACopyKnowsWhereLeaderEpochsBegin",
+
+	mutant.CheckpointAhead:      "storage/wal: TestSyncedRecordsSurviveACrashAtAnyMoment",
+	mutant.ScrubEndsAtDamage:    "host/broker: TestDamageEverywhereIsMendedWhereOneCopyIsLeft",
 	mutant.ParkedSyncsLost:      "core/group/testdata/classic_sync.txt",
 	mutant.StaticRenameUnlogged: "core/group/testdata/classic_reload.txt",
 }

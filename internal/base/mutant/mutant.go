@@ -109,6 +109,18 @@ const (
 	FollowerSyncKept  // what a follower has told of its disk counts though its log is another one
 	StateKept         // what is noted of producers stays though it is of records that are cut off
 
+	UnfitLeads          // replicas that their nodes cannot use may lead
+	DamagedInSync       // a damaged replica stays in the in-sync set
+	DamagedEligible     // it stays eligible though it is not in sync
+	FitTooEarly         // a replica is called fit when the first of its segments is repaired
+	DamageUntold        // the scrubber passes over what it finds damaged
+	ScrubEndsAtDamage   // it leaves a log when it has found the first damage in it
+	FollowersUnscrubbed // it leaves out logs that others lead
+	VerifyUnchecked     // it does not look at the checksums of batches
+	RepairUnsynced      // a segment that was made anew replaces the damaged one before it is on disk
+	CorruptServed       // batches are read whatever their checksum
+	ScrubMiscounts      // damage is counted twice
+
 	ServeUnloaded        // a group coordinator answers before it has read its log
 	AnswerUncommitted    // a group coordinator answers before its records are committed
 	CommitFromAnyone     // commits are taken whoever sends them
@@ -171,6 +183,9 @@ var names = [...]string{
 	"configs-not-followed", "delete-below-minimum", "session-offset-kept", "empty-eligible",
 	"duplicate-acked", "epoch-keeps-batches", "expire-early", "sync-of-now", "end-while-behind", "session-starves", "session-mark-untold", "expire-by-record", "seen-lost",
 	"max-time-kept", "log-epochs-kept", "retain-uncommitted", "divergence-untold", "overdue-ignored", "tombstones-early", "own-epochs-ignored", "hints-kept", "follower-sync-kept", "state-kept",
+
+	"unfit-leads", "damaged-in-sync", "damaged-eligible", "fit-too-early", "damage-untold", "scrub-ends-at-damage", "followers-unscrubbed",
+	"verify-unchecked", "repair-unsynced", "corrupt-served", "scrub-miscounts",
 	"serve-unloaded", "answer-uncommitted", "commit-from-anyone", "two-leaders", "generation-kept", "sessions-forgotten",
 	"static-rename-unnoted", "static-rename-unlogged", "parked-syncs-lost", "assign-before-revoked", "epoch-kept",
 	"upgrade-forgets", "expire-live", "load-to-gap", "load-committed", "commit-metadata-lost",

@@ -144,7 +144,7 @@ func (w *wish) eligible(old *metadata.Partition, minInSync int) []kafka.NodeID {
 
 // elect sets the leader of p and says whether committed records may be lost by it.
 func (d *draft) elect(p, old *metadata.Partition, w wish) (unclean bool) {
-	able := func(n kafka.NodeID) bool { return d.active(n) && !p.IsUnfit(n) }
+	able := func(n kafka.NodeID) bool { return d.active(n) && (!p.IsUnfit(n) || mutant.On(mutant.UnfitLeads)) }
 	valid := func(n kafka.NodeID) bool {
 		has := mutant.On(mutant.ElectAnyone) || slices.Contains(p.InSync, n) || len(p.InSync) == 0 && slices.Contains(p.EligibleLeader, n)
 		return has && able(n) && slices.Contains(p.Replicas, n)

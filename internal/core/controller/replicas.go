@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"chronik/internal/base/kafka"
+	"chronik/internal/base/mutant"
 	"chronik/internal/core/metadata"
 )
 
@@ -57,9 +58,9 @@ func (d *draft) reportReplica(node kafka.NodeID, r ReplicaReport) Status {
 	}
 	w := keep(p, fmt.Sprintf("node %d cannot use its replica: %s", node, r.Cause))
 	w.unfit = append(slices.DeleteFunc(slices.Clone(p.Unfit), is), metadata.Unfit{Node: node, Fitness: r.Fitness, Cause: r.Cause})
-	w.inSync = without(p.InSync, func(n kafka.NodeID) bool { return n == node })
+	w.inSync = without(p.InSync, func(n kafka.NodeID) bool { return n == node && !mutant.On(mutant.DamagedInSync) })
 	switch {
-	case r.Fitness == metadata.Damaged:
+	case r.Fitness == metadata.Damaged && !mutant.On(mutant.DamagedEligible):
 		w.forget, w.erased = []kafka.NodeID{node}, []kafka.NodeID{node}
 	case r.Fitness == metadata.Failed && !d.syncsEach(t.Name):
 		w.forget = []kafka.NodeID{node}

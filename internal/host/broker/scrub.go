@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"chronik/internal/base/kafka"
+	"chronik/internal/base/mutant"
 	"chronik/internal/core/replica"
 	"chronik/internal/host/partition"
 	"chronik/internal/host/peer"
@@ -265,6 +266,9 @@ func (b *Broker) passOn(now time.Time, p *scrubPass) (used int64) {
 		return piece.Bytes
 	}
 	p.next, p.retries = piece.To, 0
+	if piece.Damage != nil && mutant.On(mutant.ScrubEndsAtDamage) {
+		p.next = end
+	}
 	b.tookPiece(now, r, p.key, piece)
 	if leads && piece.Damage == nil && piece.To <= committed {
 		b.compare(now, p, r, piece)
@@ -285,7 +289,7 @@ func (b *Broker) nextLog(now time.Time, p *scrubPass) bool {
 		}
 		key := (*list)[0]
 		*list = (*list)[1:]
-		if list == &p.others && key != metadataKey && b.covered(key, p.since) {
+		if list == &p.others && key != metadataKey && (b.covered(key, p.since) || mutant.On(mutant.FollowersUnscrubbed)) {
 			continue
 		}
 		p.key, p.on, p.next, p.retries = key, true, 0, 0
@@ -336,7 +340,7 @@ func (b *Broker) tookPiece(now time.Time, r *partition.Partition, key partitionK
 	if piece.IndexRebuilt {
 		b.env.Log.Warn("damaged index was made anew", "topic", r.Topic(), "partition", r.Number(), "segment", int64(piece.SegmentBase))
 	}
-	if piece.Damage != nil {
+	if piece.Damage != nil && !mutant.On(mutant.DamageUntold) {
 		b.noteDamage(r, piece.Damage)
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"chronik/internal/base/kafka"
+	"chronik/internal/base/mutant"
 	"chronik/internal/core/metadata"
 	"chronik/internal/format/record"
 	"chronik/internal/host/partition"
@@ -71,6 +72,9 @@ func (b *Broker) noteDamage(p *partition.Partition, d *wal.CorruptError) {
 		s := &b.scrub
 		s.mu.Lock()
 		s.counts.Damages++
+		if mutant.On(mutant.ScrubMiscounts) {
+			s.counts.Damages++
+		}
 		s.replica(partitionKey{p.TopicID(), p.Number()}).damages++
 		s.mu.Unlock()
 		b.env.Log.Error("log is damaged", "topic", p.Topic(), "partition", p.Number(), "node", b.opts.Node, "err", d)
@@ -530,5 +534,12 @@ func (b *Broker) mended(now time.Time, m *mending) {
 	s.mu.Unlock()
 	b.env.Log.Info("segment repaired", "topic", m.r.topic, "partition", m.r.key.partition, "node", b.opts.Node,
 		"from", int64(m.segment.From()), "to", int64(m.segment.To()), "source", m.sources[0], "bytes", m.bytes)
+	if mutant.On(mutant.FitTooEarly) {
+		b.env.Post(func(now time.Time) {
+			delete(b.fitness.found, m.r.key)
+			b.reviewFitness(now)
+			b.drain(now)
+		})
+	}
 	b.rangeDone(now, m.r, m.bad, m.segment.To())
 }

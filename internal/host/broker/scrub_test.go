@@ -148,6 +148,50 @@ func TestDivergentReplicaTakesTheOthersRecords(t *testing.T) {
 	}
 }
 
+// forge changes a record of the first batch in a file, and its checksum with it.
+func forge(t *testing.T) func(b []byte) {
+	return func(b []byte) {
+		batch, _, err := record.Next(b[4096:])
+		if err != nil {
+			t.Fatal(err)
+		}
+		batch[len(batch)-20] ^= 1
+		crc := batch.ComputeCRC()
+		batch[17], batch[18], batch[19], batch[20] = byte(crc>>24), byte(crc>>16), byte(crc>>8), byte(crc)
+	}
+}
+
+// What a leader has compared may lie in several of a follower's segments: all of them
+// are made anew.
+func TestDivergenceOverSeveralSegmentsIsRepairedInAll(t *testing.T) {
+	w := newWorld(t, 3)
+	w.manySegments()
+	want := w.contents(1)
+	n := w.nodes[w.partition().Leader%3+1]
+	for _, name := range n.segments()[1:4] {
+		n.edit(name, forge(t))
+	}
+	r := w.replicaOf(n.id)
+	n.b.diverged(r, r.LogStart(), r.LogEnd(), "its leader has other records")
+	w.until("whole", w.whole)
+	if c, _, _ := n.b.ScrubCounts(); c.Mismatches != 1 || c.Repairs < 4 || c.Failures != 0 {
+		t.Errorf("counts %+v", c)
+	}
+	w.check(want)
+}
+
+// Others that are not in sync may have records that were never committed.
+func TestRepairAsksFirstWhoHasWhatIsCommitted(t *testing.T) {
+	w := newWorld(t, 5)
+	w.create(smallSegments, 1)
+	w.until("in sync", w.whole)
+	state := *w.partition()
+	state.Replicas, state.Leader, state.InSync = []kafka.NodeID{1, 2, 3, 4, 5}, 4, []kafka.NodeID{3, 4, 5}
+	if got := w.nodes[5].b.repairSources(&state); !slices.Equal(got, []kafka.NodeID{4, 3, 1, 2}) {
+		t.Errorf("asked are %v", got)
+	}
+}
+
 // Records are deleted up to the middle of a batch: who has to begin anew after
 // that gets the rest of it as another batch. Replicas that differ in that are
 // sound, whoever leads.

@@ -156,7 +156,7 @@ func (r *Repair) readBack() error {
 	if err := r.flush(); err != nil {
 		return err
 	}
-	if err := r.file.Sync(); err != nil {
+	if err := r.sync(); err != nil {
 		return fmt.Errorf("sync %s: %w", r.tempLog, err)
 	}
 	_ = r.file.DropCache(headerSize, r.s.size-headerSize)

@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"chronik/internal/base/kafka"
+	"chronik/internal/base/mutant"
 	"chronik/internal/base/vfs"
 	"chronik/internal/format/record"
 )
@@ -136,7 +137,7 @@ func (v *verifying) batches(f vfs.File, at entry, maxBytes int64) (int64, error)
 			// One of the two is wrong. The batch's CRC does not cover what places it.
 			return sc.pos, sc.bad("found offsets %d to %d in %d bytes, which the index contradicts", h.BaseOffset(), h.LastOffset(), size)
 		}
-		b, err := sc.batch(true)
+		b, err := sc.batch(!mutant.On(mutant.VerifyUnchecked))
 		if err == nil {
 			err = v.epochOf(sc, b)
 		}
