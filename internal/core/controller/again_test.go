@@ -74,3 +74,47 @@ func TestAMoveIsNotMadeAgain(t *testing.T) {
 	w.line("failover")
 	want(true, kafka.ErrRequestTimedOut, "4")
 }
+
+// Partitions that a request has added, and a topic that it has deleted, before its
+// controller was lost are its own when it is asked again; what others have done
+// since is not.
+func TestWhatIsDoneAlreadyIsSaidToBeDone(t *testing.T) {
+	w := newWorld(t, nil, 0)
+	for _, line := range []string{"brokers 1,2,3", "create names=t assign=1,2", "create names=u assign=1,2"} {
+		w.line(line)
+	}
+	add := func(again bool, had, count int32, code kafka.ErrorCode, assigned ...[]kafka.NodeID) {
+		t.Helper()
+		m := MorePartitions{Name: "t", Count: count, Had: had, Assignment: assigned}
+		s := w.decide(CreatePartitions{Topics: []MorePartitions{m}, Again: again}).(CreatePartitionsResult).Topics[0].Status
+		if topic, _, _ := w.partition("t/0"); s.Error != code || len(topic.Partitions) != 2 {
+			t.Errorf("%v %s, and %d partitions; want %v, and 2", s.Error, s.Message, len(topic.Partitions), code)
+		}
+	}
+	add(false, 1, 2, kafka.None, ids("2,3"))
+	w.line("failover")
+	add(true, 1, 2, kafka.None, ids("2,3"))
+	add(true, 1, 2, kafka.None)
+	add(true, 1, 2, kafka.ErrInvalidPartitions, ids("3,1")) // others added it
+	add(true, 2, 2, kafka.ErrInvalidPartitions)             // it was there when the request came
+	add(false, 1, 2, kafka.ErrInvalidPartitions, ids("2,3"))
+
+	topic, _, _ := w.partition("u/0")
+	remove := func(again bool, known kafka.TopicID, code kafka.ErrorCode) {
+		t.Helper()
+		r := DeleteTopics{Topics: []TopicRef{{Name: "u"}}, Known: []kafka.TopicID{known}, Again: again}
+		if s := w.decide(r).(DeleteTopicsResult).Topics[0].Status; s.Error != code {
+			t.Errorf("%v %s, want %v", s.Error, s.Message, code)
+		}
+	}
+	remove(false, topic.ID, kafka.None)
+	w.line("failover")
+	remove(true, topic.ID, kafka.None)
+	remove(true, kafka.TopicID{}, kafka.ErrUnknownTopicOrPartition) // it was not there when the request came
+	remove(false, topic.ID, kafka.ErrUnknownTopicOrPartition)
+	w.line("create names=u assign=1,2")
+	remove(true, topic.ID, kafka.ErrRequestTimedOut)
+	if w.c.Image().TopicByName("u") == nil {
+		t.Error("the topic of that name that has come since is deleted")
+	}
+}
