@@ -9,6 +9,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"chronik/internal/base/kafka"
+	"chronik/internal/base/mutant"
 	"chronik/internal/core/metadata"
 	"chronik/internal/core/replica"
 	"chronik/internal/format/record"
@@ -118,12 +119,16 @@ func serveFetch(s *Server, now time.Time, req *Request, reply Reply) {
 	for i := range op.slots {
 		op.read(now, i)
 	}
-	if in.MaxWaitMillis <= 0 || op.enough() || !op.waits() {
+	if in.MaxWaitMillis <= 0 || mutant.On(mutant.WaitNever) || op.enough() || !op.waits() {
 		op.finish(now)
 		op.readAhead()
 		return
 	}
-	op.park(now.Add(min(millis(in.MaxWaitMillis), clientWaitMax)))
+	wait := min(millis(in.MaxWaitMillis), clientWaitMax)
+	if mutant.On(mutant.WaitTooLong) {
+		wait += time.Second
+	}
+	op.park(now.Add(wait))
 	op.run(now)
 }
 

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"chronik/internal/base/kafka"
+	"chronik/internal/base/mutant"
 )
 
 // clientWaitMax bounds the times in requests, which may be 24 days: a request
@@ -12,7 +13,9 @@ import (
 const clientWaitMax = 5 * time.Minute
 
 // enough says whether there is reason to answer at once.
-func (op *fetchOp) enough() bool { return op.urgent || op.bytes >= op.minBytes }
+func (op *fetchOp) enough() bool {
+	return op.urgent || op.bytes >= op.minBytes || mutant.On(mutant.MinBytesIgnored) && op.bytes > 0
+}
 
 // waits says whether anything can come that is worth waiting for.
 func (op *fetchOp) waits() bool {
@@ -47,7 +50,7 @@ func (op *fetchOp) park(until time.Time) {
 // counts as woken.
 func (op *fetchOp) watch(i int) {
 	slot := &op.slots[i]
-	if !op.takesMore(i) {
+	if !op.takesMore(i) || mutant.On(mutant.WakeFirst) && i > 0 {
 		return
 	}
 	slot.parked = slot.hosted.Watch(&slot.waiter, slot.next, op.isolation, func(now time.Time) { op.wake(now, i) })

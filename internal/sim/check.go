@@ -85,6 +85,7 @@ func (c *checkers) watch() {
 		for _, n := range c.w.nodes {
 			if n.up && n.broker != nil {
 				c.look(n)
+				c.waiting(n)
 			}
 		}
 		c.watch()

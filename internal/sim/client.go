@@ -65,6 +65,9 @@ type call struct {
 	number  int64
 	key     int16
 	version int16
+	req     kmsg.Request
+	told    []fetchTold // of a fetch in a session: what that is to read
+	by      string      // the client's name
 	done    func(resp kmsg.Response, err error)
 	ended   bool
 	served  func() // called when the node answers it; nil: nobody cares
@@ -90,7 +93,7 @@ func (c *client) call(to int, req kmsg.Request, timeout instant, done func(resp 
 		c.sessions[to] = s
 	}
 	c.calls++
-	k := &call{number: c.calls, key: req.Key(), version: req.GetVersion(), done: done}
+	k := &call{number: c.calls, key: req.Key(), version: req.GetVersion(), req: req, by: c.name, done: done}
 	s.open = append(s.open, k)
 	id := c.name
 	frame := wire.AppendRequest(nil, int32(k.number), &id, req)[4:]
@@ -180,7 +183,7 @@ func (s *session) arrive(k *call, frame []byte) {
 		}
 		sl := &slot{call: k, since: s.c.w.now}
 		s.served = append(s.served, sl)
-		life := n.life
+		life, now := n.life, n.time()
 		n.server.Handle(n.time(), frame, s.client, func(a api.Answer) {
 			if sl.answered {
 				s.c.w.violate("a request is answered once", "node %d answered %s #%d of %s twice", n.id, kmsg.NameForKey(k.key), k.number, s.c.name)
@@ -193,6 +196,9 @@ func (s *session) arrive(k *call, frame []byte) {
 			if a.Response != nil {
 				if n.life == life {
 					s.c.w.check.answer(n, a.Response)
+					if r, ok := a.Response.(*kmsg.FetchResponse); ok {
+						s.c.w.check.early(n, k, now, r)
+					}
 				}
 				sl.answer = wire.AppendResponse(nil, a.CorrelationID, a.Response)
 			}
@@ -203,6 +209,9 @@ func (s *session) arrive(k *call, frame []byte) {
 				s.flush()
 			}
 		})
+		if !sl.answered && n.life == life {
+			s.c.w.check.taken(n, sl)
+		}
 		for i := range frame {
 			frame[i] = 0xdb // from here on the frame is another request's
 		}

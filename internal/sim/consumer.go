@@ -15,6 +15,7 @@ type consumer struct {
 	l        *load
 	version  int16
 	wait     int32
+	minBytes int32  // of an answer, but at the end of its wait
 	sessions bool   // reads several partitions at a time, in fetch sessions
 	maxBytes int32  // of their answers
 	rack     string // "": none
@@ -45,6 +46,7 @@ func newConsumer(l *load, number int) *consumer {
 		c.fetchers()
 	}
 	c.rack = l.w.plan.ways.rack(number)
+	c.minBytes = []int32{1, 1, 1, 300, 3000}[c.c.rng.IntN(5)]
 	c.isolated = c.c.rng.IntN(2) == 0
 	return c
 }
@@ -99,7 +101,7 @@ func (r *reading) fetch() {
 		trimmed = 0 // followers come after
 	}
 	req := kmsg.NewPtrFetchRequest()
-	req.Version, req.ReplicaID, req.MinBytes, req.MaxBytes, req.SessionEpoch, req.MaxWaitMillis = r.c.version, -1, 1, 1<<20, -1, r.c.patience()
+	req.Version, req.ReplicaID, req.MinBytes, req.MaxBytes, req.SessionEpoch, req.MaxWaitMillis = r.c.version, -1, r.c.minBytes, 1<<20, -1, r.c.patience()
 	if r.part.topic.again {
 		req.Version = max(req.Version, 13)
 	}

@@ -127,7 +127,7 @@ func (f *fetcher) turn() {
 		return
 	}
 	req := kmsg.NewPtrFetchRequest()
-	req.Version, req.ReplicaID, req.MinBytes, req.MaxBytes, req.MaxWaitMillis = c.version, -1, 1, c.maxBytes, c.patience()
+	req.Version, req.ReplicaID, req.MinBytes, req.MaxBytes, req.MaxWaitMillis = c.version, -1, c.minBytes, c.maxBytes, c.patience()
 	req.SessionID, req.SessionEpoch, req.IsolationLevel = f.id, f.epoch, isolation(c.isolated)
 	before := f.told
 	f.told = nil
@@ -150,7 +150,7 @@ func (f *fetcher) turn() {
 			f.told = append(f.told, w)
 		}
 	}
-	c.c.call(f.node, req, c.c.w.plan.requestTimeout, func(resp kmsg.Response, err error) {
+	k := c.c.call(f.node, req, c.c.w.plan.requestTimeout, func(resp kmsg.Response, err error) {
 		defer f.later()
 		if err != nil {
 			f.reset()
@@ -159,6 +159,7 @@ func (f *fetcher) turn() {
 		}
 		f.answered(resp.(*kmsg.FetchResponse))
 	})
+	k.told = f.told
 }
 
 func indexOf(list []fetchTold, r *reading) int {
@@ -170,10 +171,13 @@ func indexOf(list []fetchTold, r *reading) int {
 	return -1
 }
 
+// fetchPartMax is how many bytes are asked for of one partition.
+const fetchPartMax = 64 << 10
+
 // name puts a partition into the request.
 func (f *fetcher) name(req *kmsg.FetchRequest, w fetchTold) {
 	p := kmsg.NewFetchRequestTopicPartition()
-	p.Partition, p.FetchOffset, p.PartitionMaxBytes, p.CurrentLeaderEpoch, p.LastFetchedEpoch = w.r.part.number, int64(w.next), 64<<10, w.leader, w.epoch
+	p.Partition, p.FetchOffset, p.PartitionMaxBytes, p.CurrentLeaderEpoch, p.LastFetchedEpoch = w.r.part.number, int64(w.next), fetchPartMax, w.leader, w.epoch
 	t := kmsg.NewFetchRequestTopic()
 	t.Topic, t.TopicID, t.Partitions = w.r.part.topic.name, w.r.part.topic.id, []kmsg.FetchRequestTopicPartition{p}
 	req.Topics = append(req.Topics, t)

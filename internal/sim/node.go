@@ -45,6 +45,7 @@ type node struct {
 	deadlines *deadline.Queue
 	links     map[kafka.NodeID][2]*link
 	sessions  []*session
+	pending   []*pendingRequest // that wait
 	clientIDs uint64
 
 	held     []func() // what came while paused
@@ -165,7 +166,7 @@ func (n *node) start() {
 	}
 	n.life++
 	n.up, n.dark, n.paused, n.ready, n.serving, n.stopping = true, false, false, false, false, false
-	n.held, n.loop, n.sessions = nil, nil, nil
+	n.held, n.loop, n.sessions, n.pending = nil, nil, nil, nil
 	n.loopLast, n.loopFree, n.inLoop, n.ringAt = 0, 0, false, time.Time{}
 	n.links = make(map[kafka.NodeID][2]*link)
 	n.deadlines = deadline.New(n.ring)

@@ -46,6 +46,9 @@ func (s *skimmer) ask(first *topicPart, offset kafka.Offset) {
 	req := kmsg.NewPtrFetchRequest()
 	req.Version, req.ReplicaID, req.MinBytes, req.SessionEpoch = 12, -1, 1, -1
 	req.MaxBytes, req.MaxWaitMillis, req.IsolationLevel = 1<<rng.IntN(16), int32(rng.IntN(200)), int8(rng.IntN(2))
+	if rng.IntN(3) == 0 {
+		req.MinBytes = 1 << rng.IntN(13)
+	}
 	parts := s.l.parts()
 	order := rng.Perm(len(parts))
 	if i := slices.Index(parts, first); i >= 0 {

@@ -88,6 +88,21 @@ const (
 	SessionOffsetKept   // fetch sessions keep the offset that they began with
 	EmptyEligible       // a node that comes back with an empty disk is taken for what it was
 
+	WakeNever        // a high watermark that moves wakes none of those who wait to read
+	WakeByRecord     // a change of hands wakes none of them, only records do
+	WakeFirst        // a fetch of several partitions waits for the first alone
+	WaitTooLong      // a fetch is answered long after its time is up
+	WaitNever        // a fetch is answered though there is nothing
+	MinBytesIgnored  // a fetch is answered as soon as there is anything
+	AckByTimer       // acknowledgements wait for a timer
+	DeletedByTimer   // those of deletions do
+	ShipByTimer      // followers are sent what there is when they have answered, or by a timer
+	PendingByFailure // a log that fails answers nobody
+	OfflineUntold    // Metadata tells of no replica that it is not there
+	CursorUntold     // DescribeTopicPartitions does not say where to go on
+	LeaderHintOwn    // with NOT_LEADER_OR_FOLLOWER a node names itself as the leader
+	ClientEpochTaken // a client that knows of a later leader epoch is answered
+
 	DuplicateAcked    // a batch that comes again is acknowledged though it is not committed yet
 	EpochKeepsBatches // a producer's batches of the epoch before pass for those of the next
 	ExpireEarly       // producers are forgotten though they are not silent
@@ -181,6 +196,8 @@ var names = [...]string{
 	"directory-unsynced", "state-unsynced",
 	"all-committed-at-start", "ids-overlap", "eligible-at-minimum", "answer-unapplied", "replicas-as-in-sync",
 	"configs-not-followed", "delete-below-minimum", "session-offset-kept", "empty-eligible",
+	"wake-never", "wake-by-record", "wake-first", "wait-too-long", "wait-never", "min-bytes-ignored", "ack-by-timer", "deleted-by-timer",
+	"ship-by-timer", "pending-by-failure", "offline-untold", "cursor-untold", "leader-hint-own", "client-epoch-taken",
 	"duplicate-acked", "epoch-keeps-batches", "expire-early", "sync-of-now", "end-while-behind", "session-starves", "session-mark-untold", "expire-by-record", "seen-lost",
 	"max-time-kept", "log-epochs-kept", "retain-uncommitted", "divergence-untold", "overdue-ignored", "tombstones-early", "own-epochs-ignored", "hints-kept", "follower-sync-kept", "state-kept",
 

@@ -185,6 +185,9 @@ func (r *Replica) appended(now time.Time, w *write, base kafka.Offset) {
 		if f.synced >= base && f.streaming {
 			f.caughtUpAt = now // it had all until just now
 		}
+		if mutant.On(mutant.ShipByTimer) {
+			continue
+		}
 		if f.streaming && f.next == base && !f.reading && f.room(&r.opts) && !r.throttled(f) {
 			r.stream(now, f, w.records, w.end)
 		} else {
@@ -254,8 +257,12 @@ func (r *Replica) advance(now time.Time) {
 		r.note(now)
 	}
 	r.adoptStart(now)
-	r.release()
-	r.releaseStart()
+	if !mutant.On(mutant.AckByTimer) {
+		r.release()
+	}
+	if !mutant.On(mutant.DeletedByTimer) {
+		r.releaseStart()
+	}
 	r.reviewOwnDisk(now)
 	r.reviewInSync(now)
 	r.unthrottle(now)
@@ -373,6 +380,10 @@ func (r *Replica) tickLeader(now time.Time) {
 		r.tickFollower(now, f)
 	}
 	r.advance(now)
+	if mutant.On(mutant.AckByTimer) || mutant.On(mutant.DeletedByTimer) {
+		r.release()
+		r.releaseStart()
+	}
 }
 
 func (r *Replica) wakeLeader() time.Time {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"chronik/internal/base/kafka"
+	"chronik/internal/base/mutant"
 	"chronik/internal/base/vfs"
 	"chronik/internal/core/replica"
 	"chronik/internal/format/record"
@@ -290,7 +291,9 @@ func (p *Partition) fail(err error, fx *effects) {
 		return
 	}
 	p.failure, fx.failure = err, err
-	p.refuseAll(kafka.ErrKafkaStorageError, fx)
+	if !mutant.On(mutant.PendingByFailure) {
+		p.refuseAll(kafka.ErrKafkaStorageError, fx)
+	}
 }
 
 // refuseAll answers all who wait. The core may answer them again, to nobody.
@@ -348,8 +351,8 @@ func (p *Partition) publish(fx *effects) {
 	if changed {
 		p.view.Store(&view{c.Role(), a.Leader, a.LeaderEpoch, c.EpochStart(), a.Replicas, c.Fenced(), p.failure != nil, p.closed})
 	}
-	if fx != nil && (moved || changed) {
-		p.waiters.fire(hw, lso, changed, fx)
+	if fx != nil && (moved && !mutant.On(mutant.WakeNever) || changed) {
+		p.waiters.fire(hw, lso, changed && !mutant.On(mutant.WakeByRecord), fx)
 	}
 }
 

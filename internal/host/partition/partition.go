@@ -464,7 +464,7 @@ func (p *Partition) Status() Status {
 		Role: c.Role(), Leader: a.Leader, LeaderEpoch: a.LeaderEpoch, PartitionEpoch: a.PartitionEpoch,
 		Replicas: a.Replicas, InSync: a.InSync, MinInSync: c.MinInSync(),
 		LogStart: c.Start(), End: c.End(), Synced: c.SyncedEnd(), HighWatermark: c.HighWatermark(),
-		LastStableOffset: c.LastStableOffset(), Size: p.log.Size(), Offline: p.failure != nil, Followers: c.Followers(),
+		LastStableOffset: c.LastStableOffset(), Size: p.log.Size(), Fenced: c.Fenced(), Offline: p.failure != nil, Followers: c.Followers(),
 	}
 }
 

@@ -180,6 +180,7 @@ type Status struct {
 	HighWatermark    kafka.Offset
 	LastStableOffset kafka.Offset
 	Size             int64
+	Fenced           bool // the node takes itself for fenced: nothing is acknowledged
 	Offline          bool // the log failed; nothing works until it is opened again
 	Followers        []replica.FollowerStatus
 }
