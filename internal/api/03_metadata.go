@@ -242,7 +242,9 @@ func describeTopic(image *metadata.Image, t *metadata.Topic, in *kmsg.MetadataRe
 		if mutant.On(mutant.ReplicasAsInSync) {
 			op.ISR = ids(p.Replicas)
 		}
-		op.OfflineReplicas = ids(offline(image, p))
+		if !mutant.On(mutant.OfflineUntold) {
+			op.OfflineReplicas = ids(offline(image, p))
+		}
 		switch {
 		case p.Leader == kafka.NoNode || !live(image, p.Leader):
 			op.Leader, op.ErrorCode = int32(kafka.NoNode), int16(kafka.ErrLeaderNotAvailable)

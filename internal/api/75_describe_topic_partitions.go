@@ -8,6 +8,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"chronik/internal/base/kafka"
+	"chronik/internal/base/mutant"
 	"chronik/internal/core/metadata"
 )
 
@@ -98,7 +99,7 @@ func describeTopics(image *metadata.Image, in *kmsg.DescribeTopicPartitionsReque
 		}
 		resp.Topics = append(resp.Topics, out)
 		room -= last - first
-		if last < len(topic.Partitions) {
+		if last < len(topic.Partitions) && !mutant.On(mutant.CursorUntold) {
 			resp.NextCursor = &kmsg.DescribeTopicPartitionsResponseNextCursor{Topic: name, Partition: int32(last)}
 			break
 		}

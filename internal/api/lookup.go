@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"chronik/internal/base/kafka"
+	"chronik/internal/base/mutant"
 	"chronik/internal/core/metadata"
 	"chronik/internal/host/partition"
 )
@@ -62,6 +63,9 @@ func (h *leaderHints) of(b Broker, topic *metadata.Topic, number int32, itself b
 	}
 	if !slices.ContainsFunc(h.brokers, func(o *metadata.Broker) bool { return o.ID == broker.ID }) {
 		h.brokers = append(h.brokers, broker)
+	}
+	if mutant.On(mutant.LeaderHintOwn) {
+		return b.Node(), p.LeaderEpoch
 	}
 	return p.Leader, p.LeaderEpoch
 }

@@ -195,7 +195,7 @@ func (s *session) arrive(k *call, frame []byte) {
 			}
 			if a.Response != nil {
 				if n.life == life {
-					s.c.w.check.answer(n, a.Response)
+					s.c.w.check.answer(n, k.req, a.Response)
 					if r, ok := a.Response.(*kmsg.FetchResponse); ok {
 						s.c.w.check.early(n, k, now, r)
 					}

@@ -24,6 +24,10 @@ func (p *prober) start() {
 			switch what := p.c.rng.IntN(8); {
 			case p.c.rng.IntN(12) == 0:
 				p.askIDs()
+			case p.c.rng.IntN(20) == 0:
+				p.askPartitions(nil)
+			case p.c.rng.IntN(20) == 0:
+				p.askProducers(part)
 			case part.topic.again: // its requests name no id
 			case what < 4:
 				p.askEnd(part)
@@ -67,6 +71,56 @@ func (p *prober) askID(node int) {
 	})
 }
 
+// askPartitions asks for all partitions, or those of some topics, a few at a time.
+func (p *prober) askPartitions(from *kmsg.DescribeTopicPartitionsRequestCursor) {
+	req := kmsg.NewPtrDescribeTopicPartitionsRequest()
+	req.ResponsePartitionLimit, req.Cursor = 1+p.c.rng.Int32N(8), from
+	if from == nil && p.c.rng.IntN(3) == 0 {
+		for _, t := range p.l.topics {
+			if rt := kmsg.NewDescribeTopicPartitionsRequestTopic(); p.c.rng.IntN(2) == 0 {
+				rt.Topic = t.name
+				req.Topics = append(req.Topics, rt)
+			}
+		}
+	}
+	p.c.call(p.c.rng.IntN(len(p.c.w.nodes)), req, p.c.w.plan.requestTimeout, func(r kmsg.Response, err error) {
+		if err != nil || len(req.Topics) > 0 {
+			return
+		}
+		if next := r.(*kmsg.DescribeTopicPartitionsResponse).NextCursor; next != nil {
+			cursor := kmsg.NewDescribeTopicPartitionsRequestCursor()
+			cursor.Topic, cursor.Partition = next.Topic, next.Partition
+			p.askPartitions(&cursor)
+		}
+	})
+}
+
+// askProducers asks what is known of the producers of a partition.
+func (p *prober) askProducers(part *topicPart) {
+	h, ok := p.c.leader(part)
+	if !ok {
+		return
+	}
+	req := kmsg.NewPtrDescribeProducersRequest()
+	rt := kmsg.NewDescribeProducersRequestTopic()
+	rt.Topic, rt.Partitions = part.topic.name, []int32{part.number}
+	req.Topics = append(req.Topics, rt)
+	p.c.call(h.node, req, p.c.w.plan.requestTimeout, func(kmsg.Response, error) {})
+}
+
+// epoch is the leader epoch that a request names: none, the one that the client
+// knows, or seldom one beside it.
+func (p *prober) epoch(part *topicPart) int32 {
+	h, ok := p.c.leader(part)
+	if !ok || p.c.rng.IntN(2) == 0 {
+		return -1
+	}
+	if p.c.rng.IntN(8) == 0 {
+		return max(-1, h.epoch-1+2*p.c.rng.Int32N(2))
+	}
+	return h.epoch
+}
+
 func listOffsets(part *topicPart, timestamp int64, version int16) *kmsg.ListOffsetsRequest {
 	req := kmsg.NewPtrListOffsetsRequest()
 	req.Version, req.ReplicaID = version, -1
@@ -94,7 +148,7 @@ func (p *prober) list(part *topicPart, timestamp int64, version int16, then func
 		return
 	}
 	req := listOffsets(part, timestamp, version)
-	req.IsolationLevel = int8(p.c.rng.IntN(2))
+	req.IsolationLevel, req.Topics[0].Partitions[0].CurrentLeaderEpoch = int8(p.c.rng.IntN(2)), p.epoch(part)
 	p.c.call(node, req, p.c.w.plan.requestTimeout, func(r kmsg.Response, err error) {
 		if err != nil || part.topic.deleted {
 			p.c.refresh()

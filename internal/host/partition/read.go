@@ -22,7 +22,7 @@ func (v *view) checkEpoch(current kafka.LeaderEpoch, strict bool) kafka.ErrorCod
 		return kafka.None
 	case current < v.leaderEpoch:
 		return kafka.ErrFencedLeaderEpoch
-	case current > v.leaderEpoch:
+	case current > v.leaderEpoch && !mutant.On(mutant.ClientEpochTaken):
 		return kafka.ErrUnknownLeaderEpoch
 	}
 	return kafka.None
