@@ -12,12 +12,13 @@ type checkers struct {
 
 	ackedCount, readCount, epochCount int
 
-	probe       func(n *node)     // looks at a disk when there is something that is not synced; nil: not now
-	probeAfter  float64           // how long after that, in times of a sync
-	looks       int               // into the nodes, so far
-	images      []*metadata.Image // by node: the last one seen
-	newest      kafka.Offset      // of any
-	fences      []fence           // by node
+	probe       func(n *node)                    // looks at a disk when there is something that is not synced; nil: not now
+	probeAfter  float64                          // how long after that, in times of a sync
+	looks       int                              // into the nodes, so far
+	images      []*metadata.Image                // by node: the last one seen
+	newest      kafka.Offset                     // of any
+	fences      []fence                          // by node
+	atOffset    map[kafka.Offset]*metadata.Image // by their offset, as the first node had them
 	producerIDs map[int64]string
 	marks       map[*partition.Partition]mark // of open replicas
 }
@@ -68,7 +69,7 @@ type ack struct {
 }
 
 func newCheckers(w *world) *checkers {
-	return &checkers{w: w, images: make([]*metadata.Image, len(w.plan.clocks)), fences: make([]fence, len(w.plan.clocks)), producerIDs: make(map[int64]string), marks: make(map[*partition.Partition]mark)}
+	return &checkers{w: w, atOffset: make(map[kafka.Offset]*metadata.Image), images: make([]*metadata.Image, len(w.plan.clocks)), fences: make([]fence, len(w.plan.clocks)), producerIDs: make(map[int64]string), marks: make(map[*partition.Partition]mark)}
 }
 
 // watchEvery is how often the nodes are looked into.

@@ -117,6 +117,7 @@ func (c *checkers) metadata(n *node, image *metadata.Image) {
 		c.newest = image.Offset()
 		c.unfenced(image)
 	}
+	c.whole(n, image)
 	for _, t := range c.w.load.topics {
 		mt := image.Topic(t.id)
 		if mt == nil {
@@ -145,6 +146,50 @@ func (c *checkers) metadata(n *node, image *metadata.Image) {
 			c.step(p, p.states[state.PartitionEpoch-1], state)
 			c.step(p, state, p.states[state.PartitionEpoch+1])
 			c.haveJoined(p, image, state)
+		}
+	}
+}
+
+// whole checks all that nodes know at the same offset of the metadata, however
+// they have come to it: record by record, or with a snapshot.
+func (c *checkers) whole(n *node, image *metadata.Image) {
+	other := c.atOffset[image.Offset()]
+	if other == nil {
+		c.atOffset[image.Offset()] = image
+		return
+	}
+	differ := func(what string, is, was any) {
+		c.w.violate("all nodes have the same metadata", "at offset %d node %d has the %s %v, another had %v", image.Offset(), n.id, what, is, was)
+	}
+	level := func(m *metadata.Image) []int16 {
+		var levels []int16
+		for _, name := range m.Features() {
+			levels = append(levels, m.FeatureLevel(name))
+		}
+		return levels
+	}
+	switch {
+	case image == other:
+		return
+	case image.ClusterID() != other.ClusterID():
+		differ("cluster id", image.ClusterID(), other.ClusterID())
+	case image.NextProducerID() != other.NextProducerID():
+		differ("next producer id", image.NextProducerID(), other.NextProducerID())
+	case !slices.Equal(image.Features(), other.Features()) || !slices.Equal(level(image), level(other)):
+		differ("features", image.Features(), other.Features())
+	case !slices.EqualFunc(image.Brokers(), other.Brokers(), func(a, b *metadata.Broker) bool { return *a == *b }):
+		differ("brokers", image.Brokers(), other.Brokers())
+	case !slices.EqualFunc(image.Topics(), other.Topics(), func(a, b *metadata.Topic) bool {
+		return a == b || a.ID == b.ID && a.Name == b.Name && slices.EqualFunc(a.Partitions, b.Partitions, (*metadata.Partition).Equal)
+	}):
+		differ("topics", len(image.Topics()), len(other.Topics()))
+	case !slices.Equal(image.ConfigResources(), other.ConfigResources()):
+		differ("resources with configs", image.ConfigResources(), other.ConfigResources())
+	}
+	for _, r := range image.ConfigResources() {
+		if is, was := image.Config(r), other.Config(r); !maps.Equal(is, was) {
+			differ(fmt.Sprintf("configs of %v", r), is, was)
+			return
 		}
 	}
 }
