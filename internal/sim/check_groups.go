@@ -15,6 +15,7 @@ type groupHistory struct {
 	aliveUntil instant           // the group has a member for sure until then
 	aliveLast  instant           // the last time at which it had one for sure
 	gapAt      instant           // the last time that it may have had none
+	backAt     instant           // the last time that it had one again after none for so long that offsets grow old
 	lives      int               // how often its epochs may have begun anew
 }
 
@@ -167,15 +168,18 @@ func (g *simGroup) mayExpire(p *groupPart, read offsetRead) bool {
 	}
 	g.alive()
 	// In a classic group it counts from when the last member has gone.
-	return !always || g.kind > groupCooperative || g.w.now-g.aliveLast >= kept
+	return !always || g.kind > groupCooperative || g.w.now-g.aliveLast >= kept || g.backAt > read.ackedAt
 }
 
 // seen takes in that a member is alive for sure for a while.
 func (g *simGroup) seen(m *member) {
+	g.alive()
 	if g.w.now > g.aliveUntil {
+		if g.w.now-g.aliveLast >= g.w.plan.groups.offsetsKept() {
+			g.backAt = g.w.now
+		}
 		g.gap()
 	}
-	g.alive()
 	g.aliveUntil = max(g.aliveUntil, m.leaseUntil)
 }
 
