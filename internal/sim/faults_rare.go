@@ -75,7 +75,7 @@ func (n *nemesis) loseDisk() func() {
 	if !n.mayLose() {
 		return nil
 	}
-	if len(n.w.nodes) > 3 && n.rng.IntN(2) == 0 {
+	if n.rng.IntN(2) == 0 {
 		if undo := n.loseLastButOne(); undo != nil {
 			return undo
 		}
@@ -91,7 +91,8 @@ func (n *nemesis) loseDisk() func() {
 // loseLastButOne has one of the last two replicas that have all of a partition be
 // lost with its node's disk, and come back while the other is away: it must not
 // lead. The third is there, too, but for a while was not, so that it is not in
-// sync; the other nodes are a quorum with it.
+// sync; the other nodes are a quorum with it. Where there are too few of them the
+// other one comes back at about the same time, and who is let in first is open.
 func (n *nemesis) loseLastButOne() func() {
 	image := n.w.check.newestImage()
 	var all [][]kafka.NodeID
@@ -118,6 +119,9 @@ func (n *nemesis) loseLastButOne() func() {
 		other.kill()
 		n.w.after(n.between(millisecond, 300*millisecond), behind.start)
 		n.w.after(n.between(millisecond, second), empty.start)
+		if len(n.w.nodes) < 5 {
+			n.w.after(n.between(millisecond, second), other.start)
+		}
 	})
 	return func() {
 		behind.start()

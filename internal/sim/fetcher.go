@@ -51,6 +51,18 @@ func (f *fetcher) known(p *topicPart, epoch int32) sessionMark {
 	return sessionMark{hosted.HighWatermark(), hosted.LogStart()}
 }
 
+// within says whether a node's high watermark may be within a batch, so that there
+// is none to be read: one that has restarted knows an earlier one, and compaction
+// has made larger batches since.
+func (f *fetcher) within(p *topicPart) bool {
+	n := f.c.c.w.nodes[f.node]
+	if p.topic.kind != compacted || !n.up || n.broker == nil {
+		return false
+	}
+	hosted := n.broker.Partition(p.topic.id, p.number)
+	return hosted != nil && hosted.HighWatermark() < hosted.LogEnd()
+}
+
 // heard takes in an answer to a request, and checks that nothing is kept from
 // the client: neither what the node knew when it was asked, nor for ever what
 // there is to be read, however much there is of other partitions. Got is nil for
@@ -69,7 +81,7 @@ func (f *fetcher) heard(t *fetchTold, got *kmsg.FetchResponseTopicPartition) boo
 			f.c.c.name, f.node+1, f.id, t.r.part, t.mark.highWatermark, t.mark.start, t.now.highWatermark, t.now.start)
 		return false
 	}
-	if t.passed++; t.now.highWatermark <= t.next || got != nil && len(got.RecordBatches) > 0 {
+	if t.passed++; t.now.highWatermark <= t.next || got != nil && len(got.RecordBatches) > 0 || f.within(t.r.part) {
 		t.passed, t.most = 0, 0
 	}
 	t.most = max(t.most, len(f.told))

@@ -267,7 +267,7 @@ func (w *world) healGroups() {
 		for _, m := range g.members {
 			m.frozenUntil, m.stuckUntil = w.now, w.now
 		}
-		if len(g.members) == 0 {
+		if !slices.ContainsFunc(g.members, func(m *member) bool { return !m.superseded }) { // who is replaced will find out
 			g.slots[0].start()
 		}
 		if g.hangs = g.kind <= groupCooperative && len(g.members) > 0 && g.rng.IntN(2) == 0; g.hangs {

@@ -44,6 +44,7 @@ var hunts = map[mutant.Mutant][]string{
 	mutant.AllCommittedAtStart:        {"kill all", "lose power everywhere", "kill"},
 	mutant.EligibleAtMinimum:          {"kill", "isolate"},
 	mutant.EmptyEligible:              {"lose disk"},
+	mutant.LostEligible:               {"lose disk"},
 	mutant.CutKeepsProducers:          {"leave a tail"},
 	mutant.StartNotAdopted:            {"leave a tail"},
 	mutant.CheckpointAhead:            {"leave a tail"},

@@ -105,7 +105,7 @@ func (s *skimmer) answered(asked []skimmed, most int32, resp *kmsg.FetchResponse
 		w.violate("each partition of a request is answered", "node %d answers %d of %d", node+1, len(got), len(asked))
 		return
 	}
-	total := 0
+	total, all, large := 0, 0, false
 	for i := range got {
 		a, size := &asked[i], len(got[i].RecordBatches)
 		if a.part.topic.deleted {
@@ -123,11 +123,17 @@ func (s *skimmer) answered(asked []skimmed, most int32, resp *kmsg.FetchResponse
 		if !ok {
 			return
 		}
-		if first := total == 0 && batches == 1; size > 0 && !first && (size > int(a.most) || total+size > int(most)) {
+		// Where the answer waited, the first batch is that of whoever had one first.
+		if first := batches == 1 && !large; size > int(a.most) && !first {
 			w.violate("answers are no larger than asked for", "%s from node %d at offset %d: %d batches in %d bytes, behind %d; %d were asked for, and %d in all", a.part, node+1, a.at, batches, size, total, a.most, most)
 			return
 		}
+		large = large || size > int(a.most)
+		all += batches
 		total += size
+	}
+	if total > int(most) && all > 1 {
+		w.violate("answers are no larger than asked for", "%d batches in %d bytes from node %d; %d were asked for in all", all, total, node+1, most)
 	}
 }
 

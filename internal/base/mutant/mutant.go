@@ -87,6 +87,7 @@ const (
 	DeleteBelowMinimum  // deletions are acknowledged with fewer in sync than the minimum
 	SessionOffsetKept   // fetch sessions keep the offset that they began with
 	EmptyEligible       // a node that comes back with an empty disk is taken for what it was
+	LostEligible        // one that was not in sync any more stays eligible with an empty disk
 
 	WakeNever        // a high watermark that moves wakes none of those who wait to read
 	WakeByRecord     // a change of hands wakes none of them, only records do
@@ -195,7 +196,7 @@ var names = [...]string{
 	"follower-uncommitted", "epoch-of-now", "lag-ignored", "compact-never", "retain-forever", "index-epochs-lost",
 	"directory-unsynced", "state-unsynced",
 	"all-committed-at-start", "ids-overlap", "eligible-at-minimum", "answer-unapplied", "replicas-as-in-sync",
-	"configs-not-followed", "delete-below-minimum", "session-offset-kept", "empty-eligible",
+	"configs-not-followed", "delete-below-minimum", "session-offset-kept", "empty-eligible", "lost-eligible",
 	"wake-never", "wake-by-record", "wake-first", "wait-too-long", "wait-never", "min-bytes-ignored", "ack-by-timer", "deleted-by-timer",
 	"ship-by-timer", "pending-by-failure", "offline-untold", "cursor-untold", "leader-hint-own", "client-epoch-taken",
 	"duplicate-acked", "epoch-keeps-batches", "expire-early", "sync-of-now", "end-while-behind", "session-starves", "session-mark-untold", "expire-by-record", "seen-lost",

@@ -325,7 +325,7 @@ func (d *draft) retire(r retirement) {
 	gone := func(n kafka.NodeID) bool { return slices.Contains(r.nodes, n) }
 	d.eachPartition(func(t *metadata.Topic, i int32, p *metadata.Partition) {
 		inSync := slices.ContainsFunc(p.InSync, gone)
-		eligible := (r.erased || r.unsynced) && (slices.ContainsFunc(p.EligibleLeader, gone) || gone(p.LastLeader))
+		eligible := !mutant.On(mutant.LostEligible) && (r.erased || r.unsynced) && (slices.ContainsFunc(p.EligibleLeader, gone) || gone(p.LastLeader))
 		if !inSync && !eligible && !gone(p.Leader) {
 			return
 		}

@@ -161,6 +161,9 @@ func (p *Partition) act(now time.Time, rd *replica.Ready, fx *effects) {
 		}
 		p.trim(rd.Trim, fx)
 	}
+	if p.usable() != nil {
+		rd.Send = nil // it may tell of what could not be done, as that records are deleted
+	}
 	for i := range rd.Send {
 		m := &rd.Send[i]
 		if m.ReadMax > 0 {

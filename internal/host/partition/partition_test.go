@@ -334,6 +334,32 @@ func TestDeletionThatIsToldWithoutFilesToOpenIsDurable(t *testing.T) {
 	}
 }
 
+// Nor does a follower tell its leader that it has deleted what it could not.
+func TestADeletionThatFailsAFollowersLogIsNotTold(t *testing.T) {
+	c := newCluster(t, 2, DefaultTopicConfig())
+	leader, follower := c.node(1), c.node(2)
+	faulty := vfs.NewFaulty(vfs.NewMem())
+	follower.fs = faulty
+	follower.open()
+	c.assign(1, 1, 1, 2)
+	res := leader.produce(-1, batchOf(nil, false, "a", "b"))
+	c.run(time.Second)
+	c.want("produce", res.Code, kafka.None)
+	faulty.SetHook(func(op vfs.Op) error {
+		if op.Kind == vfs.OpSync {
+			return errDisk
+		}
+		return nil
+	})
+	var told []DeleteRecordsResult
+	leader.p.DeleteRecords(c.now, -1, 3*time.Second, func(r DeleteRecordsResult) { told = append(told, r) })
+	c.run(time.Second)
+	c.want("the follower", follower.failed != nil, true)
+	c.want("answers", told, []DeleteRecordsResult(nil))
+	c.run(3 * time.Second)
+	c.want("at last", len(told) == 1 && told[0].Code == kafka.ErrRequestTimedOut, true)
+}
+
 // What is deleted there makes room for what is to be known of its producers; if
 // it does not, that is saved with the next record.
 func TestDeletionOnAFullDiskForgetsNoProducer(t *testing.T) {
