@@ -124,8 +124,8 @@ func Run(o Options) *Result {
 	w.after(2*second, w.flips.start)
 	w.run(w.plan.length)
 	w.heal()
-	w.examGroups()
 	w.finish()
+	w.examGroups() // which takes time, in which retention goes on
 	return w.result()
 }
 

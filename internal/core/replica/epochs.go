@@ -15,8 +15,15 @@ type epochs []EpochStart
 // as an epoch in which nothing was appended, are dropped. It says whether
 // anything changed.
 func (e *epochs) assign(epoch kafka.LeaderEpoch, start kafka.Offset) bool {
+	return e.appended(epoch, start, start)
+}
+
+// appended is assign for a batch behind the end of the log. Between the two is a
+// gap where the leader's log is compacted: an epoch that would begin in it was
+// this replica's own, and nothing was appended in it.
+func (e *epochs) appended(epoch kafka.LeaderEpoch, start, end kafka.Offset) bool {
 	s := *e
-	for len(s) > 0 && s[len(s)-1].Start >= start && s[len(s)-1].Epoch != epoch {
+	for len(s) > 0 && s[len(s)-1].Start >= end && s[len(s)-1].Epoch != epoch {
 		s = s[:len(s)-1]
 	}
 	*e = s

@@ -256,15 +256,16 @@ func (r *Replica) Written(now time.Time) {
 	invariant.Check(r.writing.active, "reports a write that was not asked for")
 	w := r.writing
 	r.writing = write{}
+	next := r.end
 	for rest := w.records; len(rest) > 0; {
-		b, next, err := record.Next(rest)
+		b, more, err := record.Next(rest)
 		invariant.Check(err == nil, "writes what is no batch")
 		if n := len(r.epochs); r.start == r.end && n > 0 && r.epochs[n-1].Epoch > b.LeaderEpoch() {
 			r.epochs = r.epochs[:0] // what was before an empty log was of another history
 		}
-		r.epochs.assign(b.LeaderEpoch(), b.BaseOffset())
+		r.epochs.appended(b.LeaderEpoch(), b.BaseOffset(), next)
 		r.producers.apply(now, b, r.highWatermark)
-		rest = next
+		next, rest = b.NextOffset(), more
 	}
 	base := r.end
 	r.end = w.end

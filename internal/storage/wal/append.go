@@ -128,8 +128,10 @@ func (l *Log) write(batches []record.Batch, total int64) (unsynced bool, err err
 	if at == headerSize {
 		s.firstMs = batches[0].MaxTimestamp()
 	}
+	next := l.End()
 	for _, b := range batches {
-		l.addEpoch(b)
+		l.addEpoch(b, next)
+		next = b.NextOffset()
 		l.index(s, b)
 		s.maxTs.include(b)
 		s.lastEpoch = b.LeaderEpoch()

@@ -105,19 +105,18 @@ func (l *Log) epochOfLastBatch() kafka.LeaderEpoch {
 	return kafka.NoLeaderEpoch
 }
 
-// addEpoch notes the epoch of a batch that is appended. Epochs that were
-// assigned and never used give way.
-func (l *Log) addEpoch(b record.Batch) {
+// addEpoch notes the epoch of a batch that is appended behind the end of the log.
+// Epochs that were assigned and never used give way: those that begin at the end,
+// or in the gap that compaction has left behind it.
+func (l *Log) addEpoch(b record.Batch, end kafka.Offset) {
 	e := b.LeaderEpoch()
 	n := len(l.epochs)
 	if e < 0 || n > 0 && l.epochs[n-1].Epoch == e {
 		return
 	}
-	if n > 0 && l.epochs[n-1].Epoch > e {
-		l.cutEpochs(b.BaseOffset())
-		if n = len(l.epochs); n > 0 && l.epochs[n-1].Epoch >= e {
-			return
-		}
+	l.cutEpochs(end)
+	if n = len(l.epochs); n > 0 && l.epochs[n-1].Epoch >= e {
+		return
 	}
 	l.epochs = append(l.epochs, EpochStart{e, b.BaseOffset()})
 }

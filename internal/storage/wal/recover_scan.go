@@ -125,7 +125,7 @@ func (r *recovery) scanSegment(s *segment, synced int64) (*rebuild, *badBatch, e
 			}
 			l.noteEpoch(e.epoch, e.offset)
 		}
-		rb := &rebuild{segment: s, index: slices.Clip(index), kept: len(index), interval: l.opts.IndexIntervalBytes, each: l.addEpoch, point: kafka.NoOffset}
+		rb := &rebuild{segment: s, index: slices.Clip(index), kept: len(index), interval: l.opts.IndexIntervalBytes, each: func(b record.Batch) { l.addEpoch(b, b.BaseOffset()) }, point: kafka.NoOffset}
 		if r.ck.point.segment == s.base {
 			rb.point = r.ck.point.offset
 		}

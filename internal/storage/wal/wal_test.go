@@ -437,6 +437,19 @@ func TestEpochEndsAreKnown(t *testing.T) {
 	if l.LastEpoch() != 7 {
 		t.Errorf("last epoch %d", l.LastEpoch())
 	}
+	// So it does where the batch that follows is not at once there: it was compacted.
+	end := l.End()
+	l.AssignEpoch(9, end)
+	must(t, l.Append(testNow, batchOf(end+5, 1, 7, 0, 1)))
+	if e, o := l.EpochEnd(7); e != 7 || o != l.End() {
+		t.Errorf("behind a gap epoch %d ends at %d, the log at %d", e, o, l.End())
+	}
+	end = l.End()
+	l.AssignEpoch(9, end)
+	must(t, l.Append(testNow, batchOf(end+5, 1, 10, 0, 1)))
+	if e, o := l.EpochEnd(9); e != 7 || o != end+5 {
+		t.Errorf("behind a gap epoch 9 is taken for %d and ends at %d, want 7 and %d", e, o, end+5)
+	}
 }
 
 func TestTimestampsAreFound(t *testing.T) {
