@@ -49,7 +49,10 @@ func (l *fakeLog) trim(to kafka.Offset) {
 	}
 	l.start = to
 	l.synced = max(l.synced, to)
-	l.epochs.trim(to)
+	l.epochs.trim(to + 1)
+	if len(l.epochs) > 0 { // what is on disk does not say where it began
+		l.epochs[0].Start = to
+	}
 }
 
 func (l *fakeLog) read(from kafka.Offset, limit int) (records []byte, end kafka.Offset) {

@@ -11,7 +11,7 @@ const (
 	Probe                    // L→F: where does your log end?
 	State                    // F→L: answer to Probe, Truncate and Reset
 	Truncate                 // L→F: your log diverges; cut it by (Epoch, Offset) and tell
-	Reset                    // L→F: your log ends before mine starts; begin anew at Offset
+	Reset                    // L→F: your log ends before mine starts, or is another one there; begin anew at Offset
 	Append                   // L→F: batches, or only a moved high watermark or log start
 	Stored                   // F→L: what of the stream is written and synced
 )

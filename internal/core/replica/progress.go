@@ -126,6 +126,10 @@ func (r *Replica) answered(now time.Time, f *follower, m *Message) {
 	case m.Epoch == kafka.NoLeaderEpoch:
 		// An empty log agrees with any.
 	case mutant.On(mutant.SkipTruncation):
+	case epoch == kafka.NoLeaderEpoch && end <= r.start && r.start > 0:
+		// Its log may be another one from before this one's start on, and so may
+		// what it knows of producers be.
+		question = Message{Kind: Reset, Offset: r.start}
 	case epoch == kafka.NoLeaderEpoch && m.Offset > end || epoch != kafka.NoLeaderEpoch && (epoch != m.Epoch || m.Offset > end):
 		question = Message{Kind: Truncate, Epoch: epoch, Offset: end}
 	}
