@@ -40,6 +40,7 @@ type history struct {
 	mayStart  kafka.Offset      // the highest offset up to which a deletion was asked for
 	trimmedTo kafka.Offset      // up to which one was acknowledged
 	cut       bool              // a replica has dropped records that were not committed
+	forgetful bool              // a damaged replica had to lead, which does not know who wrote what is damaged
 	thinned   bool              // it was moved, and the replicas that left were in sync, others not
 	lanes     map[uint64]*lane
 	epochs    []epochSpan          // in the order of epochs

@@ -42,6 +42,7 @@ type scrubLines struct {
 
 var (
 	lineReplica  = regexp.MustCompile(` topic=(\S+) partition=(\d+) `)
+	lineTopicID  = regexp.MustCompile(` topic_id=(\S+) partition=(\d+) `)
 	lineSegment  = regexp.MustCompile(`segment_(\d{20})`)
 	lineRepaired = regexp.MustCompile(` from=(\d+) to=(\d+) `)
 )

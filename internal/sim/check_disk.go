@@ -36,7 +36,7 @@ func (c *checkers) probeDisks() {
 }
 
 // unsynced is called when a node has something that is not synced. It is looked at
-// at once, or when more has come to it.
+// now, or when more has come to it.
 func (c *checkers) unsynced(n *node) {
 	if probe := c.probe; probe != nil {
 		c.probe = nil

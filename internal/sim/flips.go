@@ -398,6 +398,13 @@ func (f *flipper) logged(n *node, message, line string) {
 	switch message {
 	case "replicas differ":
 		f.w.violate("sound replicas are the same", "node %d: %s", n.id, line)
+	case "unfit replica stays in use: the partition cannot do without it":
+		at := lineTopicID.FindStringSubmatch(line)
+		for _, p := range f.w.load.parts() {
+			if at != nil && p.topic.id.String() == at[1] && p.number == int32(offsetOf(at[2])) {
+				p.forgetful = true
+			}
+		}
 	case "log is damaged", "segment is damaged":
 		if f.w.faults.done[flipFault] == 0 {
 			f.w.violate("nothing is damaged by itself", "node %d: %s", n.id, line)
