@@ -88,6 +88,7 @@ var scenarios = map[mutant.Mutant]string{
 
 	mutant.CheckpointAhead:      "storage/wal: TestSyncedRecordsSurviveACrashAtAnyMoment",
 	mutant.ScrubEndsAtDamage:    "host/broker: TestDamageEverywhereIsMendedWhereOneCopyIsLeft",
+	mutant.LogEpochsKept:        "storage/wal: TestTruncateDropsTheBatchWithTheOffsetAndAllAfter",
 	mutant.ParkedSyncsLost:      "core/group/testdata/classic_sync.txt",
 	mutant.StaticRenameUnlogged: "core/group/testdata/classic_reload.txt",
 }
