@@ -232,12 +232,16 @@ func (c *checkers) readable(n *node, p *pendingRequest, r *kmsg.FetchRequest) st
 			continue // it does not end the waiting
 		}
 		s := part.hosted.Status()
+		// Of who has given all that there is room for nothing more is heard.
+		full := r.MinBytes > 1 && part.offset < s.HighWatermark
+		other := r.Version >= 9 && part.clientEpoch >= 0 && s.LeaderEpoch != kafka.LeaderEpoch(part.clientEpoch)
 		switch {
+		case full && (s.Offline || s.Role != replica.Leader || other):
 		case s.Offline:
 			return fmt.Sprintf("the log of %s has failed", part.name)
 		case r.Version < 11 && s.Role != replica.Leader:
 			return fmt.Sprintf("%s is led by another", part.name)
-		case r.Version >= 9 && part.clientEpoch >= 0 && s.LeaderEpoch != kafka.LeaderEpoch(part.clientEpoch):
+		case other:
 			return fmt.Sprintf("the leader epoch of %s is %d, not %d", part.name, s.LeaderEpoch, part.clientEpoch)
 		case part.offset >= s.HighWatermark:
 		case r.MinBytes <= 1:
