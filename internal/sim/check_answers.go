@@ -204,6 +204,9 @@ func (d *described) offline(t *metadata.Topic, number int32, said []int32) {
 // batches are acknowledged.
 func (d *described) producers(r *kmsg.DescribeProducersResponse) {
 	w := d.n.w
+	if w.check.mayForget() {
+		return
+	}
 	for i := range r.Topics {
 		for j := range r.Topics[i].Partitions {
 			rp := &r.Topics[i].Partitions[j]
