@@ -321,7 +321,8 @@ func (d *described) fetchEpochs(req *kmsg.FetchRequest, r *kmsg.FetchResponse) {
 					continue
 				}
 				for _, rp := range r.Topics[j].Partitions {
-					if rp.Partition == p.Partition {
+					// What was read before another led, while the request waits for more, is given.
+					if read := req.MinBytes > 1 && len(rp.RecordBatches) > 0; rp.Partition == p.Partition && !read {
 						d.epoch(t, p.Partition, p.CurrentLeaderEpoch, rp.ErrorCode)
 					}
 				}

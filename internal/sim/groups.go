@@ -267,7 +267,7 @@ func (w *world) healGroups() {
 		for _, m := range g.members {
 			m.frozenUntil, m.stuckUntil = w.now, w.now
 		}
-		if !slices.ContainsFunc(g.members, func(m *member) bool { return !m.superseded }) { // who is replaced will find out
+		if g.deserted() {
 			g.slots[0].start()
 		}
 		if g.hangs = g.kind <= groupCooperative && len(g.members) > 0 && g.rng.IntN(2) == 0; g.hangs {
@@ -276,6 +276,11 @@ func (w *world) healGroups() {
 			m.rejoin = true
 		}
 	}
+}
+
+// deserted says whether nobody runs but who is replaced and will find out.
+func (g *simGroup) deserted() bool {
+	return !slices.ContainsFunc(g.members, func(m *member) bool { return !m.superseded })
 }
 
 // subscribe draws what the member reads.

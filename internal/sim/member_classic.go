@@ -116,7 +116,11 @@ func (m *member) classicJoined(r kmsg.Response, err error) {
 		// alone, which this one may not know.
 		m.note("knows no protocol of the group's")
 		m.die()
-		m.g.w.after(m.c.between(100*millisecond, 5*second), m.slot.startUnlessHealed)
+		m.g.w.after(m.c.between(100*millisecond, 5*second), func() {
+			if g := m.g; !g.w.healed || g.deserted() {
+				m.slot.start()
+			}
+		})
 		return
 	default:
 		m.unexpected("JoinGroup", code)
