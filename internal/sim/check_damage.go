@@ -171,6 +171,10 @@ func (f *flipper) scrubbed(n *node) {
 		}
 		log, rec, err := wal.Open(disk, logDir(p), wal.Identity{TopicID: p.topic.id, Partition: p.number}, wal.Options{}, n.time())
 		why := fmt.Sprint(err, rec.Damage, rec.Damages)
+		if rec.Damage != nil && rec.Damage.Offset < rec.Bounds.Start { // which is not repaired
+			log.Abandon()
+			continue
+		}
 		sound := err == nil && rec.Damage == nil && len(rec.Damages) == 0
 		for at := rec.Bounds.Start; sound && at < rec.Bounds.End; {
 			piece, err := log.Verify(at, rec.Bounds.End, 1<<20, 0)
