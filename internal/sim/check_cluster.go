@@ -30,6 +30,23 @@ func (c *checkers) leads(p *topicPart, n *node, epoch kafka.LeaderEpoch) {
 	}
 }
 
+// leadsNow is the epoch in which a node leads a partition, as far as it and whoever
+// knows most of the cluster know; NoLeaderEpoch if it does not.
+func (c *checkers) leadsNow(p *topicPart, node int) kafka.LeaderEpoch {
+	n, image := c.w.nodes[node], c.newestImage()
+	if !n.up || n.broker == nil || image == nil {
+		return kafka.NoLeaderEpoch
+	}
+	hosted, state := n.broker.Partition(p.topic.id, p.number), image.Topic(p.topic.id).Partition(p.number)
+	if hosted == nil || state == nil || state.Leader != n.id {
+		return kafka.NoLeaderEpoch
+	}
+	if epoch, leads := hosted.Leads(); leads && epoch == state.LeaderEpoch {
+		return epoch
+	}
+	return kafka.NoLeaderEpoch
+}
+
 // mark checks that the high watermark and the start of a replica do not go back
 // while it is open: what is below it is committed, or was deleted.
 func (c *checkers) mark(p *topicPart, n *node, hosted *partition.Partition) {

@@ -249,8 +249,10 @@ func (p *prober) askDiverging(part *topicPart) {
 	rt := kmsg.NewFetchRequestTopic()
 	rt.Topic, rt.Partitions = part.topic.name, []kmsg.FetchRequestTopicPartition{rp}
 	req.Topics = append(req.Topics, rt)
+	led := p.c.w.check.leadsNow(part, h.node)
 	p.c.call(h.node, req, p.c.w.plan.requestTimeout, func(r kmsg.Response, err error) {
-		if err != nil || part.topic.deleted {
+		// Others may have to drop what they have of the epoch that is over.
+		if err != nil || part.topic.deleted || led == kafka.NoLeaderEpoch || led != p.c.w.check.leadsNow(part, h.node) {
 			return
 		}
 		resp := r.(*kmsg.FetchResponse)
